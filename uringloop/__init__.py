@@ -1,0 +1,25 @@
+"""An asyncio event loop on io_uring that sends datagrams without copying them."""
+from uringloop._datagrams import SendReport
+from uringloop._uring import UringUnavailableError
+from uringloop.loop import Loop, LoopStats
+from uringloop.policy import install, new_event_loop, run
+
+__version__ = '0.1.0'
+
+__all__ = [
+    'EventLoopPolicy',
+    'Loop',
+    'LoopStats',
+    'SendReport',
+    'UringUnavailableError',
+    'install',
+    'new_event_loop',
+    'run',
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == 'EventLoopPolicy':
+        from uringloop import policy
+        return policy.EventLoopPolicy
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

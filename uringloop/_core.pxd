@@ -1,0 +1,95 @@
+"""The loop's core: ready queue, timers, wake-up, turns."""
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+
+from uringloop._addresses cimport AddressCache
+from uringloop._buffers cimport ReceiveBuffers
+from uringloop._operations cimport Completer, OperationTable, operation
+from uringloop._uring cimport Ring
+
+
+cdef struct timer:
+    double when
+    uint64_t order
+    PyObject* handle        # strong
+
+
+cdef class Watch(Completer):
+    """A poll that the loop keeps armed on a descriptor of its own."""
+    cdef:
+        LoopCore loop
+        operation* armed
+        int fd
+        bint fired
+        bint closed
+        bint wanted
+    cdef int arm(self) except -1
+
+
+cdef class LoopCore:
+    cdef:
+        # ready queue: a ring of strong references
+        PyObject** ready
+        size_t ready_head
+        size_t ready_count
+        size_t ready_size
+        # timers: a binary heap
+        timer* timers
+        size_t timer_count
+        size_t timer_size
+        uint64_t timer_order
+        readonly Py_ssize_t _timers_cancelled
+        # asyncio's own names, as C fields
+        public bint _closed
+        public bint _stopping
+        public bint _debug
+        public object _thread_id
+        public object _task_factory
+        unsigned long thread
+        bint woken
+        int wake_fd
+        unsigned entries
+        unsigned cq_entries
+        Ring ring
+        OperationTable operations
+        AddressCache addresses
+        ReceiveBuffers datagram_buffers
+        ReceiveBuffers local_buffers
+        list flushers
+        Watch waker
+        Watch watcher
+        # statistics of rings gone, and what only the owners see
+        dict past
+        uint64_t zerocopy_sent
+        uint64_t zerocopy_copied
+        uint64_t zerocopy_fell_back
+        uint64_t datagrams_sent
+        uint64_t datagrams_received
+        uint64_t datagrams_gathered
+        uint64_t datagrams_dropped
+        uint64_t datagrams_truncated
+        uint64_t receive_exhausted
+        uint64_t buffers_released
+
+    cdef void drop_all(self) noexcept
+    cdef object debug_call_soon(self, object callback, tuple args, object context, str name)
+    cdef object schedule(self, object when, object callback, tuple args, object context, str name)
+    cdef int timer_push(self, double when, object handle) except -1
+    cdef object timer_pop(self)
+    cdef void sift_up(self, size_t place) noexcept
+    cdef void sift_down(self, size_t place) noexcept
+    cdef int sweep_timers(self) except -1
+    cdef int expire_timers(self) except -1
+    cdef int wake(self) except -1
+    cdef int run_ready(self) except -1
+    cdef int run_ready_debug(self) except -1
+    cdef int ensure_ring(self) except -1
+    cdef int leave_ring(self) except -1
+    cdef remember(self, Ring ring)
+    cdef int push(self, object handle) except -1
+    cdef object pop(self)
+    cdef int flush_soon(self, Completer who) except -1
+    cdef int flush(self) except -1
+    cdef int turn(self) except -1
+    cdef object new_future(self)
+    cdef ReceiveBuffers receive_buffers(self, bint local)

@@ -1,0 +1,578 @@
+"""The loop's core: ready queue, timers, wake-up, turns.
+
+A turn: queued sends become submissions; one ``io_uring_enter`` submits them
+and waits; completions are settled; then what is ready runs.  A turn with
+callbacks ready enters the kernel only if there is something to hand over or
+to fetch.
+"""
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF, Py_TYPE
+from libc.math cimport fmax
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from uringloop._addresses cimport AddressCache
+from uringloop._buffers cimport ReceiveBuffers
+from uringloop._handles cimport Handle, TimerHandle, new_handle, new_timer
+from uringloop._operations cimport MULTISHOT, Completer, OperationTable, operation
+from uringloop._ring cimport (
+    ECANCELED, IORING_CQE_F_MORE, IORING_OP_POLL_ADD, IORING_POLL_ADD_MULTI, MSG_DONTWAIT, MSG_NOSIGNAL,
+    io_uring_sqe)
+from uringloop._uring cimport Ring
+
+import asyncio
+import sys
+import threading
+from asyncio import events
+from asyncio.log import logger
+
+from uringloop._uring import bury
+
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident() nogil
+
+cdef extern from "<poll.h>":
+    enum:
+        POLLIN
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t send(int, const void*, size_t, int)
+
+
+cdef object Future = asyncio.Future
+cdef object Task = asyncio.Task
+
+cdef enum:
+    # As asyncio: timers are swept when more than these are, and half of them cancelled.
+    SWEEP_MINIMUM = 100
+
+cdef double RESOLUTION = 1e-9        # of CLOCK_MONOTONIC
+cdef double LONGEST_WAIT = 24 * 3600
+
+cdef enum:
+    DATAGRAM_BUFFERS = 256           # of 66 KB: the memory is touched only as it is needed
+    LOCAL_BUFFERS = 16               # AF_UNIX datagrams may be much longer
+    HEADROOM = 512                   # io_uring_recvmsg_out, address and control messages
+    HOT_BUFFERS = 16
+
+
+cdef double monotonic() noexcept:
+    cdef timespec ts
+    clock_gettime(CLOCK_MONOTONIC, &ts)
+    return ts.tv_sec + ts.tv_nsec * 1e-9
+
+
+cdef class Watch(Completer):
+
+    def __cinit__(self, LoopCore loop, int fd):
+        self.loop = loop
+        self.fd = fd
+
+    cdef int arm(self) except -1:
+        self.wanted = True
+        if self.armed is NULL and not self.closed:
+            self.loop.flush_soon(self)
+        return 0
+
+    cdef int flush(self) except -1:
+        cdef io_uring_sqe* sqe
+        if self.armed is not NULL or self.closed:
+            return 0
+        self.armed = self.loop.operations.acquire(self)
+        sqe = self.loop.ring.prepare(self.armed, IORING_OP_POLL_ADD, self.fd, 0, 0)
+        sqe.poll32_events = POLLIN
+        return 0
+
+    cdef int result(self, operation* op, int res, uint32_t flags) except -1:
+        self.armed = NULL
+        if self.closed:
+            return 0
+        if res >= 0:
+            self.fired = True
+        elif res == -ECANCELED:      # its ring was replaced
+            self.loop.flush_soon(self)
+        return 0
+
+
+cdef class LoopCore:
+    """What is hot of an event loop; ``uringloop.Loop`` adds asyncio's cold half."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.ready_size = 256
+        self.ready = <PyObject**>malloc(self.ready_size * sizeof(PyObject*))
+        self.timer_size = 64
+        self.timers = <timer*>malloc(self.timer_size * sizeof(timer))
+        if self.ready is NULL or self.timers is NULL:
+            raise MemoryError
+        self.operations = OperationTable()
+        self.addresses = AddressCache()
+        self.flushers = []
+        self.past = {}
+        self.wake_fd = -1
+        self.entries = 256
+        self.cq_entries = 4096
+
+    def __dealloc__(self):
+        self.drop_all()
+        free(self.ready)
+        free(self.timers)
+
+    cdef void drop_all(self) noexcept:
+        while self.ready_count:
+            self.ready_count -= 1
+            Py_DECREF(<object>self.ready[self.ready_head])
+            self.ready_head = (self.ready_head + 1) & (self.ready_size - 1)
+        while self.timer_count:
+            self.timer_count -= 1
+            Py_DECREF(<object>self.timers[self.timer_count].handle)
+
+    # -- ready queue ---------------------------------------------------------------------------
+
+    cdef int push(self, object handle) except -1:
+        cdef size_t i
+        cdef PyObject** bigger
+        if self.ready_count == self.ready_size:
+            bigger = <PyObject**>malloc(2 * self.ready_size * sizeof(PyObject*))
+            if bigger is NULL:
+                raise MemoryError
+            for i in range(self.ready_count):
+                bigger[i] = self.ready[(self.ready_head + i) & (self.ready_size - 1)]
+            free(self.ready)
+            self.ready = bigger
+            self.ready_head = 0
+            self.ready_size *= 2
+        Py_INCREF(handle)
+        self.ready[(self.ready_head + self.ready_count) & (self.ready_size - 1)] = \
+            <PyObject*>handle
+        self.ready_count += 1
+        return 0
+
+    cdef object pop(self):
+        cdef PyObject* item = self.ready[self.ready_head]
+        self.ready_head = (self.ready_head + 1) & (self.ready_size - 1)
+        self.ready_count -= 1
+        handle = <object>item
+        Py_DECREF(handle)
+        return handle
+
+    def call_soon(self, callback, *args, context=None):
+        """Call ``callback(*args)`` in the loop's next turn; returns a handle to cancel it."""
+        cdef Handle handle
+        if self._closed:
+            self._check_closed()
+        if self._debug:
+            self._check_thread()
+            return self.debug_call_soon(callback, args, context, 'call_soon')
+        handle = new_handle(self, callback, args, context)
+        self.push(handle)
+        return handle
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        """As ``call_soon``, from any thread: wakes the loop."""
+        if self._closed:
+            self._check_closed()
+        if self._debug:
+            handle = self.debug_call_soon(callback, args, context, 'call_soon_threadsafe')
+        else:
+            handle = new_handle(self, callback, args, context)
+            self.push(handle)
+        self._write_to_self()
+        return handle
+
+    cdef object debug_call_soon(self, object callback, tuple args, object context, str name):
+        self._check_callback(callback, name)
+        handle = events.Handle(callback, args, self, context)
+        self.push(handle)
+        return handle
+
+    def _add_callback(self, handle):
+        if not handle._cancelled:
+            self.push(handle)
+
+    def _write_to_self(self):
+        # From the loop's own thread there is nobody to wake: it is not asleep.
+        if self.woken or self.wake_fd < 0 or self.thread == PyThread_get_thread_ident():
+            return
+        self.woken = True
+        send(self.wake_fd, b'\0', 1, MSG_DONTWAIT | MSG_NOSIGNAL)
+
+    # -- timers --------------------------------------------------------------------------------
+
+    def time(self):
+        """Seconds of the monotonic clock, as ``time.monotonic()``."""
+        return monotonic()
+
+    def call_later(self, delay, callback, *args, context=None):
+        """Call ``callback(*args)`` after ``delay`` seconds; returns a handle to cancel it."""
+        if delay is None:
+            raise TypeError('delay must not be None')
+        if self._closed:
+            self._check_closed()
+        return self.schedule(monotonic() + delay, callback, args, context, 'call_later')
+
+    def call_at(self, when, callback, *args, context=None):
+        """Call ``callback(*args)`` when ``loop.time()`` reaches ``when``."""
+        if when is None:
+            raise TypeError('when cannot be None')
+        if self._closed:
+            self._check_closed()
+        return self.schedule(when, callback, args, context, 'call_at')
+
+    cdef object schedule(self, object when, object callback, tuple args, object context, str name):
+        cdef TimerHandle handle
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, name)
+            foreign = events.TimerHandle(when, callback, args, self, context)
+            foreign._scheduled = True
+            self.timer_push(when, foreign)
+            return foreign
+        handle = new_timer(self, when, callback, args, context)
+        handle._scheduled = True
+        self.timer_push(handle._when, handle)
+        return handle
+
+    def _timer_handle_cancelled(self, handle):
+        if handle._scheduled:
+            self._timers_cancelled += 1
+
+    cdef int timer_push(self, double when, object handle) except -1:
+        cdef timer* bigger
+        if self.timer_count == self.timer_size:
+            bigger = <timer*>realloc(self.timers, 2 * self.timer_size * sizeof(timer))
+            if bigger is NULL:
+                raise MemoryError
+            self.timers = bigger
+            self.timer_size *= 2
+        Py_INCREF(handle)
+        self.timers[self.timer_count].when = when
+        self.timers[self.timer_count].order = self.timer_order
+        self.timers[self.timer_count].handle = <PyObject*>handle
+        self.timer_order += 1
+        self.timer_count += 1
+        self.sift_up(self.timer_count - 1)
+        return 0
+
+    cdef void sift_up(self, size_t place) noexcept:
+        cdef timer moving = self.timers[place]
+        cdef size_t parent
+        while place:
+            parent = (place - 1) >> 1
+            if not earlier(&moving, &self.timers[parent]):
+                break
+            self.timers[place] = self.timers[parent]
+            place = parent
+        self.timers[place] = moving
+
+    cdef void sift_down(self, size_t place) noexcept:
+        cdef timer moving = self.timers[place]
+        cdef size_t child
+        while True:
+            child = 2 * place + 1
+            if child >= self.timer_count:
+                break
+            if child + 1 < self.timer_count \
+                    and earlier(&self.timers[child + 1], &self.timers[child]):
+                child += 1
+            if not earlier(&self.timers[child], &moving):
+                break
+            self.timers[place] = self.timers[child]
+            place = child
+        self.timers[place] = moving
+
+    cdef object timer_pop(self):
+        cdef PyObject* item = self.timers[0].handle
+        self.timer_count -= 1
+        if self.timer_count:
+            self.timers[0] = self.timers[self.timer_count]
+            self.sift_down(0)
+        handle = <object>item
+        Py_DECREF(handle)
+        set_scheduled(handle, False)
+        return handle
+
+    cdef int sweep_timers(self) except -1:
+        """Forget cancelled timers: those due first, and all when they are many."""
+        cdef size_t i, kept = 0
+        cdef object handle
+        if self.timer_count > SWEEP_MINIMUM and 2 * <size_t>self._timers_cancelled > self.timer_count:
+            gone = []
+            for i in range(self.timer_count):
+                handle = <object>self.timers[i].handle
+                if is_cancelled(handle):
+                    gone.append(handle)
+                    Py_DECREF(handle)
+                    set_scheduled(handle, False)
+                else:
+                    self.timers[kept] = self.timers[i]
+                    kept += 1
+            self.timer_count = kept
+            for i in range(kept // 2, 0, -1):
+                self.sift_down(i - 1)
+            self._timers_cancelled = 0
+        while self.timer_count and is_cancelled(<object>self.timers[0].handle):
+            self._timers_cancelled -= 1
+            self.timer_pop()
+        return 0
+
+    cdef int expire_timers(self) except -1:
+        cdef double end = monotonic() + RESOLUTION
+        while self.timer_count and self.timers[0].when < end:
+            self.push(self.timer_pop())
+        return 0
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    cdef int flush_soon(self, Completer who) except -1:
+        """Call ``who.flush()`` before the kernel is next entered, in the ring's own thread."""
+        self.flushers.append(who)
+        return 0
+
+    cdef int flush(self) except -1:
+        cdef list flushers = self.flushers
+        self.flushers = []
+        for who in flushers:
+            (<Completer>who).flush()
+        return 0
+
+    cdef int turn(self) except -1:
+        cdef double timeout = -1
+        if self.timer_count and self._timers_cancelled:
+            self.sweep_timers()
+        if self.flushers:
+            self.flush()
+        if self.ready_count or self._stopping:
+            if self.ring.has_work():
+                self.ring.poll()
+        else:
+            if self.timer_count:
+                timeout = fmax(self.timers[0].when - monotonic(), 0)
+                timeout = min(timeout, LONGEST_WAIT)
+            if timeout == 0:
+                if self.ring.has_work():
+                    self.ring.poll()
+            else:
+                self.ring.wait(timeout)
+        if self.waker.fired or self.watcher is not None and self.watcher.fired:
+            self.wake()
+        if self.timer_count:
+            self.expire_timers()
+        if self._debug:
+            return self.run_ready_debug()
+        return self.run_ready()
+
+    cdef int wake(self) except -1:
+        if self.waker.fired:
+            self.waker.fired = False
+            self.woken = False
+            self._read_from_self()
+            self.waker.arm()
+        if self.watcher is not None and self.watcher.fired:
+            # Descriptors of add_reader and add_writer wait in an epoll of
+            # their own: level-triggered, and forgotten when closed, as
+            # programs expect of asyncio.
+            self.watcher.fired = False
+            self._process_events(self._selector.select(0))
+            self.watcher.arm()
+        return 0
+
+    cdef int run_ready(self) except -1:
+        cdef size_t left = self.ready_count
+        cdef PyTypeObject* kind
+        while left and self.ready_count:
+            left -= 1
+            handle = self.pop()
+            kind = <PyTypeObject*>Py_TYPE(handle)
+            if kind is <PyTypeObject*>Handle or kind is <PyTypeObject*>TimerHandle:
+                if not (<Handle>handle)._cancelled:
+                    (<Handle>handle).run()
+            elif isinstance(handle, Completer):
+                (<Completer>handle).deliver()
+            elif not handle._cancelled:
+                handle._run()
+        return 0
+
+    cdef int run_ready_debug(self) except -1:
+        cdef size_t left = self.ready_count
+        cdef double start, took
+        while left and self.ready_count:
+            left -= 1
+            handle = self.pop()
+            start = monotonic()
+            if isinstance(handle, Completer):
+                (<Completer>handle).deliver()
+            elif not handle._cancelled:
+                self._current_handle = handle
+                try:
+                    handle._run()
+                finally:
+                    self._current_handle = None
+            took = monotonic() - start
+            if took >= self.slow_callback_duration:
+                logger.warning('Executing %s took %.3f seconds',
+                               asyncio.base_events._format_handle(handle)
+                               if hasattr(handle, '_callback') else repr(handle), took)
+        return 0
+
+    # -- running -------------------------------------------------------------------------------
+
+    def run_forever(self):
+        """Run until ``stop()`` is called."""
+        self._check_closed()
+        self._check_running()
+        self._set_coroutine_origin_tracking(self._debug)
+        hooks = sys.get_asyncgen_hooks()
+        self._thread_id = threading.get_ident()
+        self.thread = PyThread_get_thread_ident()
+        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook,
+                               finalizer=self._asyncgen_finalizer_hook)
+        try:
+            events._set_running_loop(self)
+            self.ensure_ring()
+            while True:
+                self.turn()
+                if self._stopping:
+                    break
+        finally:
+            self._stopping = False
+            self._thread_id = None
+            self.thread = 0
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*hooks)
+
+    def stop(self):
+        """Stop running after the present turn."""
+        self._stopping = True
+
+    cdef int ensure_ring(self) except -1:
+        if self.ring is not None:
+            if self.ring.thread == self.thread:
+                self.ring.usable()
+                return 0
+            self.ring.usable()
+            self.leave_ring()
+            # The old ring holds the wake-up socket: it is replaced, so
+            # that its hang-up can tell when that ring is dead.
+            self._renew_self_pipe()
+        bury()
+        self.ring = Ring(self.operations, self.entries, self.cq_entries, self._csock.fileno())
+        self.wake_fd = self._csock.fileno()
+        self.woken = False
+        self.waker = Watch(self, self._ssock.fileno())
+        self.waker.arm()
+        return 0
+
+    cdef int leave_ring(self) except -1:
+        """Close a ring, in whatever thread: what it had not done is told ECANCELED."""
+        ring = self.ring
+        self.wake_fd = -1
+        if self.waker is not None:
+            self.waker.closed = True
+        self._csock.close()
+        try:
+            problems = ring.close(self._ssock.fileno())
+        finally:
+            self.remember(ring)
+            self.ring = None
+            self.datagram_buffers = self.local_buffers = None
+        for problem in problems:
+            self.call_exception_handler({
+                'message': 'Unhandled error while a ring was closed',
+                'exception': problem,
+            })
+        return 0
+
+    cdef remember(self, Ring ring):
+        for name in ('syscalls', 'submissions', 'completions', 'overflows'):
+            self.past[name] = self.past.get(name, 0) + getattr(ring, name)
+
+    def _watch_selector(self, int fd):
+        """Have ``_process_events`` called whenever the epoll ``fd`` has something."""
+        self.watcher = Watch(self, fd)
+        self.watcher.arm()
+
+    def _close_core(self):
+        """Cancel everything, drain within a bound, and close the ring."""
+        if self.watcher is not None:
+            self.watcher.closed = True
+        self.drop_all()
+        self.flushers.clear()
+        if self.ring is None:
+            return
+        if self.ring.thread == PyThread_get_thread_ident() and self.ring.is_open:
+            if self.waker is not None:
+                self.waker.closed = True
+            try:
+                self.ring.cancel_all(1.0)
+            except RuntimeError:
+                pass     # the child of a fork: nothing is its own to cancel
+        self.leave_ring()
+        self.flushers.clear()
+
+    # -- what the owners of operations use -------------------------------------------------------
+
+    cdef object new_future(self):
+        return Future(loop=self)
+
+    def create_future(self):
+        """A future attached to this loop."""
+        return Future(loop=self)
+
+    cdef ReceiveBuffers receive_buffers(self, bint local):
+        """The provided buffers of this ring: for any AF_INET datagram, or for AF_UNIX."""
+        if local:
+            if self.local_buffers is None:
+                self.local_buffers = ReceiveBuffers(
+                    self.ring, 1, LOCAL_BUFFERS, 262144 + HEADROOM, LOCAL_BUFFERS)
+            return self.local_buffers
+        if self.datagram_buffers is None:
+            self.datagram_buffers = ReceiveBuffers(
+                self.ring, 0, DATAGRAM_BUFFERS, 65536 + HEADROOM, HOT_BUFFERS)
+        return self.datagram_buffers
+
+    def _counters(self):
+        """Everything that ``stats()`` shows, as a dict."""
+        ring = self.ring
+        now = {name: self.past.get(name, 0) + (getattr(ring, name) if ring is not None else 0)
+               for name in ('syscalls', 'submissions', 'completions', 'overflows')}
+        return {
+            'submissions': now['submissions'],
+            'completions': now['completions'],
+            'syscalls': now['syscalls'],
+            'operations_live': self.operations.live,
+            'operations_in_flight': self.operations.in_flight,
+            'bytes_pinned': self.operations.pinned,
+            'unknown_completions': self.operations.strangers,
+            'datagrams_sent': self.datagrams_sent,
+            'datagrams_received': self.datagrams_received,
+            'datagrams_gathered': self.datagrams_gathered,
+            'datagrams_dropped': self.datagrams_dropped,
+            'datagrams_truncated': self.datagrams_truncated,
+            'zerocopy_sent': self.zerocopy_sent,
+            'zerocopy_copied': self.zerocopy_copied,
+            'zerocopy_fell_back': self.zerocopy_fell_back,
+            'buffers_released': self.buffers_released,
+            'receive_buffers_exhausted': self.receive_exhausted,
+            'cq_overflows': now['overflows'],
+        }
+
+
+cdef inline bint earlier(const timer* a, const timer* b) noexcept:
+    return a.when < b.when or a.when == b.when and a.order < b.order
+
+
+cdef inline bint is_cancelled(object handle) except -1:
+    if type(handle) is TimerHandle:
+        return (<TimerHandle>handle)._cancelled
+    return handle._cancelled
+
+
+cdef inline int set_scheduled(object handle, bint value) except -1:
+    if type(handle) is TimerHandle:
+        (<TimerHandle>handle)._scheduled = value
+    else:
+        handle._scheduled = value
+    return 0

@@ -1,0 +1,855 @@
+"""Datagram transports.
+
+    protocol -> sendto -> queue -> chain of submissions -> kernel
+    protocol <- deliver <- inbox <- settled completions <- kernel
+
+Order: datagrams leave in the order of the calls.  Unlinked sends that wait for
+room in the socket are overtaken and wake last-in-first-out, so one chain of
+linked sends is in flight at a time, and what is sent meanwhile forms the next.
+When a send of a chain fails, the kernel cancels those behind it; they are
+queued again, in front.
+"""
+from cpython.bytes cimport (
+    PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memset
+
+from uringloop._buffers cimport ReceiveBuffers, copy_payload, lend_payload, payload
+from uringloop._core cimport LoopCore
+from uringloop._operations cimport (
+    EXPLICIT, FOLLOWER, GATHERED, MEMORY, MULTISHOT, NOTIF_DUE, ZEROCOPY, Completer, operation)
+from uringloop._policy cimport ZEROCOPY_MINIMUM, CopyMemory, zerocopy_pays
+from uringloop._ring cimport *
+
+import asyncio
+import os
+import socket
+import sys
+import warnings
+from asyncio import constants, trsock
+from asyncio.log import logger
+from collections import namedtuple
+
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident() nogil
+
+cdef extern from "<poll.h>":
+    enum:
+        POLLOUT
+
+cdef enum:
+    CHAIN_LIMIT = 64          # sends linked to one another
+    EARLY_FLUSH = 64          # queued sends that don't wait for the end of the turn
+    GATHER_LIMIT = 64         # segments of one send: UDP_MAX_SEGMENTS of older kernels
+    GATHER_BYTES = 65000      # with headers it must stay below 64 KiB
+
+cdef enum Status:
+    UNDECIDED = 0
+    PLAIN = 1                 # zero-copy was refused for this one
+    ALONE = 2                 # gathering was refused for this one
+    RECEIVE = 16
+    ROOM = 17                 # a poll that waits for the socket to have room
+
+# Until 3.12 asyncio did not send empty datagrams; from 3.13 on it does, and
+# counts a header with each.
+cdef bint EMPTY_ALLOWED = sys.version_info >= (3, 13)
+cdef size_t HEADER = 8 if sys.version_info >= (3, 13) else 0
+
+SendReport = namedtuple('SendReport', ['nbytes', 'copied'])
+SendReport.__doc__ = """What became of a zero-copy send.
+
+``nbytes`` were sent.  ``copied`` says whether the kernel copied them after all: it
+does when the receiver is on the same machine, when the device lacks
+scatter/gather or checksum offload, and when the datagram exceeds the path's MTU.
+None where the kernel can't tell (before Linux 6.2)."""
+
+
+cdef class DatagramTransport(Completer):
+    """asyncio's datagram transport on the ring; made by ``create_datagram_endpoint``."""
+
+    def __cinit__(self):
+        self.queue_end = &self.queue
+        self.retry_end = &self.retry
+        self.slot = -1
+        self._sock_fd = -1
+
+    def __init__(self, LoopCore loop, sock, protocol, address=None, waiter=None, extra=None):
+        self.loop = loop
+        self._extra = {} if extra is None else dict(extra)
+        self._extra['socket'] = trsock.TransportSocket(sock)
+        try:
+            self._extra['sockname'] = sock.getsockname()
+        except OSError:
+            self._extra['sockname'] = None
+        if 'peername' not in self._extra:
+            try:
+                self._extra['peername'] = sock.getpeername()
+            except OSError:
+                self._extra['peername'] = None
+        self._sock = sock
+        self._sock_fd = sock.fileno()
+        self._protocol = protocol
+        self._address = address
+        self.family = sock.family
+        self.connected = bool(self._extra['peername'])
+        self.zerocopy_able = self.family in (AF_INET, AF_INET6)
+        if self.zerocopy_able and sock.proto in (0, socket.IPPROTO_UDP):
+            self.gather_limit = GATHER_BYTES
+        self.paths = CopyMemory()
+        self.context = PyContext_CopyCurrent()
+        self.set_write_buffer_limits()
+        loop._transports[self._sock_fd] = self
+        loop.call_soon(protocol.connection_made, self)
+        # Only start reading when connection_made() has been called ...
+        loop.call_soon(self._start_reading)
+        if waiter is not None:
+            # ... and only wake up the waiter when both have.
+            loop.call_soon(asyncio.futures._set_result_unless_cancelled, waiter, None)
+
+    def __dealloc__(self):
+        # Operations own the transport, so none is left by now; events may be.
+        while self.inbox_count:
+            self.inbox_count -= 1
+            Py_CLEAR(self.inbox[self.inbox_head + self.inbox_count].payload)
+            Py_CLEAR(self.inbox[self.inbox_head + self.inbox_count].address)
+        free(self.inbox)
+
+    def __del__(self):
+        if self._sock is not None:
+            warnings.warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
+            self._sock.close()
+
+    @property
+    def __class__(self):
+        # asyncio's class cannot be a base: its slots conflict in layout.
+        return asyncio.DatagramTransport
+
+    def __repr__(self):
+        info = [type(self).__name__]
+        if self._sock is None:
+            info.append('closed')
+        elif self._closing:
+            info.append('closing')
+        info.append(f'fd={self._sock_fd}')
+        if self._sock is not None:
+            info.append('read=polling' if self.receiving is not NULL else 'read=idle')
+            info.append(f'write=<{"polling" if self.in_chain else "idle"}, '
+                        f'bufsize={self.buffered}>')
+        return '<{}>'.format(' '.join(info))
+
+    # -- asyncio's transport API ---------------------------------------------------------------
+
+    @property
+    def _loop(self):
+        return self.loop
+
+    def get_extra_info(self, name, default=None):
+        """'socket', 'sockname' or 'peername'; ``default`` for what there is not."""
+        return self._extra.get(name, default)
+
+    def get_protocol(self):
+        """The protocol that this transport calls."""
+        return self._protocol
+
+    def set_protocol(self, protocol):
+        """Call another protocol from now on."""
+        self._protocol = protocol
+
+    def is_closing(self):
+        """Whether the transport is closing or closed."""
+        return self._closing
+
+    def is_reading(self):
+        """Whether datagrams are being received."""
+        return not self._closing and not self.paused_reading
+
+    def pause_reading(self):
+        """Leave datagrams in the socket until ``resume_reading``."""
+        if not self.is_reading():
+            return
+        self.paused_reading = True
+        self.cancel_due = True
+        self.flush_later()
+
+    def resume_reading(self):
+        """Receive again."""
+        if self._closing or not self.paused_reading:
+            return
+        self.paused_reading = False
+        self.cancel_due = False
+        self.flush_later()
+
+    def _start_reading(self):
+        self.reading = True
+        self.flush_later()
+
+    def get_write_buffer_size(self):
+        """Bytes that the socket has not accepted yet."""
+        return self.buffered
+
+    def get_write_buffer_limits(self):
+        """The pair (low, high)."""
+        return (self.low_water, self.high_water)
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Set the bytes at which the protocol is told to pause (high) and resume (low)."""
+        if high is None:
+            high = 64 * 1024 if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f'high ({high!r}) must be >= low ({low!r}) must be >= 0')
+        self.high_water = high
+        self.low_water = low
+        self.maybe_pause()
+
+    def sendto(self, data, addr=None):
+        """Send a datagram; never waits.
+
+        Exact ``bytes`` and views of exact ``bytes`` are not copied; anything else
+        is before this returns.  They leave with the turn's other datagrams.
+        Errors of the network reach ``protocol.error_received``.
+        """
+        cdef payload memory
+        if PyBytes_CheckExact(data):
+            memory.base = PyBytes_AS_STRING(data)
+            memory.length = PyBytes_GET_SIZE(data)
+            owner = data
+        else:
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                raise TypeError(f'data argument must be a bytes-like object, '
+                                f'not {type(data).__name__!r}')
+            if not EMPTY_ALLOWED and not data:
+                return
+            self.check_address(addr)
+            try:
+                owner = copy_payload(data, &memory)
+            except (BufferError, ValueError) as exc:
+                self.fatal_error(exc, 'Fatal write error on datagram transport')
+                return
+        if memory.length == 0 and not EMPTY_ALLOWED:
+            return
+        if self._address is not None:
+            self.check_address(addr)
+            addr = self._address
+        if self._conn_lost:
+            self.dropped()
+            return
+        self.enqueue(owner, memory.base, memory.length, addr, None)
+
+    def sendto_zerocopy(self, data, addr=None):
+        """Send a datagram without copying it; returns a future of ``SendReport``.
+
+        ``data`` may be any contiguous buffer, mutable too.  Leave it alone until the
+        future is done: that is when the kernel has let go of it.  Cancelling
+        the future does not call the datagram back.  Errors are the future's.
+        """
+        cdef payload memory
+        owner = lend_payload(data, &memory)
+        if self._address is not None:
+            self.check_address(addr)
+            addr = self._address
+        future = self.loop.new_future()
+        if self._conn_lost or self.loop._closed:
+            future.set_exception(ConnectionAbortedError(
+                f'{self!r} is closed: {memory.length} bytes were not sent'))
+        else:
+            self.enqueue(owner, memory.base, memory.length, addr, future)
+        return future
+
+    def check_address(self, addr):
+        if self._address and addr is not None and addr != self._address:
+            raise ValueError(f'Invalid address: must be None or {self._address}, not {addr!r}')
+
+    def dropped(self):
+        self.loop.datagrams_dropped += 1
+        if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+            logger.warning('socket.send() raised exception.')
+        self._conn_lost += 1
+
+    def close(self):
+        """Stop receiving, send what is queued, then close: ``connection_lost(None)``."""
+        if self._closing:
+            return
+        self._closing = True
+        self.cancel_due = True
+        self.flush_later()
+        if not self.queued and not self.in_chain:
+            self._conn_lost += 1
+            self.maybe_finish()
+
+    def abort(self):
+        """Close without sending what is queued."""
+        self.force_close(None)
+
+    def force_close(self, exc):
+        if self._conn_lost:
+            return
+        self._closing = True
+        self._conn_lost += 1
+        self.lost_exc = exc
+        self.aborted = True
+        self.cancel_due = True
+        self.drop_queue()
+        self.flush_later()
+        self.maybe_finish()
+
+    def fatal_error(self, exc, message):
+        if isinstance(exc, OSError):
+            if self.loop._debug:
+                logger.debug('%r: %s', self, message, exc_info=True)
+        else:
+            self.loop.call_exception_handler({
+                'message': message,
+                'exception': exc,
+                'transport': self,
+                'protocol': self._protocol,
+            })
+        self.force_close(exc)
+
+    # -- sending -------------------------------------------------------------------------------
+
+    cdef int enqueue(self, object owner, char* base, size_t length, object addr,
+                     object future) except -1:
+        cdef operation* op = self.loop.operations.acquire(self)
+        if not self.connected:
+            try:
+                self.loop.addresses.to_kernel(addr, self.family, &op.address, &op.address_length)
+            except BaseException as exc:
+                self.loop.operations.release(op)
+                if future is not None:
+                    raise
+                if isinstance(exc, OSError):
+                    self._protocol.error_received(exc)
+                elif isinstance(exc, (SystemExit, KeyboardInterrupt)):
+                    raise
+                else:
+                    self.fatal_error(exc, 'Fatal write error on datagram transport')
+                return 0
+        Py_INCREF(owner)
+        op.data = <PyObject*>owner
+        op.base = base
+        op.length = length
+        if future is not None:
+            Py_INCREF(future)
+            op.future = <PyObject*>future
+            op.traits = EXPLICIT
+        self.queue_end[0] = op
+        self.queue_end = &op.next
+        self.queued += 1
+        self.buffered += length + HEADER
+        if not self.flush_due:
+            self.flush_later()
+        if self.queued >= EARLY_FLUSH and self.in_chain == 0:
+            self.flush_now()
+        if self.buffered > self.high_water and not self.protocol_paused:
+            self.maybe_pause()
+        return 0
+
+    cdef int flush_later(self) except -1:
+        if self.flush_due or self.loop is None:
+            return 0
+        self.flush_due = True
+        self.loop.flush_soon(self)
+        if self.loop.thread == 0:
+            # Called while the loop does not run: asyncio would send at once.
+            self.flush_now()
+        return 0
+
+    cdef int flush_now(self) except -1:
+        if self.loop.ring is None or self.loop.ring.thread != PyThread_get_thread_ident():
+            return 0
+        self.flush()
+        self.loop.ring.poll()
+        return 0
+
+    cdef int start_ring(self) except -1:
+        """The loop has a ring that this transport does not know yet: make oneself at home."""
+        if self.era != self.loop.ring.era:
+            self.era = self.loop.ring.era
+            self.slot = self.loop.ring.register_file(self._sock_fd)
+        return 0
+
+    cdef int flush(self) except -1:
+        self.flush_due = False
+        if self._sock is None or self.loop._closed:
+            return 0
+        self.start_ring()
+        if self.cancel_due:
+            self.cancel_due = False
+            if self.receiving is not NULL:
+                self.loop.ring.cancel(self.receiving)
+        elif self.reading and self.receiving is NULL and self.is_reading():
+            self.receive()
+        if self.aborted:
+            self.cancel_chain()
+        elif self.queue is not NULL and self.in_chain == 0:
+            self.send_chain()
+        return 0
+
+    cdef operation* pop_queue(self) noexcept:
+        cdef operation* op = self.queue
+        self.queue = op.next
+        if self.queue is NULL:
+            self.queue_end = &self.queue
+        op.next = NULL
+        self.queued -= 1
+        return op
+
+    cdef int send_chain(self) except -1:
+        """Turn the front of the queue into submissions, each linked to the next."""
+        cdef:
+            unsigned room = self.loop.ring.reserve(CHAIN_LIMIT)
+            unsigned traits, flags = 0
+            int fd = self._sock_fd
+            operation* op
+            io_uring_sqe* sqe = NULL
+            io_uring_sqe* before
+        if room == 0:
+            self.flush_later()
+            return 0
+        if self.slot >= 0:
+            fd = self.slot
+            flags = IOSQE_FIXED_FILE
+        if self.full:
+            self.full = False
+            op = self.loop.operations.acquire(self)
+            op.status = ROOM
+            sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, fd, flags, 0)
+            sqe.poll32_events = POLLOUT
+            self.in_chain += 1
+            room -= 1
+        while room and self.queue is not NULL:
+            op = self.pop_queue()
+            before = sqe
+            traits = MEMORY if before is NULL else MEMORY | FOLLOWER
+            if self.queue is not NULL and op.length <= self.gather_limit:
+                self.gather(op)
+            if op.traits & GATHERED:
+                sqe = self.loop.ring.prepare(op, IORING_OP_SENDMSG, fd, flags, traits)
+                sqe.addr = <uintptr_t>&op.message
+                sqe.len = 1
+            elif self.zerocopy_able and op.status != PLAIN \
+                    and zerocopy_pays(op, self.paths, self.loop.operations.pinned):
+                sqe = self.loop.ring.prepare(
+                    op, IORING_OP_SEND_ZC, fd, flags, traits | ZEROCOPY)
+                sqe.ioprio = IORING_SEND_ZC_REPORT_USAGE
+                self.loop.zerocopy_sent += 1
+            else:
+                sqe = self.loop.ring.prepare(op, IORING_OP_SEND, fd, flags, traits)
+            if not op.traits & GATHERED:
+                sqe.addr = <uintptr_t>op.base
+                sqe.len = <uint32_t>op.length
+                if op.address_length:
+                    sqe.addr2 = <uintptr_t>&op.address
+                    sqe.addr_len = <uint16_t>op.address_length
+            sqe.msg_flags = MSG_NOSIGNAL
+            if before is not NULL:
+                before.flags |= IOSQE_IO_LINK
+            self.in_chain += 1
+            room -= 1
+        return 0
+
+    cdef int gather(self, operation* leader) except -1:
+        """Let datagrams of one size to one address leave as one segmented send (UDP_SEGMENT).
+
+        The last may be shorter, but not empty: an empty one would vanish.
+        """
+        cdef:
+            operation* op = self.queue
+            operation** end = &leader.members
+            size_t size = leader.length, total = leader.length
+            unsigned count = 1, i
+            cmsghdr* header
+        if size == 0 or leader.status != UNDECIDED or leader.traits & EXPLICIT \
+                or size >= ZEROCOPY_MINIMUM and self.zerocopy_able \
+                and zerocopy_pays(leader, self.paths, self.loop.operations.pinned):
+            return 0
+        while op is not NULL and count < GATHER_LIMIT and 0 < op.length <= size \
+                and total + op.length <= GATHER_BYTES and op.status == UNDECIDED \
+                and not op.traits & EXPLICIT and op.address_length == leader.address_length \
+                and memcmp(&op.address, &leader.address, op.address_length) == 0:
+            total += op.length
+            count += 1
+            self.pop_queue()
+            end[0] = op
+            end = &op.next
+            if op.length < size:
+                break
+            op = self.queue
+        if count == 1:
+            return 0
+        leader.vectors = <iovec*>malloc(count * sizeof(iovec))
+        if leader.vectors is NULL:
+            raise MemoryError
+        op = leader
+        for i in range(count):
+            leader.vectors[i].iov_base = op.base
+            leader.vectors[i].iov_len = op.length
+            op = leader.members if i == 0 else op.next
+        memset(&leader.message, 0, sizeof(leader.message))
+        leader.message.msg_iov = leader.vectors
+        leader.message.msg_iovlen = count
+        if leader.address_length:
+            leader.message.msg_name = &leader.address
+            leader.message.msg_namelen = leader.address_length
+        header = <cmsghdr*>leader.control
+        header.cmsg_len = sizeof(cmsghdr) + sizeof(uint16_t)
+        header.cmsg_level = SOL_UDP
+        header.cmsg_type = UDP_SEGMENT
+        (<uint16_t*>(header + 1))[0] = <uint16_t>size
+        leader.message.msg_control = header
+        leader.message.msg_controllen = sizeof(cmsghdr) + sizeof(uint64_t)
+        leader.traits |= GATHERED
+        self.loop.datagrams_gathered += count
+        return 0
+
+    cdef int result(self, operation* op, int res, uint32_t flags) except -1:
+        if op.status == RECEIVE:
+            return self.received(op, res, flags)
+        self.in_chain -= 1
+        if op.status == ROOM:
+            pass        # a failed poll has cancelled the chain: it starts anew
+        elif res >= 0:
+            self.accepted(op)
+        else:
+            self.failed(op, -res)
+        if self.in_chain == 0:
+            self.chain_done()
+        return 0
+
+    cdef int accepted(self, operation* op) except -1:
+        cdef operation* member = op.members
+        self.buffered -= op.length + HEADER
+        self.loop.datagrams_sent += 1
+        while member is not NULL:
+            self.buffered -= member.length + HEADER
+            self.loop.datagrams_sent += 1
+            member = member.next
+        if op.future is not NULL and not op.duties & NOTIF_DUE:
+            op.copied = True
+            self.resolve(op, 0)
+        return 0
+
+    cdef int failed(self, operation* op, int error) except -1:
+        """A send of the chain did not go out: try again, another way, or tell."""
+        cdef operation* heir
+        cdef int status = UNDECIDED
+        cdef bint again = error == ECANCELED
+        if error == EAGAIN:
+            again = self.full = True
+        elif op.traits & ZEROCOPY and error in (ENOMEM, ENOBUFS, EOPNOTSUPP, EMSGSIZE):
+            # The same datagram by plain send, in its place in the order.
+            again = True
+            status = PLAIN
+            self.loop.zerocopy_fell_back += 1
+            if error == EOPNOTSUPP:
+                self.zerocopy_able = False
+        elif op.traits & GATHERED and error in (EMSGSIZE, EINVAL, EIO, EOPNOTSUPP):
+            # Too large for the path, or not to be segmented at all: nothing was sent.
+            again = True
+            self.gather_limit = min(self.gather_limit, op.length - 1) \
+                if error in (EMSGSIZE, EINVAL) else 0
+        if self.aborted:
+            again = False
+        if again:
+            heir = self.loop.operations.succeed(op)
+            heir.status = status
+            self.push_retry(heir)
+            self.retry_members(op)
+            return 0
+        self.buffered -= op.length + HEADER
+        if self.aborted:
+            while op.members is not NULL:
+                heir = op.members
+                op.members = heir.next
+                self.buffered -= heir.length + HEADER
+                self.loop.operations.release(heir)
+                self.loop.datagrams_dropped += 1
+            self.loop.datagrams_dropped += 1
+        else:
+            self.retry_members(op)
+        if op.future is not NULL:
+            op.status = -error
+            if not op.duties & NOTIF_DUE:
+                self.resolve(op, error)
+        elif not self.aborted:
+            self.loop.datagrams_dropped += 1
+            self.post(self.send_error(error, op.length), None)
+        return 0
+
+    def send_error(self, int error, size_t length):
+        if error == EMSGSIZE:
+            return OSError(error, f'{os.strerror(error)}: a datagram of {length} bytes')
+        return OSError(error, os.strerror(error))
+
+    cdef int retry_members(self, operation* op) except -1:
+        cdef operation* member
+        while op.members is not NULL:
+            member = op.members
+            op.members = member.next
+            self.push_retry(member)
+        return 0
+
+    cdef void push_retry(self, operation* op) noexcept:
+        op.next = NULL
+        self.retry_end[0] = op
+        self.retry_end = &op.next
+        self.retries += 1
+
+    cdef int notified(self, operation* op) except -1:
+        self.loop.buffers_released += 1
+        if op.copied:
+            self.loop.zerocopy_copied += 1
+        if op.status >= 0:
+            self.paths.learn(&op.address, op.address_length, op.length, op.copied)
+        if op.future is not NULL:
+            self.resolve(op, -op.status if op.status < 0 else 0)
+        return 0
+
+    cdef int resolve(self, operation* op, int error) except -1:
+        future = <object>op.future
+        Py_CLEAR(op.future)
+        if future.done():
+            return 0         # cancelled by the caller; the datagram went its way
+        if error == ECANCELED:
+            future.set_exception(ConnectionAbortedError(
+                f'{self!r} was aborted: {op.length} bytes were not sent'))
+        elif error:
+            future.set_exception(self.send_error(error, op.length))
+        else:
+            future.set_result(SendReport(op.length, bool(op.copied)))
+        return 0
+
+    cdef int chain_done(self) except -1:
+        """All results of the chain are in: what has to be tried again goes first."""
+        if self.retry is not NULL:
+            self.retry_end[0] = self.queue
+            if self.queue is NULL:
+                self.queue_end = self.retry_end
+            self.queue = self.retry
+            self.queued += self.retries
+            self.retry = NULL
+            self.retry_end = &self.retry
+            self.retries = 0
+        if self.queue is not NULL:
+            self.flush_later_quietly()
+        elif self._closing:
+            if not self._conn_lost:
+                self._conn_lost += 1
+            self.maybe_finish()
+        if self.protocol_paused and self.buffered <= self.low_water:
+            self.resume_due = True
+            self.schedule_delivery()
+        return 0
+
+    def flush_later_quietly(self):
+        # While completions are settled nothing may enter the kernel.
+        if not self.flush_due:
+            self.flush_due = True
+            self.loop.flush_soon(self)
+
+    cdef int drop_queue(self) except -1:
+        cdef operation* op
+        while self.queue is not NULL:
+            op = self.pop_queue()
+            self.buffered -= op.length + HEADER
+            self.loop.datagrams_dropped += 1
+            if op.future is not NULL:
+                self.resolve(op, ECANCELED)
+            self.loop.operations.release(op)
+        return 0
+
+    def cancel_chain(self):
+        cdef uint32_t i
+        cdef operation* op
+        for i in range(self.loop.operations.capacity if self.in_chain else 0):
+            op = self.loop.operations.slots[i]
+            if op.duties and op.owner is <PyObject*>self and op.status != RECEIVE:
+                self.loop.ring.cancel(op)
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    cdef int receive(self) except -1:
+        cdef ReceiveBuffers buffers = self.loop.receive_buffers(self.family == AF_UNIX)
+        cdef operation* op = self.loop.operations.acquire(self)
+        cdef io_uring_sqe* sqe
+        cdef bint fixed = self.slot >= 0
+        op.status = RECEIVE
+        memset(&op.message, 0, sizeof(op.message))
+        op.message.msg_namelen = 112 if self.family == AF_UNIX else 28
+        sqe = self.loop.ring.prepare(
+            op, IORING_OP_RECVMSG, self.slot if fixed else self._sock_fd,
+            IOSQE_BUFFER_SELECT | (IOSQE_FIXED_FILE if fixed else 0), MULTISHOT | MEMORY)
+        sqe.addr = <uintptr_t>&op.message
+        sqe.len = 1
+        sqe.ioprio = IORING_RECV_MULTISHOT
+        sqe.buf_group = buffers.group
+        self.receiving = op
+        return 0
+
+    cdef int received(self, operation* op, int res, uint32_t flags) except -1:
+        cdef ReceiveBuffers buffers
+        cdef unsigned i
+        if flags & IORING_CQE_F_BUFFER:
+            buffers = self.loop.receive_buffers(self.family == AF_UNIX)
+            if not self._closing:
+                self.take_datagram(buffers, res, flags)
+            buffers.give_back(flags >> IORING_CQE_BUFFER_SHIFT)
+        if flags & IORING_CQE_F_MORE:
+            return 0
+        # Multishot ends: after an empty datagram, without buffers, by an error.
+        self.receiving = NULL
+        if res == -ENOBUFS:
+            self.loop.receive_exhausted += 1
+            buffers = self.loop.receive_buffers(self.family == AF_UNIX)
+            for i in range(buffers.offered):
+                buffers.offer_more()
+        elif res < 0 and res != -ECANCELED and not self._closing:
+            self.post(OSError(-res, os.strerror(-res)), None)
+        if self._closing:
+            self.maybe_finish()
+        else:
+            self.flush_later_quietly()
+        return 0
+
+    cdef int take_datagram(self, ReceiveBuffers buffers, int res, uint32_t flags) except -1:
+        cdef:
+            io_uring_recvmsg_out* out = <io_uring_recvmsg_out*>buffers.at(
+                flags >> IORING_CQE_BUFFER_SHIFT)
+            char* name = <char*>(out + 1)
+            uint32_t room = 112 if self.family == AF_UNIX else 28
+            Py_ssize_t length = res - <Py_ssize_t>(sizeof(io_uring_recvmsg_out) + room)
+        data = PyBytes_FromStringAndSize(name + room, length)
+        if out.flags & MSG_TRUNC:
+            self.loop.datagrams_truncated += 1
+        self.loop.datagrams_received += 1
+        return self.post(data, self.loop.addresses.to_python(name, min(out.namelen, room)))
+
+    # -- delivering ----------------------------------------------------------------------------
+
+    cdef int post(self, object payload, object address) except -1:
+        """Put a datagram, or an exception when there is no ``address`` object, into the inbox."""
+        cdef event* item
+        cdef size_t end = self.inbox_head + self.inbox_count
+        if end == self.inbox_size:
+            item = <event*>realloc(self.inbox, (2 * end + 16) * sizeof(event))
+            if item is NULL:
+                raise MemoryError
+            self.inbox = item
+            self.inbox_size = 2 * end + 16
+        item = &self.inbox[end]
+        Py_INCREF(payload)
+        item.payload = <PyObject*>payload
+        item.address = NULL
+        if not isinstance(payload, OSError):
+            Py_INCREF(address)
+            item.address = <PyObject*>address
+        self.inbox_count += 1
+        return self.schedule_delivery()
+
+    cdef int schedule_delivery(self) except -1:
+        if not self.delivering:
+            self.delivering = True
+            self.loop.push(self)
+        return 0
+
+    cdef int deliver(self) except -1:
+        """Call the protocol with what has come, in the transport's context."""
+        cdef event item
+        self.delivering = False
+        if PyContext_Enter(self.context) < 0:
+            return -1
+        try:
+            while self.inbox_count:
+                item = self.inbox[self.inbox_head]
+                self.inbox_head += 1
+                self.inbox_count -= 1
+                if self.inbox_count == 0:
+                    self.inbox_head = 0
+                self.deliver_one(&item)
+            if self.resume_due:
+                self.resume_due = False
+                self.resume_writing()
+        finally:
+            PyContext_Exit(self.context)
+            if self.inbox_count:
+                self.schedule_delivery()
+        return 0
+
+    cdef int deliver_one(self, event* item) except -1:
+        what = <object>item.payload
+        Py_DECREF(what)
+        try:
+            if item.address is NULL:
+                if self._protocol is not None:
+                    self._protocol.error_received(what)
+                return 0
+            address = <object>item.address
+            Py_DECREF(address)
+            if not self._conn_lost:
+                self._protocol.datagram_received(what, address)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.loop.call_exception_handler({
+                'message': f'Exception in callback {self!r}',
+                'exception': exc,
+                'transport': self,
+                'protocol': self._protocol,
+            })
+        return 0
+
+    cdef int maybe_pause(self) except -1:
+        if self.buffered <= self.high_water or self.protocol_paused:
+            return 0
+        self.protocol_paused = True
+        self.tell_protocol('pause_writing')
+        return 0
+
+    def resume_writing(self):
+        if self.protocol_paused and self.buffered <= self.low_water:
+            self.protocol_paused = False
+            if self._protocol is not None:
+                self.tell_protocol('resume_writing')
+
+    def tell_protocol(self, name):
+        try:
+            getattr(self._protocol, name)()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.loop.call_exception_handler({
+                'message': f'protocol.{name}() failed',
+                'exception': exc,
+                'transport': self,
+                'protocol': self._protocol,
+            })
+
+    # -- the end -------------------------------------------------------------------------------
+
+    cdef int maybe_finish(self) except -1:
+        """Closing is asynchronous: the kernel must first have let go of the socket."""
+        if self._conn_lost and not self.finished and self.receiving is NULL \
+                and self.in_chain == 0:
+            self.finished = True
+            self.loop.call_soon(self._call_connection_lost, self.lost_exc)
+        return 0
+
+    def _call_connection_lost(self, exc):
+        if self.slot >= 0 and self.loop.ring is not None and self.era == self.loop.ring.era:
+            # Before close(), or the port would stay in use.
+            self.loop.ring.unregister_file(self.slot)
+        self.slot = -1
+        try:
+            self._protocol.connection_lost(exc)
+        finally:
+            self._sock.close()
+            self._sock = None
+            self._protocol = None
+            self.lost_exc = None

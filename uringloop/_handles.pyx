@@ -1,0 +1,172 @@
+"""Handles: one scheduled callback each.
+
+They answer to what ``asyncio.Handle`` answers to, but are not instances of
+it.  In debug mode the loop makes asyncio's own handles instead, which keep
+the traceback of their creation.
+"""
+cimport cython
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+
+from asyncio import format_helpers
+
+
+cdef extern from "Python.h":
+    PyObject* call_no_args "PyObject_CallNoArgs" (object)
+    PyObject* call_one_arg "PyObject_CallOneArg" (object, PyObject*)
+    PyObject* call_many "PyObject_CallObject" (object, object)
+
+
+cdef int raise_current() except -1:
+    """Hand the error that a C call has set to Cython's ``except``."""
+    return -1
+
+
+@cython.freelist(256)
+cdef class Handle:
+    """A callback that ``call_soon`` or ``call_soon_threadsafe`` has queued."""
+
+    # asyncio's code asks its handles for this one.
+    _source_traceback = None
+
+    cdef int run(self) except -1:
+        cdef:
+            PyObject* result
+            Py_ssize_t count = PyTuple_GET_SIZE(self._args)
+            object callback = self._callback
+            tuple args = self._args
+            object context = self._context
+        if PyContext_Enter(context) < 0:
+            return self.report()
+        if count == 0:
+            result = call_no_args(callback)
+        elif count == 1:
+            result = call_one_arg(callback, PyTuple_GET_ITEM(args, 0))
+        else:
+            result = call_many(callback, args)
+        # As contextvars.Context.run does: leave with the error still set.
+        PyContext_Exit(context)
+        if result is NULL:
+            return self.report()
+        Py_DECREF(<object>result)
+        return 0
+
+    cdef int report(self) except -1:
+        try:
+            raise_current()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            source = format_helpers._format_callback_source(self._callback, self._args)
+            self._loop.call_exception_handler({
+                'message': f'Exception in callback {source}',
+                'exception': exc,
+                'handle': self,
+            })
+        return 0
+
+    def _run(self):
+        self.run()
+
+    def cancel(self):
+        """Never run the callback.  Drops the references to it and its arguments."""
+        if not self._cancelled:
+            self._cancelled = True
+            if self._loop.get_debug():
+                self._text = repr(self)
+            self._callback = None
+            self._args = ()
+
+    def cancelled(self):
+        """Whether ``cancel()`` was called."""
+        return self._cancelled
+
+    def get_context(self):
+        """The ``contextvars.Context`` that the callback runs in."""
+        return self._context
+
+    def _repr_info(self):
+        info = [type(self).__name__]
+        if self._cancelled:
+            info.append('cancelled')
+        if self._callback is not None:
+            info.append(format_helpers._format_callback_source(self._callback, self._args))
+        return info
+
+    def __repr__(self):
+        if self._text is not None:
+            return self._text
+        return '<{}>'.format(' '.join(self._repr_info()))
+
+
+cdef class TimerHandle(Handle):
+    """A callback that ``call_later`` or ``call_at`` has queued."""
+
+    def cancel(self):
+        """Never run the callback.  Drops the references to it and its arguments."""
+        if not self._cancelled:
+            self._loop._timer_handle_cancelled(self)
+        Handle.cancel(self)
+
+    def when(self):
+        """The time it is due, in seconds of ``loop.time()``."""
+        return self._when
+
+    def _repr_info(self):
+        info = Handle._repr_info(self)
+        info.insert(2 if self._cancelled else 1, f'when={self._when}')
+        return info
+
+    def __hash__(self):
+        return hash(self._when)
+
+    def __lt__(self, other):
+        if isinstance(other, TimerHandle):
+            return self._when < (<TimerHandle>other)._when
+        return NotImplemented
+
+    def __le__(self, other):
+        if isinstance(other, TimerHandle):
+            return self._when < (<TimerHandle>other)._when or self == other
+        return NotImplemented
+
+    def __gt__(self, other):
+        if isinstance(other, TimerHandle):
+            return self._when > (<TimerHandle>other)._when
+        return NotImplemented
+
+    def __ge__(self, other):
+        if isinstance(other, TimerHandle):
+            return self._when > (<TimerHandle>other)._when or self == other
+        return NotImplemented
+
+    def __eq__(self, other):
+        if isinstance(other, TimerHandle):
+            return (self._when == (<TimerHandle>other)._when
+                    and self._callback == (<TimerHandle>other)._callback
+                    and self._args == (<TimerHandle>other)._args
+                    and self._cancelled == (<TimerHandle>other)._cancelled)
+        return NotImplemented
+
+
+cdef inline void fill(Handle handle, object loop, object callback, tuple args, object context):
+    handle._loop = loop
+    handle._callback = callback
+    handle._args = args
+    handle._context = PyContext_CopyCurrent() if context is None else context
+
+
+cdef Handle new_handle(object loop, object callback, tuple args, object context):
+    cdef Handle handle = Handle.__new__(Handle)
+    fill(handle, loop, callback, args, context)
+    return handle
+
+
+cdef TimerHandle new_timer(
+        object loop, double when, object callback, tuple args, object context):
+    cdef TimerHandle handle = TimerHandle.__new__(TimerHandle)
+    handle._when = when
+    fill(handle, loop, callback, args, context)
+    return handle

@@ -1,0 +1,77 @@
+"""Whether a send goes zero-copy: the one predicate, and what paths have reported.
+
+The kernel copies anyway when the receiver is on the same machine, when the
+device lacks scatter/gather or checksum offload, and when a datagram is larger
+than the path's MTU.  Its notification says so (REPORT_USAGE, kernel 6.2).  Such
+a path gets plain sends, which are cheaper than a zero-copy send that copies, and
+is tried again after a while.
+"""
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcmp, memcpy
+from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
+
+from uringloop._buffers cimport MAX_FRAGMENTS, fragments
+from uringloop._operations cimport EXPLICIT, operation
+
+cdef double FIRST_PATIENCE = 1.0      # seconds
+cdef double LONGEST_PATIENCE = 60.0
+cdef size_t PINNED_LIMIT = 64 << 20   # bytes waiting for notifications, of one loop
+
+
+cdef double now() noexcept:
+    cdef timespec ts
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts)
+    return ts.tv_sec + ts.tv_nsec * 1e-9
+
+
+cdef class CopyMemory:
+    """What one socket has learned about its destinations."""
+
+    cdef path* find(self, const void* address, uint32_t length) noexcept:
+        cdef const uint8_t* data = <const uint8_t*>address
+        cdef uint32_t h = 0, i
+        for i in range(length):
+            h = h * 31 + data[i]
+        return &self.paths[h % PATHS]
+
+    cdef bint copies(self, const void* address, uint32_t length, size_t size) noexcept:
+        """Whether a send of ``size`` bytes there is known to be copied."""
+        cdef path* found = self.find(address, length)
+        return (found.copied_from != 0 and size >= found.copied_from
+                and found.length == length and memcmp(found.address, address, length) == 0
+                and now() < found.until)
+
+    cdef void learn(self, const void* address, uint32_t length, size_t size,
+                    bint copied) noexcept:
+        cdef path* found
+        if length > sizeof(found.address):
+            return
+        found = self.find(address, length)
+        if found.length != length or memcmp(found.address, address, length) != 0:
+            if not copied:
+                return
+            found.length = length
+            memcpy(found.address, address, length)
+            found.copied_from = 0
+            found.patience = 0
+        if not copied:
+            if size >= found.copied_from:
+                found.copied_from = 0
+                found.patience = 0
+            return
+        if now() < found.until and found.copied_from != 0 and size >= found.copied_from:
+            return      # of the same batch as the one that has told already
+        found.patience = min(max(2 * found.patience, FIRST_PATIENCE), LONGEST_PATIENCE)
+        found.until = now() + found.patience
+        found.copied_from = size
+
+
+cdef bint zerocopy_pays(operation* op, CopyMemory paths, size_t pinned) noexcept:
+    """The predicate: size, kind of memory, what is pinned already, what the path reported."""
+    if op.length < ZEROCOPY_MINIMUM and not op.traits & EXPLICIT:
+        return False
+    if op.length == 0 or fragments(op.base, op.length) > MAX_FRAGMENTS:
+        return False
+    if pinned + op.length > PINNED_LIMIT:
+        return False
+    return not paths.copies(&op.address, op.address_length, op.length)

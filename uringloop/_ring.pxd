@@ -1,0 +1,250 @@
+"""liburing and the kernel's ABI: declarations and thin inline calls.
+
+Nothing here touches Python.  Calls return ``-errno`` as liburing's do.
+What is newer than liburing 2.3 (Debian 12) is declared from the kernel's
+own header, include/uapi/linux/io_uring.h.
+"""
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from posix.types cimport off_t
+
+
+cdef extern from "<errno.h>" nogil:
+    enum:
+        EAGAIN
+        EBUSY
+        ECANCELED
+        ECONNREFUSED
+        EINPROGRESS
+        EINTR
+        EINVAL
+        EIO
+        EMSGSIZE
+        ENOBUFS
+        ENOMEM
+        EOPNOTSUPP
+        ETIME
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        unsigned short sa_family
+        char sa_data[14]
+    struct sockaddr_storage:
+        unsigned short ss_family
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+    struct msghdr:
+        void* msg_name
+        socklen_t msg_namelen
+        iovec* msg_iov
+        size_t msg_iovlen
+        void* msg_control
+        size_t msg_controllen
+        int msg_flags
+    struct cmsghdr:
+        size_t cmsg_len
+        int cmsg_level
+        int cmsg_type
+    enum:
+        AF_UNSPEC
+        AF_UNIX
+        AF_INET
+        AF_INET6
+        SOCK_STREAM
+        SOCK_DGRAM
+        SOCK_NONBLOCK
+        SOCK_CLOEXEC
+        SOL_SOCKET
+        SO_ERROR
+        MSG_DONTWAIT
+        MSG_WAITALL
+        MSG_NOSIGNAL
+        MSG_TRUNC
+        MSG_CTRUNC
+
+
+cdef extern from "<liburing.h>" nogil:
+    struct io_uring_sqe:
+        uint8_t opcode
+        uint8_t flags
+        uint16_t ioprio
+        int32_t fd
+        uint64_t off
+        uint64_t addr2
+        uint64_t addr
+        uint32_t len
+        uint32_t msg_flags
+        uint32_t poll32_events
+        uint32_t accept_flags
+        uint32_t cancel_flags
+        uint64_t user_data
+        uint16_t buf_group
+        uint16_t buf_index
+        uint16_t addr_len
+    struct io_uring_cqe:
+        uint64_t user_data
+        int32_t res
+        uint32_t flags
+    struct io_uring_sq:
+        unsigned* khead
+        unsigned* ktail
+        unsigned* kflags
+        unsigned* kdropped
+        unsigned sqe_head
+        unsigned sqe_tail
+        unsigned ring_entries
+    struct io_uring_cq:
+        unsigned* khead
+        unsigned* ktail
+        unsigned* koverflow
+        io_uring_cqe* cqes
+        unsigned ring_mask
+        unsigned ring_entries
+    struct io_uring:
+        io_uring_sq sq
+        io_uring_cq cq
+        unsigned flags
+        int ring_fd
+        unsigned features
+        int enter_ring_fd
+        uint8_t int_flags
+    struct io_uring_params:
+        uint32_t sq_entries
+        uint32_t cq_entries
+        uint32_t flags
+        uint32_t features
+    struct io_uring_probe:
+        uint8_t last_op
+    struct io_uring_buf:
+        uint64_t addr
+        uint32_t len
+        uint16_t bid
+    struct io_uring_buf_ring:
+        uint16_t tail
+    struct io_uring_buf_reg:
+        uint64_t ring_addr
+        uint32_t ring_entries
+        uint16_t bgid
+    struct io_uring_recvmsg_out:
+        uint32_t namelen
+        uint32_t controllen
+        uint32_t payloadlen
+        uint32_t flags
+    struct __kernel_timespec:
+        long long tv_sec
+        long long tv_nsec
+
+    int io_uring_queue_init_params(unsigned, io_uring*, io_uring_params*)
+    void io_uring_queue_exit(io_uring*)
+    int io_uring_submit(io_uring*)
+    int io_uring_submit_and_get_events(io_uring*)
+    int io_uring_get_events(io_uring*)
+    int io_uring_ring_dontfork(io_uring*)
+    int io_uring_submit_and_wait_timeout(
+        io_uring*, io_uring_cqe**, unsigned, __kernel_timespec*, void*)
+    io_uring_sqe* io_uring_get_sqe(io_uring*)
+    unsigned io_uring_sq_ready(const io_uring*)
+    unsigned io_uring_sq_space_left(const io_uring*)
+    unsigned io_uring_cq_ready(const io_uring*)
+    int io_uring_register_files_sparse(io_uring*, unsigned)
+    int io_uring_register_files_update(io_uring*, unsigned, const int*, unsigned)
+    int io_uring_register_buf_ring(io_uring*, io_uring_buf_reg*, unsigned)
+    int io_uring_unregister_buf_ring(io_uring*, int)
+    io_uring_probe* io_uring_get_probe_ring(io_uring*)
+    io_uring_probe* io_uring_get_probe()
+    void io_uring_free_probe(io_uring_probe*)
+    int io_uring_opcode_supported(const io_uring_probe*, int)
+    void io_uring_buf_ring_init(io_uring_buf_ring*)
+    void io_uring_buf_ring_add(
+        io_uring_buf_ring*, void*, unsigned, unsigned short, int, int)
+    void io_uring_buf_ring_advance(io_uring_buf_ring*, int)
+    int io_uring_buf_ring_mask(uint32_t)
+
+    enum:
+        IORING_OP_NOP
+        IORING_OP_POLL_ADD
+        IORING_OP_SENDMSG
+        IORING_OP_RECVMSG
+        IORING_OP_ACCEPT
+        IORING_OP_ASYNC_CANCEL
+        IORING_OP_CONNECT
+        IORING_OP_SEND
+        IORING_OP_RECV
+        IORING_OP_SEND_ZC
+        IORING_OP_SENDMSG_ZC
+        IORING_SETUP_CQSIZE
+        IORING_SETUP_CLAMP
+        IORING_SETUP_SUBMIT_ALL
+        IORING_SETUP_TASKRUN_FLAG
+        IORING_SETUP_SINGLE_ISSUER
+        IORING_SETUP_DEFER_TASKRUN
+        IORING_SQ_CQ_OVERFLOW
+        IORING_SQ_TASKRUN
+        IORING_CQE_F_BUFFER
+        IORING_CQE_F_MORE
+        IORING_CQE_F_NOTIF
+        IORING_CQE_BUFFER_SHIFT
+        IORING_RECV_MULTISHOT
+        IORING_ACCEPT_MULTISHOT
+        IORING_POLL_ADD_MULTI
+        IORING_ASYNC_CANCEL_ALL
+        IORING_ASYNC_CANCEL_ANY
+        IORING_FILE_INDEX_ALLOC
+        IOSQE_FIXED_FILE
+        IOSQE_IO_LINK
+        IOSQE_BUFFER_SELECT
+
+
+cdef extern from *:
+    """
+    #include <liburing.h>
+    #include <string.h>
+    #ifndef IORING_SEND_ZC_REPORT_USAGE   /* kernel 6.2 */
+    #define IORING_SEND_ZC_REPORT_USAGE (1U << 3)
+    #endif
+    #ifndef UDP_SEGMENT                   /* kernel 4.18, <linux/udp.h> */
+    #define UDP_SEGMENT 103
+    #define UDP_GRO 104
+    #endif
+    #ifndef SOL_UDP
+    #define SOL_UDP 17
+    #endif
+    static inline unsigned ring_kernel_flags(const struct io_uring *ring) {
+        return IO_URING_READ_ONCE(*ring->sq.kflags);
+    }
+    /* Copies what the kernel has completed and frees its place at once. */
+    static inline unsigned ring_take(struct io_uring *ring,
+                                     struct io_uring_cqe *into, unsigned room) {
+        unsigned head = *ring->cq.khead, mask = *ring->cq.kring_mask;
+        unsigned n = io_uring_smp_load_acquire(ring->cq.ktail) - head;
+        if (n > room)
+            n = room;
+        for (unsigned i = 0; i < n; i++)
+            memcpy(&into[i], &ring->cq.cqes[(head + i) & mask], sizeof *into);
+        io_uring_smp_store_release(ring->cq.khead, head + n);
+        return n;
+    }
+    /* A prepared entry starts zeroed: the ring's memory holds an older one. */
+    static inline struct io_uring_sqe *ring_sqe(struct io_uring *ring, int op, int fd,
+                                                unsigned flags, __u64 user_data) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+        if (sqe) {
+            memset(sqe, 0, sizeof *sqe);
+            sqe->opcode = op;
+            sqe->fd = fd;
+            sqe->flags = flags;
+            sqe->user_data = user_data;
+        }
+        return sqe;
+    }
+    """
+    unsigned ring_kernel_flags(const io_uring*) noexcept nogil
+    unsigned ring_take(io_uring*, io_uring_cqe*, unsigned) noexcept nogil
+    io_uring_sqe* ring_sqe(io_uring*, int, int, unsigned, uint64_t) noexcept nogil
+    enum:
+        IORING_SEND_ZC_REPORT_USAGE
+        UDP_SEGMENT
+        UDP_GRO
+        SOL_UDP

@@ -1,0 +1,53 @@
+"""The ring: made, filled, entered, drained and closed; and the dead ones' memory."""
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+
+from uringloop._operations cimport Completer, OperationTable, operation
+from uringloop._ring cimport __kernel_timespec, io_uring, io_uring_cqe, io_uring_sqe
+
+
+cdef enum:
+    BATCH = 256              # completions taken from the ring at once
+    FILE_SLOTS = 1024        # registered files, the first of which is the certificate
+
+
+cdef class Ring:
+    cdef:
+        io_uring ring
+        io_uring_cqe batch[BATCH]
+        unsigned count                # completions in ``batch``
+        readonly bint is_open
+        readonly uint32_t era
+        readonly unsigned setup_flags
+        unsigned long thread
+        int generation                # of fork()
+        OperationTable operations
+        uint16_t* free_slots
+        unsigned free_slot_count
+        bint certified
+        object __weakref__
+        list keepalive                # what the kernel may write to: buffer rings
+        # statistics
+        readonly uint64_t syscalls
+        readonly uint64_t submissions
+        readonly uint64_t completions
+        readonly uint64_t overflows
+
+    cdef bint has_work(self) noexcept
+    cdef unsigned reserve(self, unsigned wanted) except? 0
+    cdef io_uring_sqe* prepare(
+        self, operation* op, int opcode, int fd, unsigned flags, unsigned traits) except NULL
+    cdef int cancel(self, operation* op) except -1
+    cdef int submit(self) except -1
+    cdef int poll(self) except -1
+    cdef int wait(self, double timeout) except -1
+    cdef int take(self) except -1
+    cdef int check(self, int code) except -1
+    cdef int usable(self) except -1
+    cdef int take_quietly(self) except -1
+    cdef register_table(self, int certificate)
+    cdef int register_file(self, int fd) except -2
+    cdef int unregister_file(self, int slot) except -1
+
+
+cdef bint forked(int generation) noexcept
+cdef int current_generation() noexcept

@@ -1,0 +1,398 @@
+"""The ring: made, filled, entered, drained and closed; and the dead ones' memory.
+
+A ring belongs to the thread that made it (SINGLE_ISSUER): from another every
+call returns EEXIST, also after the owner has exited.  With DEFER_TASKRUN
+completions appear only while its owner is inside ``io_uring_enter``, so what
+a cancelled receive had taken is always seen.
+"""
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+from posix.unistd cimport close, dup
+
+from uringloop._operations cimport (
+    FOLLOWER, MEMORY, NOBODY, OperationTable, operation, user_data)
+from uringloop._ring cimport *
+
+import os
+import select
+import time
+import weakref
+
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident() nogil
+    int PyErr_CheckSignals() except -1
+
+cdef extern from "<pthread.h>":
+    int pthread_atfork(void (*)() noexcept, void (*)() noexcept, void (*)() noexcept)
+
+
+cdef int fork_generation = 0
+
+
+cdef void count_fork() noexcept nogil:
+    global fork_generation
+    fork_generation += 1
+
+
+cdef bint forked(int generation) noexcept:
+    return generation != fork_generation
+
+
+cdef int current_generation() noexcept:
+    return fork_generation
+
+
+cdef uint32_t eras = 0
+cdef enum:
+    CERTIFICATE = 0          # the registered-file slot of the wake-up socket
+
+
+class UringUnavailableError(OSError):
+    """io_uring cannot be had: refused, switched off, or out of memory."""
+
+
+cdef class Ring:
+    """One io_uring of one thread, for the operations of one table."""
+
+    def __cinit__(self):
+        self.free_slots = <uint16_t*>malloc(FILE_SLOTS * sizeof(uint16_t))
+        if self.free_slots is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        # The owner closes a ring with ``close_ring``.  Here only what is left
+        # of one that was never opened, or whose loop was never closed: the
+        # kernel then keeps nothing of ours, for its operations own the table.
+        free(self.free_slots)
+
+    def __init__(self, OperationTable operations, unsigned entries, unsigned cq_entries,
+                 int certificate):
+        """Open a ring; raises UringUnavailableError.
+
+        ``certificate`` is a descriptor whose file the ring holds until it
+        is dead, so that its other end sees the hang-up.
+        """
+        global eras
+        self.operations = operations
+        self.keepalive = []
+        self.thread = PyThread_get_thread_ident()
+        self.generation = fork_generation
+        code = open_patiently(&self.ring, entries, cq_entries, &self.setup_flags)
+        if code < 0:
+            raise UringUnavailableError(-code, f'io_uring_setup: {os.strerror(-code)}')
+        eras += 1
+        self.era = eras
+        self.is_open = True
+        # The child of a fork must not even see the parent's queues.
+        io_uring_ring_dontfork(&self.ring)
+        self.register_table(certificate)
+        open_rings.add(self)
+
+    cdef register_table(self, int certificate):
+        cdef unsigned i
+        if io_uring_register_files_sparse(&self.ring, FILE_SLOTS) < 0:
+            return   # transports then name descriptors, and death goes uncertified
+        for i in range(FILE_SLOTS - 1):
+            self.free_slots[i] = FILE_SLOTS - 1 - i
+        self.free_slot_count = FILE_SLOTS - 1
+        self.certified = io_uring_register_files_update(
+            &self.ring, CERTIFICATE, &certificate, 1) == 1
+
+    cdef bint has_work(self) noexcept:
+        """Whether entering the kernel, or looking at completions, would do anything."""
+        # Without TASKRUN_FLAG only entering tells whether work is pending.
+        return (not self.is_open
+                or not self.setup_flags & IORING_SETUP_TASKRUN_FLAG
+                or io_uring_sq_ready(&self.ring) != 0
+                or io_uring_cq_ready(&self.ring) != 0
+                or ring_kernel_flags(&self.ring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))
+
+    cdef unsigned reserve(self, unsigned wanted) except? 0:
+        """Make room for a chain: how many entries, up to ``wanted``, can now be prepared."""
+        cdef unsigned room
+        self.usable()
+        room = io_uring_sq_space_left(&self.ring)
+        if room < wanted:
+            self.submit()
+            room = io_uring_sq_space_left(&self.ring)
+        return min(room, wanted)
+
+    cdef int usable(self) except -1:
+        if self.is_open and self.generation == fork_generation:
+            return 0
+        if self.generation != fork_generation:
+            raise RuntimeError("the loop was made before fork() and cannot run in the child: "
+                               "make a new one there")
+        raise RuntimeError("the loop's ring is closed")
+
+    cdef io_uring_sqe* prepare(
+            self, operation* op, int opcode, int fd, unsigned flags, unsigned traits) except NULL:
+        """An entry for ``op``, whose duties begin."""
+        cdef io_uring_sqe* sqe
+        self.usable()
+        sqe = ring_sqe(&self.ring, opcode, fd, flags, user_data(op))
+        if sqe is NULL:
+            self.submit()
+            sqe = ring_sqe(&self.ring, opcode, fd, flags, user_data(op))
+            if sqe is NULL:
+                raise OSError(EBUSY, 'the submission queue is full')
+        self.operations.begin(op, self.era, traits)
+        return sqe
+
+    cdef int cancel(self, operation* op) except -1:
+        """Ask the kernel to give ``op`` up; its completion still comes."""
+        cdef io_uring_sqe* sqe
+        self.usable()
+        if op.era != self.era:
+            return 0
+        if io_uring_sq_space_left(&self.ring) == 0:
+            self.submit()
+        sqe = ring_sqe(&self.ring, IORING_OP_ASYNC_CANCEL, -1, 0, NOBODY)
+        if sqe is NULL:
+            raise OSError(EBUSY, 'the submission queue is full')
+        sqe.addr = user_data(op)
+        return 0
+
+    cdef int submit(self) except -1:
+        """Hand over what is prepared; completions stay in the ring."""
+        cdef int code
+        self.usable()
+        self.syscalls += 1
+        with nogil:
+            code = io_uring_submit(&self.ring)
+        if code > 0:
+            self.submissions += code
+        return self.check(code)
+
+    cdef int poll(self) except -1:
+        """Hand over what is prepared, let deferred work run, and take completions."""
+        cdef int code
+        self.usable()
+        self.syscalls += 1
+        with nogil:
+            code = io_uring_submit_and_get_events(&self.ring)
+            self.count = ring_take(&self.ring, self.batch, BATCH)
+        if code > 0:
+            self.submissions += code
+        self.take()
+        return self.check(code)
+
+    cdef int wait(self, double timeout) except -1:
+        """As ``poll``, but sleeps until something completes; ``timeout`` in seconds, < 0 for ever."""
+        cdef int code
+        cdef __kernel_timespec ts
+        cdef __kernel_timespec* limit = NULL
+        cdef io_uring_cqe* first
+        self.usable()
+        if timeout >= 0:
+            ts.tv_sec = <long long>timeout
+            ts.tv_nsec = <long long>((timeout - ts.tv_sec) * 1e9)
+            limit = &ts
+        self.syscalls += 1
+        with nogil:
+            code = io_uring_submit_and_wait_timeout(&self.ring, &first, 1, limit, NULL)
+            self.count = ring_take(&self.ring, self.batch, BATCH)
+        if code > 0:
+            self.submissions += code
+        self.take()
+        return self.check(code)
+
+    cdef int take(self) except -1:
+        """Settle everything that has completed.  Owners are told; no user code runs."""
+        cdef unsigned i
+        while True:
+            self.completions += self.count
+            for i in range(self.count):
+                if self.batch[i].user_data != NOBODY:
+                    self.operations.settle(
+                        self.batch[i].user_data, self.batch[i].res, self.batch[i].flags)
+            if ring_kernel_flags(&self.ring) & IORING_SQ_CQ_OVERFLOW:
+                # The kernel keeps what found no room, and gives it up here.
+                self.overflows += 1
+                self.syscalls += 1
+                with nogil:
+                    io_uring_get_events(&self.ring)
+            elif self.count < BATCH:
+                self.count = 0
+                return 0
+            self.count = ring_take(&self.ring, self.batch, BATCH)
+
+    cdef int check(self, int code) except -1:
+        if code >= 0 or code == -ETIME or code == -EAGAIN or code == -EBUSY:
+            return 0
+        if code == -EINTR:
+            return PyErr_CheckSignals()
+        raise OSError(-code, f'io_uring_enter: {os.strerror(-code)}')
+
+    cdef int register_file(self, int fd) except -2:
+        """A slot that goes on meaning this file whatever becomes of the number; -1: no room."""
+        cdef unsigned slot
+        self.usable()
+        if self.free_slot_count == 0:
+            return -1
+        slot = self.free_slots[self.free_slot_count - 1]
+        self.syscalls += 1
+        if io_uring_register_files_update(&self.ring, slot, &fd, 1) != 1:
+            return -1
+        self.free_slot_count -= 1
+        return slot
+
+    cdef int unregister_file(self, int slot) except -1:
+        cdef int nothing = -1
+        self.usable()
+        self.syscalls += 1
+        io_uring_register_files_update(&self.ring, slot, &nothing, 1)
+        self.free_slots[self.free_slot_count] = slot
+        self.free_slot_count += 1
+        return 0
+
+    def cancel_all(self, double bound):
+        """Cancel everything and wait, ``bound`` seconds at most, until nothing is in flight."""
+        cdef io_uring_sqe* sqe
+        deadline = time.monotonic() + bound
+        while self.operations.in_flight and time.monotonic() < deadline:
+            if io_uring_sq_space_left(&self.ring) == 0:
+                self.submit()
+            sqe = ring_sqe(&self.ring, IORING_OP_ASYNC_CANCEL, -1, 0, NOBODY)
+            if sqe is not NULL:
+                sqe.cancel_flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY
+            self.wait(0.01)
+
+    def close(self, int witness):
+        """Close the ring, from any thread.
+
+        What may still touch memory of ours then is buried with it, until
+        ``witness``, the other end of the certificate, sees the hang-up.
+        Returns the exceptions that owners met.
+        """
+        if not self.is_open:
+            return []
+        if self.generation == fork_generation:
+            self.count = ring_take(&self.ring, self.batch, BATCH)
+            self.take_quietly()
+            self.is_open = False
+            io_uring_queue_exit(&self.ring)
+        self.is_open = False
+        open_rings.discard(self)
+        dead = self.generation != fork_generation or not self.holds_memory()
+        if not dead and self.certified:
+            dead = hung_up(witness, 2.0)
+        if not dead:
+            graveyard.append((dup(witness), self.operations, self.era, self.keepalive))
+        self.keepalive = []
+        return self.operations.lose(self.era, dead)
+
+    cdef int take_quietly(self) except -1:
+        # As ``take``, but the ring may belong to another thread: no syscalls.
+        while self.count:
+            for i in range(self.count):
+                self.operations.settle(
+                    self.batch[i].user_data, self.batch[i].res, self.batch[i].flags)
+            self.count = ring_take(&self.ring, self.batch, BATCH)
+        return 0
+
+    def holds_memory(self):
+        """Whether an operation in flight points into our memory."""
+        cdef uint32_t i
+        cdef operation* op
+        for i in range(self.operations.capacity):
+            op = self.operations.slots[i]
+            if op.duties and op.era == self.era and op.traits & MEMORY:
+                return True
+        return False
+
+    def close_in_child(self):
+        """After fork(): give up the child's copies of the parent's descriptors."""
+        if self.is_open:
+            self.is_open = False
+            close(self.ring.ring_fd)
+
+
+cdef int open_patiently(io_uring* ring, unsigned entries, unsigned cq_entries,
+                        unsigned* setup_flags) except? -1:
+    """Teardown of closed rings is asynchronous, and memlock is counted per user.
+
+    So ENOMEM may pass: wait for it, then ask for less.
+    """
+    cdef int code = -ENOMEM
+    cdef int patience
+    while True:
+        for patience in range(12):
+            code = open_once(ring, entries, cq_entries, setup_flags)
+            if code != -ENOMEM:
+                return code
+            bury()
+            time.sleep(0.001 * (1 << min(patience, 6)))
+        if entries <= 8:
+            return code
+        entries //= 4
+        cq_entries = max(entries * 2, cq_entries // 4)
+
+
+cdef int open_once(io_uring* ring, unsigned entries, unsigned cq_entries,
+                   unsigned* setup_flags) noexcept:
+    cdef io_uring_params params
+    cdef unsigned needed = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
+    cdef unsigned wanted = (IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP
+                            | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_TASKRUN_FLAG)
+    cdef int code
+    memset(&params, 0, sizeof(params))
+    params.flags = needed | wanted
+    params.cq_entries = cq_entries
+    code = io_uring_queue_init_params(entries, ring, &params)
+    if code == -EINVAL:
+        memset(&params, 0, sizeof(params))
+        params.flags = needed
+        code = io_uring_queue_init_params(entries, ring, &params)
+    setup_flags[0] = params.flags
+    return code
+
+
+def try_ring():
+    """Make the smallest ring and close it; raises UringUnavailableError."""
+    cdef io_uring ring
+    cdef unsigned flags
+    code = open_patiently(&ring, 1, 2, &flags)
+    if code < 0:
+        raise UringUnavailableError(-code, os.strerror(-code))
+    io_uring_queue_exit(&ring)
+
+
+# Rings to be closed in the child of a fork.
+open_rings = weakref.WeakSet()
+
+# (witness descriptor, operation table, era, memory) of rings closed but not proved dead.
+graveyard = []
+
+
+def hung_up(int witness, double bound):
+    """Whether the other end of ``witness`` is closed, within ``bound`` seconds."""
+    poller = select.poll()
+    poller.register(witness, select.POLLRDHUP)
+    return bool(poller.poll(bound * 1000))
+
+
+def bury():
+    """Let go of what was buried with rings that are proved dead by now."""
+    cdef OperationTable table
+    for grave in graveyard[:]:
+        witness, table, era, memory = grave
+        if witness >= 0 and hung_up(witness, 0):
+            graveyard.remove(grave)
+            close(witness)
+            table.exhume(era)
+            memory.clear()
+
+
+def _close_in_child():
+    for ring in list(open_rings):
+        ring.close_in_child()
+    open_rings.clear()
+    # The memory is the parent's concern; the child's copy goes with the child.
+    graveyard.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+pthread_atfork(NULL, NULL, count_fork)

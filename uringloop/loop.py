@@ -1,0 +1,98 @@
+"""The event loop: the core in Cython, and asyncio's own cold half by inheritance."""
+from __future__ import annotations
+
+import asyncio
+import selectors
+import signal
+import socket
+from typing import Any
+
+from uringloop._datagrams import DatagramTransport
+from uringloop._sockets import SocketCore
+
+
+_DATAGRAM_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+
+
+class _LazySelector(selectors.BaseSelector):
+    """An epoll that is made when a program first uses ``add_reader`` or ``add_writer``."""
+
+    def __init__(self) -> None:
+        self._real: selectors.EpollSelector | None = None
+        self.on_open: Any = None
+
+    def register(self, fileobj, events, data=None):
+        if self._real is None:
+            self._real = selectors.EpollSelector()
+            self.on_open(self._real.fileno())
+        return self._real.register(fileobj, events, data)
+
+    def unregister(self, fileobj):
+        if self._real is None:
+            raise KeyError(f'{fileobj!r} is not registered')
+        return self._real.unregister(fileobj)
+
+    def modify(self, fileobj, events, data=None):
+        if self._real is None:
+            raise KeyError(f'{fileobj!r} is not registered')
+        return self._real.modify(fileobj, events, data)
+
+    def select(self, timeout=None):
+        return [] if self._real is None else self._real.select(timeout)
+
+    def get_map(self):
+        return {} if self._real is None else self._real.get_map()
+
+    def get_key(self, fileobj):
+        if self._real is None:
+            raise KeyError(f'{fileobj!r} is not registered')
+        return self._real.get_key(fileobj)
+
+    def close(self) -> None:
+        if self._real is not None:
+            self._real.close()
+
+
+class Loop(SocketCore, asyncio.SelectorEventLoop):
+    """asyncio's event loop on io_uring.  Make one with ``uringloop.new_event_loop``."""
+
+    def __init__(self, *, entries: int = 256) -> None:
+        selector = _LazySelector()
+        asyncio.SelectorEventLoop.__init__(self, selector)
+        selector.on_open = self._watch_selector
+        self._set_entries(entries)
+
+    def _make_self_pipe(self):
+        self._ssock, self._csock = socket.socketpair()
+        self._ssock.setblocking(False)
+        self._csock.setblocking(False)
+        self._internal_fds += 1
+
+    def _close_self_pipe(self):
+        self._ssock.close()
+        self._csock.close()
+        self._ssock = self._csock = None
+        self._internal_fds -= 1
+
+    def _renew_self_pipe(self):
+        self._close_self_pipe()
+        self._make_self_pipe()
+        if self._signal_handlers:
+            signal.set_wakeup_fd(self._csock.fileno())
+
+    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
+        self._ensure_fd_no_transport(sock)
+        if sock.family not in _DATAGRAM_FAMILIES:
+            # Netlink, packet, vsock, ...: asyncio's transport, which asks the socket module.
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
+        return DatagramTransport(self, sock, protocol, address, waiter, extra)
+
+    def close(self):
+        """Close the loop: cancel what is in flight, wait for it, release what it held."""
+        if self.is_running():
+            raise RuntimeError('Cannot close a running event loop')
+        if self.is_closed():
+            return
+        self._close_core()
+        asyncio.SelectorEventLoop.close(self)
+LoopStats = None
