@@ -1,4 +1,5 @@
 """Memory: what a program hands over to be sent, and what the kernel receives into."""
+from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t
 
 from uringloop._ring cimport io_uring_buf_ring
@@ -21,17 +22,26 @@ cdef enum:
     MAX_FRAGMENTS = 17    # MAX_SKB_FRAGS: pages of one zero-copy datagram
 
 
+cdef enum:
+    # What the kernel writes before the payload of an AF_INET datagram, io_uring_recvmsg_out
+    # (16 bytes) and sockaddr_in (16), is just as long as the head of a bytes object.
+    HEAD = 32
+    CLAIM_MINIMUM = 8192  # shorter datagrams are copied out, and their buffer stays
+
+
 cdef class ReceiveBuffers:
     cdef:
         Ring ring
-        char* memory
-        size_t memory_size
         io_uring_buf_ring* entries
-        readonly size_t size          # of one buffer
-        readonly unsigned count       # how many there are
+        size_t entries_size
+        PyObject** objects            # bytes objects, whose heads the kernel overwrites
+        char saved[HEAD]              # the head of a fresh one
+        readonly size_t size          # of one buffer, with its head
+        readonly unsigned count       # how many there may be
         readonly unsigned offered     # how many the kernel has been given so far
         readonly int group
 
     cdef char* at(self, unsigned number) noexcept
-    cdef void give_back(self, unsigned number) noexcept
-    cdef bint offer_more(self) noexcept
+    cdef int give_back(self, unsigned number) except -1
+    cdef bint offer_more(self) except -1
+    cdef object claim(self, unsigned number, Py_ssize_t length)

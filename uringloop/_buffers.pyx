@@ -4,16 +4,31 @@ from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint64_t, uintptr_t
-from libc.string cimport memset
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
 from posix.mman cimport (
     MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap)
 
 from uringloop._ring cimport (
-    io_uring_buf_reg, io_uring_buf_ring_add, io_uring_buf_ring_advance,
+    io_uring_buf, io_uring_buf_reg, io_uring_buf_ring_add, io_uring_buf_ring_advance,
     io_uring_buf_ring_init, io_uring_buf_ring_mask, io_uring_register_buf_ring)
 
 import os
+
+
+cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject**, Py_ssize_t) except -1
+
+cdef extern from *:
+    """
+    #include <stddef.h>
+    _Static_assert(offsetof(PyBytesObject, ob_sval) == 32, "the head of bytes has changed");
+    static inline PyObject *steal(PyObject *object) { return object; }
+    """
+    object steal(PyObject*)
+
 
 
 cdef object open_payload(object data, payload* into):
@@ -74,27 +89,34 @@ cdef unsigned fragments(const void* base, size_t length) noexcept:
 cdef class ReceiveBuffers:
     """A provided-buffer ring: the kernel takes a buffer for each datagram that comes.
 
+    The buffers are the memory of ``bytes`` objects that nobody has seen yet, head
+    and all.  What the kernel puts before the payload of an AF_INET datagram is as
+    long as that head, so the payload lands where the object's content belongs:
+    a long datagram is handed to the program as it is, and a fresh object takes
+    its place.
+
     Few buffers are offered at first: the kernel walks through all of them in
     turn, so that a small number stays in the processor's cache.  When they run
     out (ENOBUFS) more are, up to ``count``.
     """
 
-    def __cinit__(self, Ring ring, int group, unsigned count, size_t size, unsigned offered):
+    def __cinit__(self, Ring ring, int group, unsigned count, size_t capacity,
+                  unsigned offered):
         cdef io_uring_buf_reg registration
-        cdef size_t header = count * 16      # sizeof(struct io_uring_buf)
         cdef void* place
-        # Ring entries and buffers in one mapping; untouched pages cost nothing.
-        self.memory_size = ((header + 4095) & ~<size_t>4095) + count * size
-        place = mmap(NULL, self.memory_size, PROT_READ | PROT_WRITE,
+        self.entries_size = count * sizeof(io_uring_buf)
+        place = mmap(NULL, self.entries_size, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         if place == MAP_FAILED:
             raise MemoryError
         self.entries = <io_uring_buf_ring*>place
-        self.memory = <char*>place + self.memory_size - count * size
+        self.objects = <PyObject**>calloc(count, sizeof(PyObject*))
+        if self.objects is NULL:
+            raise MemoryError
         self.ring = ring
         self.group = group
         self.count = count
-        self.size = size
+        self.size = HEAD + capacity
         memset(&registration, 0, sizeof(registration))
         registration.ring_addr = <uint64_t><uintptr_t>place
         registration.ring_entries = count
@@ -109,21 +131,47 @@ cdef class ReceiveBuffers:
         ring.keepalive.append(self)
 
     def __dealloc__(self):
+        cdef unsigned i
+        for i in range(self.offered):
+            if self.objects[i] is not NULL:
+                memcpy(self.objects[i], self.saved, HEAD)
+                Py_CLEAR(self.objects[i])
+        free(self.objects)
         if self.entries is not NULL:
-            munmap(self.entries, self.memory_size)
+            munmap(self.entries, self.entries_size)
 
     cdef char* at(self, unsigned number) noexcept:
-        return self.memory + number * self.size
+        return <char*>self.objects[number]
 
-    cdef void give_back(self, unsigned number) noexcept:
+    cdef int give_back(self, unsigned number) except -1:
+        """Let the kernel have this buffer again, or a fresh one if it was claimed."""
+        cdef object fresh
+        if self.objects[number] is NULL:
+            fresh = PyBytes_FromStringAndSize(NULL, self.size - HEAD)
+            memcpy(self.saved, <void*>fresh, HEAD)
+            Py_INCREF(fresh)
+            # The one reference that is counted in the head: ours.
+            (<Py_ssize_t*>self.saved)[0] = 1
+            self.objects[number] = <PyObject*>fresh
+            fresh = None
         io_uring_buf_ring_add(self.entries, self.at(number), <unsigned>self.size, number,
                               io_uring_buf_ring_mask(self.count), 0)
         io_uring_buf_ring_advance(self.entries, 1)
+        return 0
 
-    cdef bint offer_more(self) noexcept:
+    cdef bint offer_more(self) except -1:
         """Offer a buffer that the kernel has not seen yet; whether there was one."""
         if self.offered >= self.count:
             return False
         self.give_back(self.offered)
         self.offered += 1
         return True
+
+    cdef object claim(self, unsigned number, Py_ssize_t length):
+        """The buffer itself as ``bytes`` of ``length``; the kernel is to get a fresh one."""
+        cdef PyObject* made = self.objects[number]
+        self.objects[number] = NULL
+        memcpy(made, self.saved, HEAD)
+        if _PyBytes_Resize(&made, length) < 0:
+            return steal(NULL)
+        return steal(made)

@@ -54,8 +54,8 @@ cdef double LONGEST_WAIT = 24 * 3600
 cdef enum:
     DATAGRAM_BUFFERS = 256           # of 66 KB: the memory is touched only as it is needed
     LOCAL_BUFFERS = 16               # AF_UNIX datagrams may be much longer
-    HEADROOM = 512                   # io_uring_recvmsg_out, address and control messages
-    HOT_BUFFERS = 16
+    HEADROOM = 256                   # address and control messages
+    HOT_BUFFERS = 8
 
 
 cdef double monotonic() noexcept:

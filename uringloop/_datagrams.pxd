@@ -27,6 +27,7 @@ cdef class DatagramTransport(Completer):
         object context
         object lost_exc
         int family
+        uint32_t name_room         # what the kernel is to leave for an address
         bint connected
         bint paused_reading
         bint reading               # connection_made has been called

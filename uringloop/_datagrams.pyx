@@ -18,7 +18,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memset
 
-from uringloop._buffers cimport ReceiveBuffers, copy_payload, lend_payload, payload
+from uringloop._buffers cimport (
+    CLAIM_MINIMUM, HEAD, ReceiveBuffers, copy_payload, lend_payload, payload)
 from uringloop._core cimport LoopCore
 from uringloop._operations cimport (
     EXPLICIT, FOLLOWER, GATHERED, MEMORY, MULTISHOT, NOTIF_DUE, ZEROCOPY, Completer, operation)
@@ -96,6 +97,7 @@ cdef class DatagramTransport(Completer):
         self._protocol = protocol
         self._address = address
         self.family = sock.family
+        self.name_room = {AF_INET: 16, AF_INET6: 28, AF_UNIX: 112}[self.family]
         self.connected = bool(self._extra['peername'])
         self.zerocopy_able = self.family in (AF_INET, AF_INET6)
         if self.zerocopy_able and sock.proto in (0, socket.IPPROTO_UDP):
@@ -235,7 +237,8 @@ cdef class DatagramTransport(Completer):
         if memory.length == 0 and not EMPTY_ALLOWED:
             return
         if self._address is not None:
-            self.check_address(addr)
+            if addr is not None:
+                self.check_address(addr)
             addr = self._address
         if self._conn_lost:
             self.dropped()
@@ -252,7 +255,8 @@ cdef class DatagramTransport(Completer):
         cdef payload memory
         owner = lend_payload(data, &memory)
         if self._address is not None:
-            self.check_address(addr)
+            if addr is not None:
+                self.check_address(addr)
             addr = self._address
         future = self.loop.new_future()
         if self._conn_lost or self.loop._closed:
@@ -453,6 +457,7 @@ cdef class DatagramTransport(Completer):
                 before.flags |= IOSQE_IO_LINK
             self.in_chain += 1
             room -= 1
+        self.loop.ring.linked += self.in_chain
         return 0
 
     cdef int gather(self, operation* leader) except -1:
@@ -513,6 +518,8 @@ cdef class DatagramTransport(Completer):
         if op.status == RECEIVE:
             return self.received(op, res, flags)
         self.in_chain -= 1
+        if op.era == self.loop.ring.era:
+            self.loop.ring.linked -= 1
         if op.status == ROOM:
             pass        # a failed poll has cancelled the chain: it starts anew
         elif res >= 0:
@@ -682,7 +689,7 @@ cdef class DatagramTransport(Completer):
         cdef bint fixed = self.slot >= 0
         op.status = RECEIVE
         memset(&op.message, 0, sizeof(op.message))
-        op.message.msg_namelen = 112 if self.family == AF_UNIX else 28
+        op.message.msg_namelen = self.name_room
         sqe = self.loop.ring.prepare(
             op, IORING_OP_RECVMSG, self.slot if fixed else self._sock_fd,
             IOSQE_BUFFER_SELECT | (IOSQE_FIXED_FILE if fixed else 0), MULTISHOT | MEMORY)
@@ -720,16 +727,17 @@ cdef class DatagramTransport(Completer):
 
     cdef int take_datagram(self, ReceiveBuffers buffers, int res, uint32_t flags) except -1:
         cdef:
-            io_uring_recvmsg_out* out = <io_uring_recvmsg_out*>buffers.at(
-                flags >> IORING_CQE_BUFFER_SHIFT)
+            unsigned number = flags >> IORING_CQE_BUFFER_SHIFT
+            io_uring_recvmsg_out* out = <io_uring_recvmsg_out*>buffers.at(number)
             char* name = <char*>(out + 1)
-            uint32_t room = 112 if self.family == AF_UNIX else 28
-            Py_ssize_t length = res - <Py_ssize_t>(sizeof(io_uring_recvmsg_out) + room)
-        data = PyBytes_FromStringAndSize(name + room, length)
+            Py_ssize_t length = res - <Py_ssize_t>(sizeof(io_uring_recvmsg_out) + self.name_room)
         if out.flags & MSG_TRUNC:
             self.loop.datagrams_truncated += 1
         self.loop.datagrams_received += 1
-        return self.post(data, self.loop.addresses.to_python(name, min(out.namelen, room)))
+        address = self.loop.addresses.to_python(name, min(out.namelen, self.name_room))
+        if length >= CLAIM_MINIMUM and self.name_room + sizeof(io_uring_recvmsg_out) == HEAD:
+            return self.post(buffers.claim(number, length), address)
+        return self.post(PyBytes_FromStringAndSize(name + self.name_room, length), address)
 
     # -- delivering ----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ cdef class Ring:
         io_uring ring
         io_uring_cqe batch[BATCH]
         unsigned count                # completions in ``batch``
+        unsigned linked               # completions expected of the chains in flight
         readonly bint is_open
         readonly uint32_t era
         readonly unsigned setup_flags

@@ -169,10 +169,21 @@ cdef class Ring:
     cdef int poll(self) except -1:
         """Hand over what is prepared, let deferred work run, and take completions."""
         cdef int code
+        cdef __kernel_timespec ts
+        cdef io_uring_cqe* first
         self.usable()
         self.syscalls += 1
         with nogil:
-            code = io_uring_submit_and_get_events(&self.ring)
+            if self.linked > 1:
+                # Each member of a chain is issued by the deferred work that the one
+                # before has left, and the kernel runs such work only until it has
+                # as many completions as it was asked for (6.18: one a syscall).
+                # So ask for all of the chain, and wait no time for them.
+                ts.tv_sec = ts.tv_nsec = 0
+                code = io_uring_submit_and_wait_timeout(
+                    &self.ring, &first, self.linked, &ts, NULL)
+            else:
+                code = io_uring_submit_and_get_events(&self.ring)
             self.count = ring_take(&self.ring, self.batch, BATCH)
         if code > 0:
             self.submissions += code
@@ -185,6 +196,8 @@ cdef class Ring:
         cdef __kernel_timespec ts
         cdef __kernel_timespec* limit = NULL
         cdef io_uring_cqe* first
+        if self.linked > 1 and io_uring_sq_ready(&self.ring):
+            return self.poll()
         self.usable()
         if timeout >= 0:
             ts.tv_sec = <long long>timeout
