@@ -55,7 +55,7 @@ cdef enum:
     DATAGRAM_BUFFERS = 256           # of 66 KB: the memory is touched only as it is needed
     LOCAL_BUFFERS = 16               # AF_UNIX datagrams may be much longer
     HEADROOM = 256                   # address and control messages
-    HOT_BUFFERS = 8
+    HOT_BUFFERS = 4
 
 
 cdef double monotonic() noexcept:

@@ -46,6 +46,7 @@ cdef extern from "<poll.h>":
 cdef enum:
     CHAIN_LIMIT = 64          # sends linked to one another
     EARLY_FLUSH = 64          # queued sends that don't wait for the end of the turn
+    ANSWER_FLUSH = 32768      # bytes of answers that don't wait for the end of the turn
     GATHER_LIMIT = 64         # segments of one send: UDP_MAX_SEGMENTS of older kernels
     GATHER_BYTES = 65000      # with headers it must stay below 64 KiB
 
@@ -411,7 +412,7 @@ cdef class DatagramTransport(Completer):
             unsigned room = self.loop.ring.reserve(CHAIN_LIMIT)
             unsigned traits, flags = 0
             int fd = self._sock_fd
-            operation* op
+            operation* op = NULL
             io_uring_sqe* sqe = NULL
             io_uring_sqe* before
         if room == 0:
@@ -458,6 +459,10 @@ cdef class DatagramTransport(Completer):
             self.in_chain += 1
             room -= 1
         self.loop.ring.linked += self.in_chain
+        if self.in_chain == 1 and not op.traits & ZEROCOPY and op.future is NULL \
+                and not self.protocol_paused and not self._closing:
+            # Nobody waits to hear that it went out.
+            self.loop.ring.hush(op, sqe)
         return 0
 
     cdef int gather(self, operation* leader) except -1:
@@ -781,6 +786,10 @@ cdef class DatagramTransport(Completer):
                 if self.inbox_count == 0:
                     self.inbox_head = 0
                 self.deliver_one(&item)
+                if self.buffered >= ANSWER_FLUSH and self.in_chain == 0 \
+                        and self.queue is not NULL:
+                    # A long answer: the peer can be at it while the next is made.
+                    self.flush_now()
             if self.resume_due:
                 self.resume_due = False
                 self.resume_writing()

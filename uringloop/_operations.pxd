@@ -17,6 +17,7 @@ cdef enum Trait:
     FOLLOWER = 4     # linked behind another operation of its chain
     EXPLICIT = 8     # the caller asked for zero-copy
     GATHERED = 16    # leads a batch that leaves as one segmented send
+    SILENT = 64      # completes only if it fails; otherwise it is done once submitted
     MEMORY = 32      # the kernel holds pointers into memory that is ours
 
 

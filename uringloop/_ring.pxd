@@ -195,6 +195,7 @@ cdef extern from "<liburing.h>" nogil:
         IOSQE_FIXED_FILE
         IOSQE_IO_LINK
         IOSQE_BUFFER_SELECT
+        IOSQE_CQE_SKIP_SUCCESS
 
 
 cdef extern from *:

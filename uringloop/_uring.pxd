@@ -7,6 +7,7 @@ from uringloop._ring cimport __kernel_timespec, io_uring, io_uring_cqe, io_uring
 
 cdef enum:
     BATCH = 256              # completions taken from the ring at once
+    SILENT_LIMIT = 64
     FILE_SLOTS = 1024        # registered files, the first of which is the certificate
 
 
@@ -16,6 +17,8 @@ cdef class Ring:
         io_uring_cqe batch[BATCH]
         unsigned count                # completions in ``batch``
         unsigned linked               # completions expected of the chains in flight
+        uint64_t silent[SILENT_LIMIT] # sends that say nothing when they succeed
+        unsigned silent_count
         readonly bint is_open
         readonly uint32_t era
         readonly unsigned setup_flags
@@ -37,6 +40,8 @@ cdef class Ring:
     cdef unsigned reserve(self, unsigned wanted) except? 0
     cdef io_uring_sqe* prepare(
         self, operation* op, int opcode, int fd, unsigned flags, unsigned traits) except NULL
+    cdef bint hush(self, operation* op, io_uring_sqe* sqe) noexcept
+    cdef int settle_silent(self) except -1
     cdef int cancel(self, operation* op) except -1
     cdef int submit(self) except -1
     cdef int poll(self) except -1

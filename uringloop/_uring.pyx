@@ -11,7 +11,7 @@ from libc.string cimport memset
 from posix.unistd cimport close, dup
 
 from uringloop._operations cimport (
-    FOLLOWER, MEMORY, NOBODY, OperationTable, operation, user_data)
+    FOLLOWER, MEMORY, NOBODY, SILENT, OperationTable, operation, user_data)
 from uringloop._ring cimport *
 
 import os
@@ -141,6 +141,31 @@ cdef class Ring:
         self.operations.begin(op, self.era, traits)
         return sqe
 
+    cdef bint hush(self, operation* op, io_uring_sqe* sqe) noexcept:
+        """Let a plain send complete silently, so that its success wakes nobody.
+
+        With MSG_DONTWAIT it is over when ``io_uring_enter`` has taken it: it
+        went out, or its failure (EAGAIN too) is in the completion queue.
+        """
+        if self.silent_count == SILENT_LIMIT:
+            return False
+        sqe.flags |= IOSQE_CQE_SKIP_SUCCESS
+        sqe.msg_flags |= MSG_DONTWAIT
+        op.traits |= SILENT
+        self.silent[self.silent_count] = user_data(op)
+        self.silent_count += 1
+        return True
+
+    cdef int settle_silent(self) except -1:
+        cdef unsigned i, count = self.silent_count
+        if io_uring_sq_ready(&self.ring):
+            return 0
+        self.silent_count = 0
+        for i in range(count):
+            if self.operations.find(self.silent[i]) is not NULL:    # else it has failed
+                self.operations.settle(self.silent[i], 0, 0)
+        return 0
+
     cdef int cancel(self, operation* op) except -1:
         """Ask the kernel to give ``op`` up; its completion still comes."""
         cdef io_uring_sqe* sqe
@@ -229,7 +254,7 @@ cdef class Ring:
                     io_uring_get_events(&self.ring)
             elif self.count < BATCH:
                 self.count = 0
-                return 0
+                return self.settle_silent() if self.silent_count else 0
             self.count = ring_take(&self.ring, self.batch, BATCH)
 
     cdef int check(self, int code) except -1:
