@@ -572,10 +572,12 @@ cdef class DatagramTransport(Completer):
         if again:
             heir = self.loop.operations.succeed(op)
             heir.status = status
+            op.status = -error
             self.push_retry(heir)
             self.retry_members(op)
             return 0
         self.buffered -= op.length + HEADER
+        op.status = -error       # the notification is not to be learnt from
         if self.aborted:
             while op.members is not NULL:
                 heir = op.members
@@ -587,7 +589,6 @@ cdef class DatagramTransport(Completer):
         else:
             self.retry_members(op)
         if op.future is not NULL:
-            op.status = -error
             if not op.duties & NOTIF_DUE:
                 self.resolve(op, error)
         elif not self.aborted:

@@ -45,6 +45,7 @@ cdef class Ring:
     cdef int cancel(self, operation* op) except -1
     cdef int submit(self) except -1
     cdef int poll(self) except -1
+    cdef int submit_and_collect(self) except -1
     cdef int wait(self, double timeout) except -1
     cdef int take(self) except -1
     cdef int check(self, int code) except -1

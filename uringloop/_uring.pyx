@@ -191,6 +191,12 @@ cdef class Ring:
             self.submissions += code
         return self.check(code)
 
+    cdef int submit_and_collect(self) except -1:
+        """Hand over what is prepared, and settle what was done on the spot."""
+        self.submit()
+        self.count = ring_take(&self.ring, self.batch, BATCH)
+        return self.take()
+
     cdef int poll(self) except -1:
         """Hand over what is prepared, let deferred work run, and take completions."""
         cdef int code

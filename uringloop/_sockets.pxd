@@ -1,0 +1,46 @@
+"""The ``sock_*`` methods: one operation a call, on the user's own sockets."""
+from libc.stdint cimport uint32_t
+
+from uringloop._core cimport LoopCore
+from uringloop._operations cimport Completer, operation
+from uringloop._policy cimport CopyMemory
+
+
+cdef class SocketCall(Completer):
+    cdef:
+        SocketCore loop
+        operation* op          # in flight, or NULL
+        object sock
+        object future          # what the coroutine waits for
+        object data            # keeps the memory alive
+        object address         # of the peer, once it is done
+        object target          # of a send or connect, as the caller gave it
+        char* base
+        size_t length
+        int fd
+        int opcode
+        int flags              # MSG_*
+        int res
+        bint named             # RECVMSG with the peer's address
+        bint zerocopy
+        bint explicit
+        bint done
+        bint abandoned
+
+    cdef int take_slot(self) except -1
+    cdef int start(self) except -1
+    cdef int submit(self) except -1
+    cdef int abandon(self) except -1
+
+
+cdef class SocketCore(LoopCore):
+    cdef:
+        CopyMemory paths
+        dict leftovers         # descriptor: (weak reference to the socket, [what was taken])
+
+    cdef int check_socket(self, object sock) except -1
+    cdef SocketCall new_call(self, object sock, int opcode)
+    cdef object leftover(self, object sock)
+    cdef int leave(self, SocketCall call) except -1
+    cdef SocketCall new_send(self, object sock, object address, int opcode)
+    cdef int choose(self, SocketCall call) except -1
