@@ -5,6 +5,7 @@ import asyncio
 import selectors
 import signal
 import socket
+from dataclasses import dataclass
 from typing import Any
 
 from uringloop._datagrams import DatagramTransport
@@ -12,6 +13,46 @@ from uringloop._sockets import SocketCore
 
 
 _DATAGRAM_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+
+
+@dataclass(frozen=True)
+class LoopStats:
+    """Counters of one loop since it was made, over all its rings; from ``Loop.stats()``."""
+
+    submissions: int
+    """Entries handed to the kernel."""
+    completions: int
+    """Entries received from it."""
+    syscalls: int
+    """Entries into the kernel on behalf of the ring."""
+    operations_live: int
+    """Operations that exist now: queued, in flight, or waiting for a notification."""
+    operations_in_flight: int
+    """Operations that the kernel owes a completion or a notification."""
+    bytes_pinned: int
+    """Bytes lent to zero-copy sends, not yet given back."""
+    unknown_completions: int
+    """Completions that matched no operation; anything but 0 is a bug."""
+    datagrams_sent: int
+    datagrams_received: int
+    datagrams_gathered: int
+    """Of those sent, how many left as parts of segmented sends (UDP_SEGMENT)."""
+    datagrams_dropped: int
+    """Datagrams that could not be sent: refused by the kernel, aborted, or on a closed transport."""
+    datagrams_truncated: int
+    """Datagrams received that were longer than a buffer."""
+    zerocopy_sent: int
+    """Sends that asked for zero-copy."""
+    zerocopy_copied: int
+    """Of those, how many the kernel copied anyway."""
+    zerocopy_fell_back: int
+    """Of those, how many the kernel refused and that went out as plain sends."""
+    buffers_released: int
+    """Notifications received: buffers that the kernel has let go of."""
+    receive_buffers_exhausted: int
+    """How often the receive buffers ran out (ENOBUFS); nothing is lost, the socket keeps them."""
+    cq_overflows: int
+    """How often the completion queue overflowed; nothing is lost, the kernel keeps them."""
 
 
 class _LazySelector(selectors.BaseSelector):
@@ -62,6 +103,10 @@ class Loop(SocketCore, asyncio.SelectorEventLoop):
         selector.on_open = self._watch_selector
         self._set_entries(entries)
 
+    def stats(self) -> LoopStats:
+        """The loop's counters, now."""
+        return LoopStats(**self._counters())
+
     def _make_self_pipe(self):
         self._ssock, self._csock = socket.socketpair()
         self._ssock.setblocking(False)
@@ -95,4 +140,3 @@ class Loop(SocketCore, asyncio.SelectorEventLoop):
             return
         self._close_core()
         asyncio.SelectorEventLoop.close(self)
-LoopStats = None

@@ -1,0 +1,90 @@
+"""The two sides of every mixin: the same test on asyncio's loop and on this one.
+
+    class _TestThing:
+        def test_it(self):
+            async def main():
+                ...
+            self.run(main())
+
+    class TestThingAsyncio(_TestThing, AsyncioCase): pass
+    class TestThingUring(_TestThing, UringCase): pass
+
+After each test on this loop the leak counters are checked: no operation in
+flight or live, nothing pinned, no completion that nobody expected.
+"""
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+import uringloop
+from uringloop import _uring
+
+
+class Case:
+    """A fresh loop a test, in ``self.loop``; ``run`` bounds each test in time."""
+
+    uring = False
+    timeout = 20.0
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        raise NotImplementedError
+
+    @pytest.fixture(autouse=True)
+    def _fresh_loop(self):
+        self.loop = self.new_loop()
+        self.problems: list[dict] = []
+        self.loop.set_exception_handler(lambda loop, context: self.problems.append(context))
+        asyncio.set_event_loop(None)
+        yield
+        self.finish()
+
+    def finish(self) -> None:
+        self.loop.close()
+
+    def run(self, main):
+        """Run a coroutine to its end, within ``self.timeout`` seconds."""
+        return self.loop.run_until_complete(asyncio.wait_for(main, self.timeout))
+
+
+class AsyncioCase(Case):
+    """The reference: what asyncio's own loop does."""
+
+    def new_loop(self):
+        return asyncio.SelectorEventLoop()
+
+
+class UringCase(Case):
+    """This loop, with its leak counters checked."""
+
+    uring = True
+
+    def new_loop(self):
+        return uringloop.new_event_loop(require_uring=True)
+
+    def finish(self):
+        loop = self.loop
+        # What was closed at the test's end needs a few turns to be let go of.
+        loop.run_until_complete(settle())
+        loop.close()
+        gc.collect()
+        assert_no_leaks(loop)
+
+
+async def settle() -> None:
+    """Let closing transports finish."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def assert_no_leaks(loop) -> None:
+    """Nothing is in flight, live or pinned on a closed loop, and no ring is buried."""
+    stats = loop.stats()
+    assert stats.operations_in_flight == 0
+    assert stats.operations_live == 0
+    assert stats.bytes_pinned == 0
+    assert stats.unknown_completions == 0
+    _uring.bury()
+    assert not _uring.graveyard
