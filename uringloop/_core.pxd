@@ -40,6 +40,7 @@ cdef class LoopCore:
         uint64_t timer_order
         readonly Py_ssize_t _timers_cancelled
         # asyncio's own names, as C fields
+        bint closing            # nothing new is to be given to the ring
         public bint _closed
         public bint _stopping
         public bint _debug

@@ -41,6 +41,20 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int, const void*, size_t, int)
 
 
+cdef extern from *:
+    """
+    static traverseproc core_traverse;
+    static void set_traverse(PyObject *type, traverseproc traverse) {
+        core_traverse = ((PyTypeObject *)type)->tp_traverse;
+        ((PyTypeObject *)type)->tp_traverse = traverse;
+    }
+    """
+    ctypedef int (*visitproc)(PyObject*, void*) noexcept
+    ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
+    traverseproc core_traverse
+    void set_traverse(object, traverseproc)
+
+
 cdef object Future = asyncio.Future
 cdef object Task = asyncio.Task
 
@@ -435,6 +449,11 @@ cdef class LoopCore:
                 self.turn()
                 if self._stopping:
                     break
+            # What the last turn has sent leaves now, not when the loop next runs.
+            if self.flushers:
+                self.flush()
+            if self.ring.has_work():
+                self.ring.poll()
         finally:
             self._stopping = False
             self._thread_id = None
@@ -498,19 +517,25 @@ cdef class LoopCore:
         """Cancel everything, drain within a bound, and close the ring."""
         if self.watcher is not None:
             self.watcher.closed = True
-        self.drop_all()
-        self.flushers.clear()
-        if self.ring is None:
-            return
-        if self.ring.thread == PyThread_get_thread_ident() and self.ring.is_open:
-            if self.waker is not None:
-                self.waker.closed = True
-            try:
+        if self.ring is not None:
+            if self.ring.is_usable() and self.ring.thread == PyThread_get_thread_ident():
+                if self.waker is not None:
+                    self.waker.closed = True
+                self.flush()
+                self.ring.poll()
+                self.closing = True
                 self.ring.cancel_all(1.0)
-            except RuntimeError:
-                pass     # the child of a fork: nothing is its own to cancel
-        self.leave_ring()
+            self.closing = True
+            self.leave_ring()
+        self.closing = True
         self.flushers.clear()
+        self.drop_all()
+
+    def create_task(self, coro, **kwargs):
+        """Schedule a coroutine; returns its task.  Arguments as ``asyncio.Task`` takes them."""
+        if self._task_factory is None and not self._debug and not self._closed:
+            return Task(coro, loop=self, **kwargs)
+        return super().create_task(coro, **kwargs)
 
     # -- what the owners of operations use -------------------------------------------------------
 
@@ -558,6 +583,23 @@ cdef class LoopCore:
             'receive_buffers_exhausted': self.receive_exhausted,
             'cq_overflows': now['overflows'],
         }
+
+
+cdef int visit_core(PyObject* self, visitproc visit, void* arg) noexcept:
+    """Show the collector what waits in the ready queue and among the timers."""
+    cdef LoopCore loop = <LoopCore>self
+    cdef size_t i
+    cdef int code = core_traverse(self, visit, arg)
+    for i in range(loop.ready_count):
+        if not code:
+            code = visit(loop.ready[(loop.ready_head + i) & (loop.ready_size - 1)], arg)
+    for i in range(loop.timer_count):
+        if not code:
+            code = visit(loop.timers[i].handle, arg)
+    return code
+
+
+set_traverse(LoopCore, visit_core)
 
 
 cdef inline bint earlier(const timer* a, const timer* b) noexcept:

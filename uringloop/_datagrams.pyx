@@ -260,7 +260,7 @@ cdef class DatagramTransport(Completer):
                 self.check_address(addr)
             addr = self._address
         future = self.loop.new_future()
-        if self._conn_lost or self.loop._closed:
+        if self._conn_lost or self.loop.closing:
             future.set_exception(ConnectionAbortedError(
                 f'{self!r} is closed: {memory.length} bytes were not sent'))
         else:
@@ -382,7 +382,7 @@ cdef class DatagramTransport(Completer):
 
     cdef int flush(self) except -1:
         self.flush_due = False
-        if self._sock is None or self.loop._closed:
+        if self._sock is None or self.loop.closing:
             return 0
         self.start_ring()
         if self.cancel_due:

@@ -56,6 +56,7 @@ cdef class Completer:
 
 cdef class OperationTable:
     cdef:
+        object collectable              # makes the type one that the collector knows
         operation** slots
         uint32_t capacity
         operation* free

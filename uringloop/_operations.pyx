@@ -18,6 +18,20 @@ from uringloop._ring cimport ECANCELED, IORING_CQE_F_MORE, IORING_CQE_F_NOTIF
 cdef uint32_t CHUNK = 64
 
 
+cdef extern from *:
+    """
+    static traverseproc table_traverse;
+    static void set_traverse(PyObject *type, traverseproc traverse) {
+        table_traverse = ((PyTypeObject *)type)->tp_traverse;
+        ((PyTypeObject *)type)->tp_traverse = traverse;
+    }
+    """
+    ctypedef int (*visitproc)(PyObject*, void*) noexcept
+    ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
+    traverseproc table_traverse
+    void set_traverse(object, traverseproc)
+
+
 cdef class Completer:
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
@@ -34,7 +48,13 @@ cdef class Completer:
 
 
 cdef class OperationTable:
-    """All operations of one loop, addressed by slot number and generation."""
+    """All operations of one loop, addressed by slot number and generation.
+
+    What an operation refers to is shown to the garbage collector, so that a
+    loop which was dropped without ``close()`` is found: its finalizer then
+    closes it, and the kernel has let go before anything is cleared.  What is
+    buried is not shown: it stays, whatever the collector thinks.
+    """
 
     def __dealloc__(self):
         # Only reached when nothing is live: every live operation's owner
@@ -227,3 +247,23 @@ cdef class OperationTable:
                 op.duties = 0
                 self.release(op)
         return 0
+
+
+cdef int visit_operations(PyObject* self, visitproc visit, void* arg) noexcept:
+    cdef OperationTable table = <OperationTable>self
+    cdef uint32_t i
+    cdef operation* op
+    cdef int code = table_traverse(self, visit, arg)
+    for i in range(table.capacity):
+        op = table.slots[i]
+        if code or op.owner is NULL or op.duties & BURIED:
+            continue
+        code = visit(op.owner, arg)
+        if not code and op.data is not NULL:
+            code = visit(op.data, arg)
+        if not code and op.future is not NULL:
+            code = visit(op.future, arg)
+    return code
+
+
+set_traverse(OperationTable, visit_operations)

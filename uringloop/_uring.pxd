@@ -49,6 +49,7 @@ cdef class Ring:
     cdef int wait(self, double timeout) except -1
     cdef int take(self) except -1
     cdef int check(self, int code) except -1
+    cdef bint is_usable(self) noexcept
     cdef int usable(self) except -1
     cdef int take_quietly(self) except -1
     cdef register_table(self, int certificate)

@@ -292,6 +292,9 @@ cdef class Ring:
         self.free_slot_count += 1
         return 0
 
+    cdef bint is_usable(self) noexcept:
+        return self.is_open and self.generation == fork_generation
+
     def cancel_all(self, double bound):
         """Cancel everything and wait, ``bound`` seconds at most, until nothing is in flight."""
         cdef io_uring_sqe* sqe

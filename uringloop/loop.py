@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import signal
 import socket
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +96,27 @@ class _LazySelector(selectors.BaseSelector):
             self._real.close()
 
 
+# For the child of a fork: see _close_in_child.
+_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    """Give up the child's copies of the parent's descriptors.
+
+    Or a child that lives on would keep the parent's wake-up sockets open.
+    """
+    for loop in list(_loops):
+        if loop._signal_handlers:
+            signal.set_wakeup_fd(-1)
+        if loop._ssock is not None:
+            loop._ssock.close()
+            loop._csock.close()
+        loop._selector.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
 class Loop(SocketCore, asyncio.SelectorEventLoop):
     """asyncio's event loop on io_uring.  Make one with ``uringloop.new_event_loop``."""
 
@@ -102,6 +125,7 @@ class Loop(SocketCore, asyncio.SelectorEventLoop):
         asyncio.SelectorEventLoop.__init__(self, selector)
         selector.on_open = self._watch_selector
         self._set_entries(entries)
+        _loops.add(self)
 
     def stats(self) -> LoopStats:
         """The loop's counters, now."""
