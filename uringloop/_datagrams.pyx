@@ -11,33 +11,27 @@ queued again, in front.
 """
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
-from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport malloc
 from libc.string cimport memcmp, memset
 
 from uringloop._buffers cimport (
     CLAIM_MINIMUM, HEAD, ReceiveBuffers, copy_payload, lend_payload, payload)
 from uringloop._core cimport LoopCore
 from uringloop._operations cimport (
-    EXPLICIT, FOLLOWER, GATHERED, MEMORY, MULTISHOT, NOTIF_DUE, ZEROCOPY, Completer, operation)
+    EXPLICIT, FOLLOWER, GATHERED, MEMORY, MULTISHOT, NOTIF_DUE, ZEROCOPY, operation)
 from uringloop._policy cimport ZEROCOPY_MINIMUM, CopyMemory, zerocopy_pays
 from uringloop._ring cimport *
+from uringloop._transports cimport SocketTransport, event
 
 import asyncio
 import os
 import socket
 import sys
-import warnings
-from asyncio import constants, trsock
-from asyncio.log import logger
 from collections import namedtuple
 
-
-cdef extern from "Python.h":
-    unsigned long PyThread_get_thread_ident() nogil
 
 cdef extern from "<poll.h>":
     enum:
@@ -57,6 +51,10 @@ cdef enum Status:
     RECEIVE = 16
     ROOM = 17                 # a poll that waits for the socket to have room
 
+cdef enum Event:
+    ERROR = 0
+    DATAGRAM = 1
+
 # Until 3.12 asyncio did not send empty datagrams; from 3.13 on it does, and
 # counts a header with each.
 cdef bint EMPTY_ALLOWED = sys.version_info >= (3, 13)
@@ -71,145 +69,28 @@ scatter/gather or checksum offload, and when the datagram exceeds the path's MTU
 None where the kernel can't tell (before Linux 6.2)."""
 
 
-cdef class DatagramTransport(Completer):
+cdef class DatagramTransport(SocketTransport):
     """asyncio's datagram transport on the ring; made by ``create_datagram_endpoint``."""
 
     def __cinit__(self):
         self.queue_end = &self.queue
         self.retry_end = &self.retry
         self.slot = -1
-        self._sock_fd = -1
 
     def __init__(self, LoopCore loop, sock, protocol, address=None, waiter=None, extra=None):
-        self.loop = loop
-        self._extra = {} if extra is None else dict(extra)
-        self._extra['socket'] = trsock.TransportSocket(sock)
-        try:
-            self._extra['sockname'] = sock.getsockname()
-        except OSError:
-            self._extra['sockname'] = None
-        if 'peername' not in self._extra:
-            try:
-                self._extra['peername'] = sock.getpeername()
-            except OSError:
-                self._extra['peername'] = None
-        self._sock = sock
-        self._sock_fd = sock.fileno()
-        self._protocol = protocol
+        self.set_up(loop, sock, protocol, waiter, extra)
         self._address = address
-        self.family = sock.family
         self.name_room = {AF_INET: 16, AF_INET6: 28, AF_UNIX: 112}[self.family]
         self.connected = bool(self._extra['peername'])
         self.zerocopy_able = self.family in (AF_INET, AF_INET6)
         if self.zerocopy_able and sock.proto in (0, socket.IPPROTO_UDP):
             self.gather_limit = GATHER_BYTES
         self.paths = CopyMemory()
-        self.context = PyContext_CopyCurrent()
-        self.set_write_buffer_limits()
-        loop._transports[self._sock_fd] = self
-        loop.call_soon(protocol.connection_made, self)
-        # Only start reading when connection_made() has been called ...
-        loop.call_soon(self._start_reading)
-        if waiter is not None:
-            # ... and only wake up the waiter when both have.
-            loop.call_soon(asyncio.futures._set_result_unless_cancelled, waiter, None)
-
-    def __dealloc__(self):
-        # Operations own the transport, so none is left by now; events may be.
-        while self.inbox_count:
-            self.inbox_count -= 1
-            Py_CLEAR(self.inbox[self.inbox_head + self.inbox_count].payload)
-            Py_CLEAR(self.inbox[self.inbox_head + self.inbox_count].address)
-        free(self.inbox)
-
-    def __del__(self):
-        if self._sock is not None:
-            warnings.warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
-            self._sock.close()
 
     @property
     def __class__(self):
         # asyncio's class cannot be a base: its slots conflict in layout.
         return asyncio.DatagramTransport
-
-    def __repr__(self):
-        info = [type(self).__name__]
-        if self._sock is None:
-            info.append('closed')
-        elif self._closing:
-            info.append('closing')
-        info.append(f'fd={self._sock_fd}')
-        if self._sock is not None:
-            info.append('read=polling' if self.receiving is not NULL else 'read=idle')
-            info.append(f'write=<{"polling" if self.in_chain else "idle"}, '
-                        f'bufsize={self.buffered}>')
-        return '<{}>'.format(' '.join(info))
-
-    # -- asyncio's transport API ---------------------------------------------------------------
-
-    @property
-    def _loop(self):
-        return self.loop
-
-    def get_extra_info(self, name, default=None):
-        """'socket', 'sockname' or 'peername'; ``default`` for what there is not."""
-        return self._extra.get(name, default)
-
-    def get_protocol(self):
-        """The protocol that this transport calls."""
-        return self._protocol
-
-    def set_protocol(self, protocol):
-        """Call another protocol from now on."""
-        self._protocol = protocol
-
-    def is_closing(self):
-        """Whether the transport is closing or closed."""
-        return self._closing
-
-    def is_reading(self):
-        """Whether datagrams are being received."""
-        return not self._closing and not self.paused_reading
-
-    def pause_reading(self):
-        """Leave datagrams in the socket until ``resume_reading``."""
-        if not self.is_reading():
-            return
-        self.paused_reading = True
-        self.cancel_due = True
-        self.flush_later()
-
-    def resume_reading(self):
-        """Receive again."""
-        if self._closing or not self.paused_reading:
-            return
-        self.paused_reading = False
-        self.cancel_due = False
-        self.flush_later()
-
-    def _start_reading(self):
-        self.reading = True
-        self.flush_later()
-
-    def get_write_buffer_size(self):
-        """Bytes that the socket has not accepted yet."""
-        return self.buffered
-
-    def get_write_buffer_limits(self):
-        """The pair (low, high)."""
-        return (self.low_water, self.high_water)
-
-    def set_write_buffer_limits(self, high=None, low=None):
-        """Set the bytes at which the protocol is told to pause (high) and resume (low)."""
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f'high ({high!r}) must be >= low ({low!r}) must be >= 0')
-        self.high_water = high
-        self.low_water = low
-        self.maybe_pause()
 
     def sendto(self, data, addr=None):
         """Send a datagram; never waits.
@@ -233,7 +114,7 @@ cdef class DatagramTransport(Completer):
             try:
                 owner = copy_payload(data, &memory)
             except (BufferError, ValueError) as exc:
-                self.fatal_error(exc, 'Fatal write error on datagram transport')
+                self._fatal_error(exc, 'Fatal write error on datagram transport')
                 return
         if memory.length == 0 and not EMPTY_ALLOWED:
             return
@@ -273,49 +154,7 @@ cdef class DatagramTransport(Completer):
 
     def dropped(self):
         self.loop.datagrams_dropped += 1
-        if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
-            logger.warning('socket.send() raised exception.')
-        self._conn_lost += 1
-
-    def close(self):
-        """Stop receiving, send what is queued, then close: ``connection_lost(None)``."""
-        if self._closing:
-            return
-        self._closing = True
-        self.cancel_due = True
-        self.flush_later()
-        if not self.queued and not self.in_chain:
-            self._conn_lost += 1
-            self.maybe_finish()
-
-    def abort(self):
-        """Close without sending what is queued."""
-        self.force_close(None)
-
-    def force_close(self, exc):
-        if self._conn_lost:
-            return
-        self._closing = True
-        self._conn_lost += 1
-        self.lost_exc = exc
-        self.aborted = True
-        self.cancel_due = True
-        self.drop_queue()
-        self.flush_later()
-        self.maybe_finish()
-
-    def fatal_error(self, exc, message):
-        if isinstance(exc, OSError):
-            if self.loop._debug:
-                logger.debug('%r: %s', self, message, exc_info=True)
-        else:
-            self.loop.call_exception_handler({
-                'message': message,
-                'exception': exc,
-                'transport': self,
-                'protocol': self._protocol,
-            })
-        self.force_close(exc)
+        self._write_on_lost()
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -334,7 +173,7 @@ cdef class DatagramTransport(Completer):
                 elif isinstance(exc, (SystemExit, KeyboardInterrupt)):
                     raise
                 else:
-                    self.fatal_error(exc, 'Fatal write error on datagram transport')
+                    self._fatal_error(exc, 'Fatal write error on datagram transport')
                 return 0
         Py_INCREF(owner)
         op.data = <PyObject*>owner
@@ -356,23 +195,6 @@ cdef class DatagramTransport(Completer):
             self.maybe_pause()
         return 0
 
-    cdef int flush_later(self) except -1:
-        if self.flush_due or self.loop is None:
-            return 0
-        self.flush_due = True
-        self.loop.flush_soon(self)
-        if self.loop.thread == 0:
-            # Called while the loop does not run: asyncio would send at once.
-            self.flush_now()
-        return 0
-
-    cdef int flush_now(self) except -1:
-        if self.loop.ring is None or self.loop.ring.thread != PyThread_get_thread_ident():
-            return 0
-        self.flush()
-        self.loop.ring.poll()
-        return 0
-
     cdef int start_ring(self) except -1:
         """The loop has a ring that this transport does not know yet: make oneself at home."""
         if self.era != self.loop.ring.era:
@@ -392,7 +214,7 @@ cdef class DatagramTransport(Completer):
         elif self.reading and self.receiving is NULL and self.is_reading():
             self.receive()
         if self.aborted:
-            self.cancel_chain()
+            self.cancel_sends()
         elif self.queue is not NULL and self.in_chain == 0:
             self.send_chain()
         return 0
@@ -593,7 +415,7 @@ cdef class DatagramTransport(Completer):
                 self.resolve(op, error)
         elif not self.aborted:
             self.loop.datagrams_dropped += 1
-            self.post(self.send_error(error, op.length), None)
+            self.post(ERROR, self.send_error(error, op.length), None)
         return 0
 
     def send_error(self, int error, size_t length):
@@ -651,21 +473,12 @@ cdef class DatagramTransport(Completer):
             self.retry_end = &self.retry
             self.retries = 0
         if self.queue is not NULL:
-            self.flush_later_quietly()
+            self.flush_quietly()
         elif self._closing:
             if not self._conn_lost:
                 self._conn_lost += 1
             self.maybe_finish()
-        if self.protocol_paused and self.buffered <= self.low_water:
-            self.resume_due = True
-            self.schedule_delivery()
-        return 0
-
-    def flush_later_quietly(self):
-        # While completions are settled nothing may enter the kernel.
-        if not self.flush_due:
-            self.flush_due = True
-            self.loop.flush_soon(self)
+        return self.maybe_resume()
 
     cdef int drop_queue(self) except -1:
         cdef operation* op
@@ -678,13 +491,8 @@ cdef class DatagramTransport(Completer):
             self.loop.operations.release(op)
         return 0
 
-    def cancel_chain(self):
-        cdef uint32_t i
-        cdef operation* op
-        for i in range(self.loop.operations.capacity if self.in_chain else 0):
-            op = self.loop.operations.slots[i]
-            if op.duties and op.owner is <PyObject*>self and op.status != RECEIVE:
-                self.loop.ring.cancel(op)
+    cdef bint has_queue(self) noexcept:
+        return self.queue is not NULL
 
     # -- receiving -----------------------------------------------------------------------------
 
@@ -724,11 +532,11 @@ cdef class DatagramTransport(Completer):
             for i in range(buffers.offered):
                 buffers.offer_more()
         elif res < 0 and res != -ECANCELED and not self._closing:
-            self.post(OSError(-res, os.strerror(-res)), None)
+            self.post(ERROR, OSError(-res, os.strerror(-res)), None)
         if self._closing:
             self.maybe_finish()
         else:
-            self.flush_later_quietly()
+            self.flush_quietly()
         return 0
 
     cdef int take_datagram(self, ReceiveBuffers buffers, int res, uint32_t flags) except -1:
@@ -742,132 +550,35 @@ cdef class DatagramTransport(Completer):
         self.loop.datagrams_received += 1
         address = self.loop.addresses.to_python(name, min(out.namelen, self.name_room))
         if length >= CLAIM_MINIMUM and self.name_room + sizeof(io_uring_recvmsg_out) == HEAD:
-            return self.post(buffers.claim(number, length), address)
-        return self.post(PyBytes_FromStringAndSize(name + self.name_room, length), address)
+            return self.post(DATAGRAM, buffers.claim(number, length), address)
+        return self.post(DATAGRAM, PyBytes_FromStringAndSize(name + self.name_room, length),
+                         address)
 
     # -- delivering ----------------------------------------------------------------------------
 
-    cdef int post(self, object payload, object address) except -1:
-        """Put a datagram, or an exception when there is no ``address`` object, into the inbox."""
-        cdef event* item
-        cdef size_t end = self.inbox_head + self.inbox_count
-        if end == self.inbox_size:
-            item = <event*>realloc(self.inbox, (2 * end + 16) * sizeof(event))
-            if item is NULL:
-                raise MemoryError
-            self.inbox = item
-            self.inbox_size = 2 * end + 16
-        item = &self.inbox[end]
-        Py_INCREF(payload)
-        item.payload = <PyObject*>payload
-        item.address = NULL
-        if not isinstance(payload, OSError):
-            Py_INCREF(address)
-            item.address = <PyObject*>address
-        self.inbox_count += 1
-        return self.schedule_delivery()
-
-    cdef int schedule_delivery(self) except -1:
-        if not self.delivering:
-            self.delivering = True
-            self.loop.push(self)
-        return 0
-
-    cdef int deliver(self) except -1:
-        """Call the protocol with what has come, in the transport's context."""
-        cdef event item
-        self.delivering = False
-        if PyContext_Enter(self.context) < 0:
-            return -1
-        try:
-            while self.inbox_count:
-                item = self.inbox[self.inbox_head]
-                self.inbox_head += 1
-                self.inbox_count -= 1
-                if self.inbox_count == 0:
-                    self.inbox_head = 0
-                self.deliver_one(&item)
-                if self.buffered >= ANSWER_FLUSH and self.in_chain == 0 \
-                        and self.queue is not NULL:
-                    # A long answer: the peer can be at it while the next is made.
-                    self.flush_now()
-            if self.resume_due:
-                self.resume_due = False
-                self.resume_writing()
-        finally:
-            PyContext_Exit(self.context)
-            if self.inbox_count:
-                self.schedule_delivery()
-        return 0
-
     cdef int deliver_one(self, event* item) except -1:
         what = <object>item.payload
+        address = <object>item.address
         Py_DECREF(what)
+        Py_DECREF(address)
         try:
-            if item.address is NULL:
+            if item.kind == ERROR:
                 if self._protocol is not None:
                     self._protocol.error_received(what)
-                return 0
-            address = <object>item.address
-            Py_DECREF(address)
-            if not self._conn_lost:
+            elif not self._conn_lost:
                 self._protocol.datagram_received(what, address)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self.loop.call_exception_handler({
-                'message': f'Exception in callback {self!r}',
-                'exception': exc,
-                'transport': self,
-                'protocol': self._protocol,
-            })
+            self.report(exc, f'Exception in callback {self!r}')
+        if self.buffered >= ANSWER_FLUSH and self.in_chain == 0 and self.queue is not NULL:
+            # A long answer: the peer can be at it while the next is made.
+            self.flush_now()
         return 0
 
-    cdef int maybe_pause(self) except -1:
-        if self.buffered <= self.high_water or self.protocol_paused:
-            return 0
-        self.protocol_paused = True
-        self.tell_protocol('pause_writing')
-        return 0
-
-    def resume_writing(self):
-        if self.protocol_paused and self.buffered <= self.low_water:
-            self.protocol_paused = False
-            if self._protocol is not None:
-                self.tell_protocol('resume_writing')
-
-    def tell_protocol(self, name):
-        try:
-            getattr(self._protocol, name)()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.loop.call_exception_handler({
-                'message': f'protocol.{name}() failed',
-                'exception': exc,
-                'transport': self,
-                'protocol': self._protocol,
-            })
-
-    # -- the end -------------------------------------------------------------------------------
-
-    cdef int maybe_finish(self) except -1:
-        """Closing is asynchronous: the kernel must first have let go of the socket."""
-        if self._conn_lost and not self.finished and self.receiving is NULL \
-                and self.in_chain == 0:
-            self.finished = True
-            self.loop.call_soon(self._call_connection_lost, self.lost_exc)
-        return 0
-
-    def _call_connection_lost(self, exc):
+    cdef int leave_ring(self) except -1:
         if self.slot >= 0 and self.loop.ring is not None and self.era == self.loop.ring.era:
             # Before close(), or the port would stay in use.
             self.loop.ring.unregister_file(self.slot)
         self.slot = -1
-        try:
-            self._protocol.connection_lost(exc)
-        finally:
-            self._sock.close()
-            self._sock = None
-            self._protocol = None
-            self.lost_exc = None
+        return 0

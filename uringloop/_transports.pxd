@@ -1,0 +1,64 @@
+"""What datagram and stream transports have in common."""
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t
+
+from uringloop._core cimport LoopCore
+from uringloop._operations cimport Completer, operation
+
+
+cdef struct event:
+    int kind                # of the transport's own; 0: ``payload`` is an exception
+    PyObject* payload       # strong
+    PyObject* address       # strong, or NULL
+
+
+cdef class SocketTransport(Completer):
+    cdef:
+        object __weakref__
+        LoopCore loop
+        readonly object _sock
+        readonly object _protocol
+        readonly dict _extra
+        readonly int _sock_fd
+        readonly bint _closing
+        readonly Py_ssize_t _conn_lost
+        object context
+        object lost_exc
+        int family
+        bint paused_reading
+        bint reading               # connection_made has been called
+        bint finished              # connection_lost is scheduled
+        bint aborted
+        # the ring's side
+        operation* receiving
+        bint cancel_due
+        bint flush_due
+        unsigned in_chain          # results of sends outstanding
+        # the write buffer
+        size_t buffered            # bytes not yet accepted by the socket
+        size_t high_water
+        size_t low_water
+        bint protocol_paused
+        bint resume_due
+        # to be delivered
+        event* inbox
+        size_t inbox_head
+        size_t inbox_count
+        size_t inbox_size
+        bint delivering
+
+    cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra) except -1
+    cdef int flush_later(self) except -1
+    cdef int flush_quietly(self) except -1
+    cdef int flush_now(self) except -1
+    cdef int post(self, int kind, object payload, object address) except -1
+    cdef int schedule_delivery(self) except -1
+    cdef int deliver_one(self, event* item) except -1
+    cdef int maybe_pause(self) except -1
+    cdef int maybe_resume(self) except -1
+    cdef int maybe_finish(self) except -1
+    cdef int drop_queue(self) except -1
+    cdef bint has_queue(self) noexcept
+    cdef int cancel_sends(self) except -1
+    cdef int leave_ring(self) except -1
+    cdef int report(self, object exc, str message) except -1

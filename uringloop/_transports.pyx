@@ -1,0 +1,351 @@
+"""What datagram and stream transports have in common.
+
+What the kernel completes goes into an inbox while completions are drained;
+``deliver`` later calls the protocol with it, in the transport's context.
+"""
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free, realloc
+
+from uringloop._core cimport LoopCore
+from uringloop._operations cimport Completer, operation
+
+import asyncio
+import os
+import warnings
+from asyncio import constants, trsock
+from asyncio.log import logger
+
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident() nogil
+
+
+cdef class SocketTransport(Completer):
+
+    def __cinit__(self):
+        self._sock_fd = -1
+
+    cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra) except -1:
+        self.loop = loop
+        self._extra = {} if extra is None else dict(extra)
+        self._extra['socket'] = trsock.TransportSocket(sock)
+        try:
+            self._extra['sockname'] = sock.getsockname()
+        except OSError:
+            self._extra['sockname'] = None
+        if 'peername' not in self._extra:
+            try:
+                self._extra['peername'] = sock.getpeername()
+            except OSError:
+                self._extra['peername'] = None
+        self._sock = sock
+        self._sock_fd = sock.fileno()
+        self.family = sock.family
+        self.context = PyContext_CopyCurrent()
+        self.set_write_buffer_limits()
+        self.set_protocol(protocol)
+        loop._transports[self._sock_fd] = self
+        loop.call_soon(protocol.connection_made, self)
+        # Only start reading when connection_made() has been called ...
+        loop.call_soon(self._start_reading)
+        if waiter is not None:
+            # ... and only wake up the waiter when both have.
+            loop.call_soon(asyncio.futures._set_result_unless_cancelled, waiter, None)
+        return 0
+
+    def __dealloc__(self):
+        # Operations own the transport, so none is left by now; events may be.
+        while self.inbox_count:
+            self.inbox_count -= 1
+            Py_CLEAR(self.inbox[self.inbox_head + self.inbox_count].payload)
+            Py_CLEAR(self.inbox[self.inbox_head + self.inbox_count].address)
+        free(self.inbox)
+
+    def __del__(self):
+        if self._sock is not None:
+            warnings.warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
+            self._sock.close()
+
+    def __repr__(self):
+        info = [type(self).__name__]
+        if self._sock is None:
+            info.append('closed')
+        elif self._closing:
+            info.append('closing')
+        info.append(f'fd={self._sock_fd}')
+        if self._sock is not None:
+            info.append('read=polling' if self.receiving is not NULL else 'read=idle')
+            info.append(f'write=<{"polling" if self.in_chain else "idle"}, '
+                        f'bufsize={self.buffered}>')
+        return '<{}>'.format(' '.join(info))
+
+    # -- asyncio's transport API ---------------------------------------------------------------
+
+    @property
+    def _loop(self):
+        return self.loop
+
+    def get_extra_info(self, name, default=None):
+        """'socket', 'sockname', 'peername', ...; ``default`` for what there is not."""
+        return self._extra.get(name, default)
+
+    def get_protocol(self):
+        """The protocol that this transport calls."""
+        return self._protocol
+
+    def set_protocol(self, protocol):
+        """Call another protocol from now on."""
+        self._protocol = protocol
+
+    def is_closing(self):
+        """Whether the transport is closing or closed."""
+        return self._closing
+
+    def is_reading(self):
+        """Whether the protocol is being given what comes."""
+        return not self._closing and not self.paused_reading
+
+    def pause_reading(self):
+        """Give the protocol nothing until ``resume_reading``."""
+        if not self.is_reading():
+            return
+        self.paused_reading = True
+        self.cancel_due = True
+        self.flush_later()
+        if self.loop._debug:
+            logger.debug('%r pauses reading', self)
+
+    def resume_reading(self):
+        """Give the protocol what comes again."""
+        if self._closing or not self.paused_reading:
+            return
+        self.paused_reading = False
+        self.cancel_due = False
+        if self.inbox_count:
+            self.schedule_delivery()
+        self.flush_later()
+        if self.loop._debug:
+            logger.debug('%r resumes reading', self)
+
+    def _start_reading(self):
+        self.reading = True
+        self.flush_later()
+
+    def get_write_buffer_size(self):
+        """Bytes that the socket has not accepted yet."""
+        return self.buffered
+
+    def get_write_buffer_limits(self):
+        """The pair (low, high), in bytes."""
+        return (self.low_water, self.high_water)
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Set the bytes at which the protocol is told to pause (high) and resume (low)."""
+        if high is None:
+            high = 64 * 1024 if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f'high ({high!r}) must be >= low ({low!r}) must be >= 0')
+        self.high_water = high
+        self.low_water = low
+        self.maybe_pause()
+
+    def close(self):
+        """Stop receiving, send what is queued, then close: ``connection_lost(None)``."""
+        if self._closing:
+            return
+        self._closing = True
+        self.cancel_due = True
+        self.flush_later()
+        if not self.has_queue() and not self.in_chain:
+            self._conn_lost += 1
+            self.maybe_finish()
+
+    def abort(self):
+        """Close without sending what is queued."""
+        self._force_close(None)
+
+    def _force_close(self, exc):
+        if self._conn_lost:
+            return
+        self._closing = True
+        self._conn_lost += 1
+        self.lost_exc = exc
+        self.aborted = True
+        self.cancel_due = True
+        self.drop_queue()
+        self.flush_later()
+        self.maybe_finish()
+
+    def _fatal_error(self, exc, message='Fatal error on transport'):
+        if isinstance(exc, OSError):
+            if self.loop._debug:
+                logger.debug('%r: %s', self, message, exc_info=True)
+        else:
+            self.report(exc, message)
+        self._force_close(exc)
+
+    cdef int report(self, object exc, str message) except -1:
+        self.loop.call_exception_handler({
+            'message': message,
+            'exception': exc,
+            'transport': self,
+            'protocol': self._protocol,
+        })
+        return 0
+
+    def _write_on_lost(self):
+        if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+            logger.warning('socket.send() raised exception.')
+        self._conn_lost += 1
+
+    # -- what subclasses give ------------------------------------------------------------------
+
+    cdef int drop_queue(self) except -1:
+        """Forget what is queued and not yet given to the kernel."""
+        return 0
+
+    cdef bint has_queue(self) noexcept:
+        return False
+
+    cdef int deliver_one(self, event* item) except -1:
+        return 0
+
+    cdef int leave_ring(self) except -1:
+        """Called when the socket is about to be closed."""
+        return 0
+
+    # -- the ring's side -----------------------------------------------------------------------
+
+    cdef int flush_later(self) except -1:
+        """Have ``flush()`` called at the end of the turn."""
+        if self.flush_due:
+            return 0
+        self.flush_quietly()
+        if self.loop.thread == 0:
+            # Called while the loop does not run: asyncio would send at once.
+            self.flush_now()
+        return 0
+
+    cdef int flush_quietly(self) except -1:
+        # While completions are settled nothing may enter the kernel.
+        if not self.flush_due:
+            self.flush_due = True
+            self.loop.flush_soon(self)
+        return 0
+
+    cdef int flush_now(self) except -1:
+        if self.loop.ring is None or self.loop.ring.thread != PyThread_get_thread_ident():
+            return 0
+        self.flush()
+        self.loop.ring.poll()
+        return 0
+
+    cdef int cancel_sends(self) except -1:
+        cdef uint32_t i
+        cdef operation* op
+        for i in range(self.loop.operations.capacity if self.in_chain else 0):
+            op = self.loop.operations.slots[i]
+            if op.duties and op.owner is <PyObject*>self and op is not self.receiving:
+                self.loop.ring.cancel(op)
+        return 0
+
+    # -- delivering ----------------------------------------------------------------------------
+
+    cdef int post(self, int kind, object payload, object address) except -1:
+        """Put something into the inbox, for ``deliver_one``."""
+        cdef event* item
+        cdef size_t end = self.inbox_head + self.inbox_count
+        if end == self.inbox_size:
+            item = <event*>realloc(self.inbox, (2 * end + 16) * sizeof(event))
+            if item is NULL:
+                raise MemoryError
+            self.inbox = item
+            self.inbox_size = 2 * end + 16
+        item = &self.inbox[end]
+        Py_INCREF(payload)
+        Py_INCREF(address)
+        item.kind = kind
+        item.payload = <PyObject*>payload
+        item.address = <PyObject*>address
+        self.inbox_count += 1
+        return self.schedule_delivery()
+
+    cdef int schedule_delivery(self) except -1:
+        if not self.delivering:
+            self.delivering = True
+            self.loop.push(self)
+        return 0
+
+    cdef int deliver(self) except -1:
+        """Call the protocol with what has come, in the transport's context."""
+        cdef event item
+        self.delivering = False
+        if PyContext_Enter(self.context) < 0:
+            return -1
+        try:
+            while self.inbox_count and not self.paused_reading:
+                item = self.inbox[self.inbox_head]
+                self.inbox_head += 1
+                self.inbox_count -= 1
+                if self.inbox_count == 0:
+                    self.inbox_head = 0
+                self.deliver_one(&item)
+            if self.resume_due:
+                self.resume_due = False
+                self.resume_writing()
+        finally:
+            PyContext_Exit(self.context)
+            if self.inbox_count and not self.paused_reading:
+                self.schedule_delivery()
+        return 0
+
+    cdef int maybe_pause(self) except -1:
+        if self.buffered > self.high_water and not self.protocol_paused:
+            self.protocol_paused = True
+            self.tell_protocol('pause_writing')
+        return 0
+
+    cdef int maybe_resume(self) except -1:
+        if self.protocol_paused and self.buffered <= self.low_water:
+            self.resume_due = True
+            self.schedule_delivery()
+        return 0
+
+    def resume_writing(self):
+        if self.protocol_paused and self.buffered <= self.low_water:
+            self.protocol_paused = False
+            if self._protocol is not None:
+                self.tell_protocol('resume_writing')
+
+    def tell_protocol(self, name):
+        try:
+            getattr(self._protocol, name)()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.report(exc, f'protocol.{name}() failed')
+
+    # -- the end -------------------------------------------------------------------------------
+
+    cdef int maybe_finish(self) except -1:
+        """Closing is asynchronous: the kernel must first have let go of the socket."""
+        if self._conn_lost and not self.finished and self.receiving is NULL \
+                and self.in_chain == 0:
+            self.finished = True
+            self.loop.call_soon(self._call_connection_lost, self.lost_exc)
+        return 0
+
+    def _call_connection_lost(self, exc):
+        self.leave_ring()
+        try:
+            self._protocol.connection_lost(exc)
+        finally:
+            self._sock.close()
+            self._sock = None
+            self._protocol = None
+            self.lost_exc = None
