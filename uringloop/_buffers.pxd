@@ -36,7 +36,8 @@ cdef class ReceiveBuffers:
         size_t entries_size
         PyObject** objects            # bytes objects, whose heads the kernel overwrites
         char saved[HEAD]              # the head of a fresh one
-        readonly size_t size          # of one buffer, with its head
+        size_t skip                   # of each object's memory: the kernel writes behind it
+        readonly size_t size          # of one object, with its head
         readonly unsigned count       # how many there may be
         readonly unsigned offered     # how many the kernel has been given so far
         readonly int group

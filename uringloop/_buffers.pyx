@@ -98,10 +98,13 @@ cdef class ReceiveBuffers:
     Few buffers are offered at first: the kernel walks through all of them in
     turn, so that a small number stays in the processor's cache.  When they run
     out (ENOBUFS) more are, up to ``count``.
+
+    ``bare`` buffers are for streams, where nothing comes before the payload:
+    the kernel gets the objects' contents only.
     """
 
     def __cinit__(self, Ring ring, int group, unsigned count, size_t capacity,
-                  unsigned offered):
+                  unsigned offered, bint bare):
         cdef io_uring_buf_reg registration
         cdef void* place
         self.entries_size = count * sizeof(io_uring_buf)
@@ -117,6 +120,7 @@ cdef class ReceiveBuffers:
         self.group = group
         self.count = count
         self.size = HEAD + capacity
+        self.skip = HEAD if bare else 0
         memset(&registration, 0, sizeof(registration))
         registration.ring_addr = <uint64_t><uintptr_t>place
         registration.ring_entries = count
@@ -141,7 +145,7 @@ cdef class ReceiveBuffers:
             munmap(self.entries, self.entries_size)
 
     cdef char* at(self, unsigned number) noexcept:
-        return <char*>self.objects[number]
+        return <char*>self.objects[number] + self.skip
 
     cdef int give_back(self, unsigned number) except -1:
         """Let the kernel have this buffer again, or a fresh one if it was claimed."""
@@ -154,7 +158,8 @@ cdef class ReceiveBuffers:
             (<Py_ssize_t*>self.saved)[0] = 1
             self.objects[number] = <PyObject*>fresh
             fresh = None
-        io_uring_buf_ring_add(self.entries, self.at(number), <unsigned>self.size, number,
+        io_uring_buf_ring_add(self.entries, self.at(number),
+                              <unsigned>(self.size - self.skip), number,
                               io_uring_buf_ring_mask(self.count), 0)
         io_uring_buf_ring_advance(self.entries, 1)
         return 0

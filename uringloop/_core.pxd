@@ -5,6 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from uringloop._addresses cimport AddressCache
 from uringloop._buffers cimport ReceiveBuffers
 from uringloop._operations cimport Completer, OperationTable, operation
+from uringloop._policy cimport CopyMemory
 from uringloop._uring cimport Ring
 
 
@@ -12,6 +13,12 @@ cdef struct timer:
     double when
     uint64_t order
     PyObject* handle        # strong
+
+
+cdef enum BufferGroup:
+    DATAGRAM = 0
+    LOCAL = 1         # AF_UNIX datagrams
+    STREAM = 2
 
 
 cdef class Watch(Completer):
@@ -56,6 +63,9 @@ cdef class LoopCore:
         AddressCache addresses
         ReceiveBuffers datagram_buffers
         ReceiveBuffers local_buffers
+        ReceiveBuffers stream_buffers
+        bint lone_flush         # only one transport has something to flush this turn
+        CopyMemory paths        # what destinations have reported, for all but datagram transports
         list flushers
         Watch waker
         Watch watcher
@@ -93,4 +103,4 @@ cdef class LoopCore:
     cdef int flush(self) except -1
     cdef int turn(self) except -1
     cdef object new_future(self)
-    cdef ReceiveBuffers receive_buffers(self, bint local)
+    cdef ReceiveBuffers receive_buffers(self, BufferGroup group)

@@ -19,6 +19,7 @@ from uringloop._operations cimport MULTISHOT, Completer, OperationTable, operati
 from uringloop._ring cimport (
     ECANCELED, IORING_CQE_F_MORE, IORING_OP_POLL_ADD, IORING_POLL_ADD_MULTI, MSG_DONTWAIT, MSG_NOSIGNAL,
     io_uring_sqe)
+from uringloop._policy cimport CopyMemory
 from uringloop._uring cimport Ring
 
 import asyncio
@@ -68,6 +69,7 @@ cdef double LONGEST_WAIT = 24 * 3600
 cdef enum:
     DATAGRAM_BUFFERS = 256           # of 66 KB: the memory is touched only as it is needed
     LOCAL_BUFFERS = 16               # AF_UNIX datagrams may be much longer
+    STREAM_BUFFERS = 256
     HEADROOM = 256                   # address and control messages
     HOT_BUFFERS = 4
 
@@ -122,6 +124,7 @@ cdef class LoopCore:
             raise MemoryError
         self.operations = OperationTable()
         self.addresses = AddressCache()
+        self.paths = CopyMemory()
         self.flushers = []
         self.past = {}
         self.wake_fd = -1
@@ -347,6 +350,7 @@ cdef class LoopCore:
     cdef int flush(self) except -1:
         cdef list flushers = self.flushers
         self.flushers = []
+        self.lone_flush = len(flushers) == 1
         for who in flushers:
             (<Completer>who).flush()
         return 0
@@ -496,7 +500,7 @@ cdef class LoopCore:
         finally:
             self.remember(ring)
             self.ring = None
-            self.datagram_buffers = self.local_buffers = None
+            self.datagram_buffers = self.local_buffers = self.stream_buffers = None
         for problem in problems:
             self.call_exception_handler({
                 'message': 'Unhandled error while a ring was closed',
@@ -546,17 +550,22 @@ cdef class LoopCore:
         """A future attached to this loop."""
         return Future(loop=self)
 
-    cdef ReceiveBuffers receive_buffers(self, bint local):
-        """The provided buffers of this ring: for any AF_INET datagram, or for AF_UNIX."""
-        if local:
+    cdef ReceiveBuffers receive_buffers(self, BufferGroup group):
+        """The provided buffers of this ring that such sockets share; made when first asked for."""
+        if group == DATAGRAM:
+            if self.datagram_buffers is None:
+                self.datagram_buffers = ReceiveBuffers(
+                    self.ring, group, DATAGRAM_BUFFERS, 65536 + HEADROOM, HOT_BUFFERS, False)
+            return self.datagram_buffers
+        if group == LOCAL:
             if self.local_buffers is None:
                 self.local_buffers = ReceiveBuffers(
-                    self.ring, 1, LOCAL_BUFFERS, 262144 + HEADROOM, LOCAL_BUFFERS)
+                    self.ring, group, LOCAL_BUFFERS, 262144 + HEADROOM, LOCAL_BUFFERS, False)
             return self.local_buffers
-        if self.datagram_buffers is None:
-            self.datagram_buffers = ReceiveBuffers(
-                self.ring, 0, DATAGRAM_BUFFERS, 65536 + HEADROOM, HOT_BUFFERS)
-        return self.datagram_buffers
+        if self.stream_buffers is None:
+            self.stream_buffers = ReceiveBuffers(
+                self.ring, group, STREAM_BUFFERS, 65536, HOT_BUFFERS, True)
+        return self.stream_buffers
 
     def _counters(self):
         """Everything that ``stats()`` shows, as a dict."""

@@ -19,7 +19,7 @@ from libc.string cimport memcmp, memset
 
 from uringloop._buffers cimport (
     CLAIM_MINIMUM, HEAD, ReceiveBuffers, copy_payload, lend_payload, payload)
-from uringloop._core cimport LoopCore
+from uringloop._core cimport DATAGRAM, LOCAL, LoopCore
 from uringloop._operations cimport (
     EXPLICIT, FOLLOWER, GATHERED, MEMORY, MULTISHOT, NOTIF_DUE, ZEROCOPY, operation)
 from uringloop._policy cimport ZEROCOPY_MINIMUM, CopyMemory, zerocopy_pays
@@ -53,7 +53,7 @@ cdef enum Status:
 
 cdef enum Event:
     ERROR = 0
-    DATAGRAM = 1
+    RECEIVED = 1
 
 # Until 3.12 asyncio did not send empty datagrams; from 3.13 on it does, and
 # counts a header with each.
@@ -497,7 +497,8 @@ cdef class DatagramTransport(SocketTransport):
     # -- receiving -----------------------------------------------------------------------------
 
     cdef int receive(self) except -1:
-        cdef ReceiveBuffers buffers = self.loop.receive_buffers(self.family == AF_UNIX)
+        cdef ReceiveBuffers buffers = self.loop.receive_buffers(
+            LOCAL if self.family == AF_UNIX else DATAGRAM)
         cdef operation* op = self.loop.operations.acquire(self)
         cdef io_uring_sqe* sqe
         cdef bint fixed = self.slot >= 0
@@ -518,7 +519,8 @@ cdef class DatagramTransport(SocketTransport):
         cdef ReceiveBuffers buffers
         cdef unsigned i
         if flags & IORING_CQE_F_BUFFER:
-            buffers = self.loop.receive_buffers(self.family == AF_UNIX)
+            buffers = self.loop.receive_buffers(
+            LOCAL if self.family == AF_UNIX else DATAGRAM)
             if not self._closing:
                 self.take_datagram(buffers, res, flags)
             buffers.give_back(flags >> IORING_CQE_BUFFER_SHIFT)
@@ -528,7 +530,8 @@ cdef class DatagramTransport(SocketTransport):
         self.receiving = NULL
         if res == -ENOBUFS:
             self.loop.receive_exhausted += 1
-            buffers = self.loop.receive_buffers(self.family == AF_UNIX)
+            buffers = self.loop.receive_buffers(
+            LOCAL if self.family == AF_UNIX else DATAGRAM)
             for i in range(buffers.offered):
                 buffers.offer_more()
         elif res < 0 and res != -ECANCELED and not self._closing:
@@ -550,8 +553,8 @@ cdef class DatagramTransport(SocketTransport):
         self.loop.datagrams_received += 1
         address = self.loop.addresses.to_python(name, min(out.namelen, self.name_room))
         if length >= CLAIM_MINIMUM and self.name_room + sizeof(io_uring_recvmsg_out) == HEAD:
-            return self.post(DATAGRAM, buffers.claim(number, length), address)
-        return self.post(DATAGRAM, PyBytes_FromStringAndSize(name + self.name_room, length),
+            return self.post(RECEIVED, buffers.claim(number, length), address)
+        return self.post(RECEIVED, PyBytes_FromStringAndSize(name + self.name_room, length),
                          address)
 
     # -- delivering ----------------------------------------------------------------------------

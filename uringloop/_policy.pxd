@@ -29,3 +29,5 @@ cdef class CopyMemory:
 
 
 cdef bint zerocopy_pays(operation* op, CopyMemory paths, size_t pinned) noexcept
+cdef bint stream_zerocopy_pays(const void* address, uint32_t address_length, size_t length,
+                               CopyMemory paths, size_t pinned) noexcept

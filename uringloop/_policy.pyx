@@ -75,3 +75,14 @@ cdef bint zerocopy_pays(operation* op, CopyMemory paths, size_t pinned) noexcept
     if pinned + op.length > PINNED_LIMIT:
         return False
     return not paths.copies(&op.address, op.address_length, op.length)
+
+
+cdef bint stream_zerocopy_pays(const void* address, uint32_t address_length, size_t length,
+                               CopyMemory paths, size_t pinned) noexcept:
+    """The same for a stream: the kernel cuts it into packets, so fragments don't count.
+
+    The notification comes with the peer's acknowledgement, so what is pinned
+    stays so for a round trip.
+    """
+    return (length >= ZEROCOPY_MINIMUM and pinned + length <= PINNED_LIMIT
+            and not paths.copies(address, address_length, length))

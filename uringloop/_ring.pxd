@@ -13,6 +13,7 @@ cdef extern from "<errno.h>" nogil:
         EAGAIN
         EBUSY
         ECANCELED
+        ECONNABORTED
         ECONNREFUSED
         EINPROGRESS
         EINTR
@@ -32,6 +33,7 @@ cdef extern from "<sys/socket.h>" nogil:
         char sa_data[14]
     struct sockaddr_storage:
         unsigned short ss_family
+        char __ss_padding[118]
     struct iovec:
         void* iov_base
         size_t iov_len

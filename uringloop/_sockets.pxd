@@ -3,7 +3,6 @@ from libc.stdint cimport uint32_t
 
 from uringloop._core cimport LoopCore
 from uringloop._operations cimport Completer, operation
-from uringloop._policy cimport CopyMemory
 
 
 cdef class SocketCall(Completer):
@@ -35,7 +34,6 @@ cdef class SocketCall(Completer):
 
 cdef class SocketCore(LoopCore):
     cdef:
-        CopyMemory paths
         dict leftovers         # descriptor: (weak reference to the socket, [what was taken])
 
     cdef int check_socket(self, object sock) except -1

@@ -20,7 +20,7 @@ from posix.unistd cimport close
 from uringloop._buffers cimport copy_payload, lend_payload, open_payload, payload
 from uringloop._core cimport LoopCore
 from uringloop._operations cimport EXPLICIT, MEMORY, NOTIF_DUE, ZEROCOPY, Completer, operation
-from uringloop._policy cimport ZEROCOPY_MINIMUM, CopyMemory, zerocopy_pays
+from uringloop._policy cimport ZEROCOPY_MINIMUM, zerocopy_pays
 from uringloop._ring cimport *
 
 import errno
@@ -200,7 +200,6 @@ cdef class SocketCore(LoopCore):
     """The loop with asyncio's ``sock_*`` methods on the ring."""
 
     def __cinit__(self, *args, **kwargs):
-        self.paths = CopyMemory()
         self.leftovers = {}
 
     def _set_entries(self, unsigned entries):

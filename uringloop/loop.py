@@ -7,11 +7,13 @@ import selectors
 import signal
 import socket
 import weakref
+from asyncio import sslproto
 from dataclasses import dataclass
 from typing import Any
 
 from uringloop._datagrams import DatagramTransport
 from uringloop._sockets import SocketCore
+from uringloop._streams import Acceptor, StreamTransport
 
 
 _DATAGRAM_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
@@ -122,6 +124,7 @@ class Loop(SocketCore, asyncio.SelectorEventLoop):
 
     def __init__(self, *, entries: int = 256) -> None:
         selector = _LazySelector()
+        self._acceptors: dict[int, Acceptor] = {}
         asyncio.SelectorEventLoop.__init__(self, selector)
         selector.on_open = self._watch_selector
         self._set_entries(entries)
@@ -156,6 +159,30 @@ class Loop(SocketCore, asyncio.SelectorEventLoop):
             return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
         return DatagramTransport(self, sock, protocol, address, waiter, extra)
 
+    def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None):
+        self._ensure_fd_no_transport(sock)
+        return StreamTransport(self, sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(self, rawsock, protocol, sslcontext, waiter=None, *,
+                            server_side=False, server_hostname=None, extra=None, server=None,
+                            **timeouts):
+        self._ensure_fd_no_transport(rawsock)
+        ssl_protocol = sslproto.SSLProtocol(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
+        StreamTransport(self, rawsock, ssl_protocol, None, extra, server)
+        return ssl_protocol._app_transport
+
+    def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100,
+                       *timeouts):
+        self._acceptors[sock.fileno()] = Acceptor(
+            self, sock, protocol_factory, (sslcontext, server, *timeouts), server)
+
+    def _stop_serving(self, sock):
+        acceptor = self._acceptors.pop(sock.fileno(), None)
+        if acceptor is not None:
+            acceptor.stop()
+        sock.close()
+
     def close(self):
         """Close the loop: cancel what is in flight, wait for it, release what it held."""
         if self.is_running():
@@ -163,4 +190,5 @@ class Loop(SocketCore, asyncio.SelectorEventLoop):
         if self.is_closed():
             return
         self._close_core()
+        self._acceptors.clear()
         asyncio.SelectorEventLoop.close(self)

@@ -1,0 +1,598 @@
+"""Stream transports, and the accepting of connections.
+
+    protocol -> write -> chunks -> one send for all that a turn has written -> kernel
+    protocol <- deliver <- inbox <- settled completions of one multishot receive <- kernel
+"""
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
+from libc.stdint cimport uint32_t, uintptr_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memmove, memset
+from posix.unistd cimport close
+
+from uringloop._buffers cimport CLAIM_MINIMUM, ReceiveBuffers, copy_payload, payload
+from uringloop._core cimport STREAM, LoopCore
+from uringloop._operations cimport (
+    MEMORY, MULTISHOT, NOTIF_DUE, ZEROCOPY, Completer, operation)
+from uringloop._policy cimport ZEROCOPY_MINIMUM, stream_zerocopy_pays
+from uringloop._ring cimport *
+from uringloop._transports cimport SocketTransport, event
+
+import asyncio
+import errno
+import inspect
+import os
+import socket
+from asyncio import base_events, constants, trsock
+from asyncio.log import logger
+
+
+cdef extern from "<errno.h>" nogil:
+    int errno_now "errno"
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t sendmsg(int, const msghdr*, int)
+
+cdef enum:
+    GATHER_LIMIT = 64         # pieces of one send
+
+cdef enum Event:
+    ERROR = 0
+    DATA = 1
+    EOF = 2
+
+# Python 3.13's servers want to know their transports; older ones only count them.
+cdef bint SERVER_KNOWS = 'transport' in inspect.signature(base_events.Server._attach).parameters
+
+cdef tuple OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+cdef class StreamTransport(SocketTransport):
+    """asyncio's socket transport on the ring: TCP and AF_UNIX."""
+
+    # What asyncio's own code asks transports for.
+    _start_tls_compatible = True
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+
+    def __init__(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=None):
+        self.server = server
+        if server is not None:
+            if SERVER_KNOWS:
+                server._attach(self)
+            else:
+                server._attach()
+        # Small writes go out at once, as asyncio has it.
+        base_events._set_nodelay(sock)
+        self.set_up(loop, sock, protocol, waiter, extra)
+
+    def __dealloc__(self):
+        cdef size_t i
+        for i in range(self.first, self.first + self.count):
+            Py_CLEAR(self.chunks[i].owner)
+        free(self.chunks)
+
+    @property
+    def __class__(self):
+        # asyncio's class cannot be a base: its slots conflict in layout.
+        return asyncio.Transport
+
+    @property
+    def _server(self):
+        return self.server
+
+    def set_protocol(self, protocol):
+        """Call another protocol from now on."""
+        self.buffered_protocol = isinstance(protocol, asyncio.BufferedProtocol)
+        SocketTransport.set_protocol(self, protocol)
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def write(self, data):
+        """Send ``data``; never waits.
+
+        Exact ``bytes`` and views of exact ``bytes`` are not copied; anything else is
+        before this returns.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f'data argument must be a bytes-like object, '
+                            f'not {type(data).__name__!r}')
+        if self.wrote_eof:
+            raise RuntimeError('Cannot call write() after write_eof()')
+        if self._empty_waiter is not None:
+            raise RuntimeError('unable to write; sendfile is in progress')
+        if not data:
+            return
+        if self._conn_lost:
+            self._write_on_lost()
+            return
+        self.enqueue(data)
+        self.maybe_pause()
+
+    def writelines(self, list_of_data):
+        """Send all of ``list_of_data``, without joining it."""
+        if self.wrote_eof:
+            raise RuntimeError('Cannot call writelines() after write_eof()')
+        if self._empty_waiter is not None:
+            raise RuntimeError('unable to writelines; sendfile is in progress')
+        list_of_data = list(list_of_data)
+        for data in list_of_data:
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                raise TypeError(f'data argument must be a bytes-like object, '
+                                f'not {type(data).__name__!r}')
+        if self._conn_lost:
+            self._write_on_lost()
+            return
+        for data in list_of_data:
+            if data:
+                self.enqueue(data)
+        self.maybe_pause()
+
+    cdef int enqueue(self, object data) except -1:
+        cdef payload memory
+        cdef chunk* bigger
+        cdef size_t end
+        owner = copy_payload(data, &memory)
+        if self.first and self.first >= self.count:
+            memmove(self.chunks, self.chunks + self.first, self.count * sizeof(chunk))
+            self.first = 0
+        end = self.first + self.count
+        if end == self.room:
+            bigger = <chunk*>realloc(self.chunks, (2 * end + 4) * sizeof(chunk))
+            if bigger is NULL:
+                raise MemoryError
+            self.chunks = bigger
+            self.room = 2 * end + 4
+        Py_INCREF(owner)
+        self.chunks[end].owner = <PyObject*>owner
+        self.chunks[end].base = memory.base
+        self.chunks[end].length = memory.length
+        self.count += 1
+        self.buffered += memory.length
+        if self.sending is NULL:
+            self.flush_later()
+        return 0
+
+    def can_write_eof(self):
+        """Whether ``write_eof()`` may be called."""
+        return True
+
+    def write_eof(self):
+        """Close the sending half once everything is sent."""
+        if self._closing or self.wrote_eof:
+            return
+        self.wrote_eof = True
+        if not self.count:
+            self.shut = True
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def _make_empty_waiter(self):
+        if self._empty_waiter is not None:
+            raise RuntimeError('Empty waiter is already set')
+        self._empty_waiter = self.loop.new_future()
+        if not self.count:
+            self._empty_waiter.set_result(None)
+        return self._empty_waiter
+
+    def _reset_empty_waiter(self):
+        self._empty_waiter = None
+
+    cdef bint has_queue(self) noexcept:
+        return self.count != 0
+
+    cdef int drop_queue(self) except -1:
+        # What is in flight belongs to its operation too.
+        while self.count:
+            self.count -= 1
+            self.buffered -= self.chunks[self.first].length
+            Py_CLEAR(self.chunks[self.first].owner)
+            self.first += 1
+        self.flying = 0
+        return 0
+
+    cdef int flush(self) except -1:
+        self.flush_due = False
+        if self._sock is None or self.loop.closing:
+            return 0
+        if self._sock.fileno() != self._sock_fd:
+            # The program has closed the socket under us: the number may be another's.
+            self._fatal_error(OSError(errno.EBADF, os.strerror(errno.EBADF)),
+                              'Fatal error on transport')
+        elif self.aborted:
+            self.cancel_sends()
+        elif self.count and self.sending is NULL:
+            self.send()
+        if self.cancel_due:
+            self.cancel_due = False
+            if self.receiving is not NULL:
+                self.loop.ring.cancel(self.receiving)
+        elif self.reading and self.receiving is NULL and not self.received_eof \
+                and self.is_reading():
+            self.receive()
+        return 0
+
+    cdef int cancel_sends(self) except -1:
+        if self.sending is not NULL:
+            self.loop.ring.cancel(self.sending)
+        return 0
+
+    cdef int send(self) except -1:
+        if self.loop.lone_flush and self.buffered < ZEROCOPY_MINIMUM:
+            return self.send_alone()
+        return self.submit_send(GATHER_LIMIT)
+
+    cdef int send_alone(self) except -1:
+        """Nothing else leaves this turn: send at once.
+
+        Through the ring the send's own completion would end the wait that
+        follows, and the loop would enter the kernel once more to sleep.
+        """
+        cdef iovec vectors[GATHER_LIMIT]
+        cdef msghdr message
+        cdef size_t i, pieces = min(self.count, <size_t>GATHER_LIMIT)
+        cdef ssize_t sent
+        for i in range(pieces):
+            vectors[i].iov_base = self.chunks[self.first + i].base
+            vectors[i].iov_len = self.chunks[self.first + i].length
+        memset(&message, 0, sizeof(message))
+        message.msg_iov = vectors
+        message.msg_iovlen = pieces
+        sent = sendmsg(self._sock_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if sent < 0 and errno_now != EAGAIN and errno_now != EINTR:
+            self._fatal_error(OSError(errno_now, os.strerror(errno_now)),
+                              'Fatal write error on socket transport')
+            return 0
+        if sent > 0:
+            self.accepted(sent)
+        if self.count:
+            return self.submit_send(GATHER_LIMIT)
+        return self.written()
+
+    cdef int submit_send(self, size_t limit) except -1:
+        """One send for what is queued."""
+        cdef operation* op = self.loop.operations.acquire(self)
+        cdef chunk* chunks = self.chunks + self.first
+        cdef io_uring_sqe* sqe
+        cdef size_t i, pieces = min(self.count, limit)
+        cdef bint zerocopy = self.wants_zerocopy()
+        if zerocopy:
+            pieces = 1
+        owners = <object>chunks[0].owner if pieces == 1 \
+            else tuple([<object>chunks[i].owner for i in range(pieces)])
+        Py_INCREF(owners)
+        op.data = <PyObject*>owners
+        op.base = chunks[0].base
+        op.length = chunks[0].length
+        if pieces == 1:
+            sqe = self.loop.ring.prepare(
+                op, IORING_OP_SEND_ZC if zerocopy else IORING_OP_SEND, self._sock_fd, 0,
+                MEMORY | ZEROCOPY if zerocopy else MEMORY)
+            sqe.addr = <uintptr_t>op.base
+            sqe.len = <uint32_t>min(op.length, <size_t>0x7ffff000)
+            if zerocopy:
+                sqe.ioprio = IORING_SEND_ZC_REPORT_USAGE
+                self.loop.zerocopy_sent += 1
+        else:
+            op.vectors = <iovec*>malloc(pieces * sizeof(iovec))
+            if op.vectors is NULL:
+                self.loop.operations.release(op)
+                raise MemoryError
+            for i in range(pieces):
+                op.vectors[i].iov_base = chunks[i].base
+                op.vectors[i].iov_len = chunks[i].length
+            memset(&op.message, 0, sizeof(op.message))
+            op.message.msg_iov = op.vectors
+            op.message.msg_iovlen = pieces
+            sqe = self.loop.ring.prepare(op, IORING_OP_SENDMSG, self._sock_fd, 0, MEMORY)
+            sqe.addr = <uintptr_t>&op.message
+            sqe.len = 1
+        # The kernel goes on by itself until all is sent.
+        sqe.msg_flags = MSG_NOSIGNAL | MSG_WAITALL
+        self.sending = op
+        self.flying = pieces
+        self.in_chain = 1
+        return 0
+
+    cdef bint wants_zerocopy(self) except -1:
+        cdef chunk* first = &self.chunks[self.first]
+        cdef sockaddr_storage peer
+        cdef uint32_t length
+        if first.length < ZEROCOPY_MINIMUM or self.family not in (AF_INET, AF_INET6) \
+                or not self._extra['peername']:
+            return False
+        self.loop.addresses.to_kernel(self._extra['peername'], self.family, &peer, &length)
+        peer.__ss_padding[0] = peer.__ss_padding[1] = 0     # any port of that host
+        return stream_zerocopy_pays(
+            &peer, length, first.length, self.loop.paths, self.loop.operations.pinned)
+
+    cdef int accepted(self, size_t sent) noexcept:
+        """Strike off what the socket has taken."""
+        cdef chunk* first
+        self.buffered -= sent
+        while sent:
+            first = &self.chunks[self.first]
+            if sent < first.length:
+                first.base += sent
+                first.length -= sent
+                return 0
+            sent -= first.length
+            Py_CLEAR(first.owner)
+            self.first += 1
+            self.count -= 1
+        return 0
+
+    cdef int written(self) except -1:
+        """Everything queued is sent."""
+        self.first = 0
+        if self._empty_waiter is not None and not self._empty_waiter.done():
+            self._empty_waiter.set_result(None)
+        if self._closing:
+            if not self._conn_lost:
+                self._conn_lost += 1
+            self.maybe_finish()
+        elif self.wrote_eof and not self.shut:
+            self.shut = True
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError as exc:
+                self.post(ERROR, exc, None)
+        return self.maybe_resume()
+
+    cdef int result(self, operation* op, int res, uint32_t flags) except -1:
+        if op is self.receiving:
+            return self.received(op, res, flags)
+        self.sending = NULL
+        self.in_chain = 0
+        self.flying = 0
+        if self.aborted:
+            return self.maybe_finish()
+        if res > 0:
+            self.accepted(res)
+        elif op.traits & ZEROCOPY and -res in (ENOMEM, ENOBUFS, EOPNOTSUPP):
+            op.status = res
+            self.loop.zerocopy_fell_back += 1
+            self.refuse_zerocopy(op)
+        elif res < 0 and res != -ECANCELED and res != -EAGAIN:
+            op.status = res
+            self.post(ERROR, OSError(-res, os.strerror(-res)), None)
+            return 0
+        if self.count:
+            self.maybe_resume()
+            return self.flush_quietly()
+        return self.written()
+
+    cdef int notified(self, operation* op) except -1:
+        self.loop.buffers_released += 1
+        if op.copied:
+            self.loop.zerocopy_copied += 1
+            self.refuse_zerocopy(op)
+        return 0
+
+    cdef refuse_zerocopy(self, operation* op):
+        cdef sockaddr_storage peer
+        cdef uint32_t length
+        self.loop.addresses.to_kernel(self._extra['peername'], self.family, &peer, &length)
+        peer.__ss_padding[0] = peer.__ss_padding[1] = 0
+        self.loop.paths.learn(&peer, length, ZEROCOPY_MINIMUM, True)
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    cdef int receive(self) except -1:
+        cdef ReceiveBuffers buffers = self.loop.receive_buffers(STREAM)
+        cdef operation* op = self.loop.operations.acquire(self)
+        cdef io_uring_sqe* sqe = self.loop.ring.prepare(
+            op, IORING_OP_RECV, self._sock_fd, IOSQE_BUFFER_SELECT, MULTISHOT | MEMORY)
+        sqe.ioprio = IORING_RECV_MULTISHOT
+        sqe.buf_group = buffers.group
+        self.receiving = op
+        return 0
+
+    cdef int received(self, operation* op, int res, uint32_t flags) except -1:
+        cdef ReceiveBuffers buffers = self.loop.receive_buffers(STREAM)
+        cdef unsigned number = flags >> IORING_CQE_BUFFER_SHIFT
+        cdef unsigned i
+        if flags & IORING_CQE_F_BUFFER:
+            if res > 0 and not self._closing:
+                if res >= CLAIM_MINIMUM:
+                    data = buffers.claim(number, res)
+                else:
+                    data = PyBytes_FromStringAndSize(buffers.at(number), res)
+                self.post(DATA, data, None)
+            buffers.give_back(number)
+        if flags & IORING_CQE_F_MORE:
+            return 0
+        self.receiving = NULL
+        if res == -ENOBUFS:
+            self.loop.receive_exhausted += 1
+            for i in range(buffers.offered):
+                buffers.offer_more()
+        elif res == 0 and not self._closing:
+            self.received_eof = True
+            self.post(EOF, None, None)
+        elif res < 0 and res != -ECANCELED and not self._closing:
+            self.received_eof = True       # nothing more will come
+            self.post(ERROR, OSError(-res, os.strerror(-res)), None)
+        if self._closing:
+            return self.maybe_finish()
+        return self.flush_quietly()
+
+    # -- delivering ----------------------------------------------------------------------------
+
+    cdef int deliver_one(self, event* item) except -1:
+        what = <object>item.payload
+        Py_DECREF(what)
+        Py_DECREF(<object>item.address)
+        if self._conn_lost or self._protocol is None:
+            return 0
+        if item.kind == ERROR:
+            self._fatal_error(what, 'Fatal error on socket transport')
+        elif self._closing:
+            return 0
+        elif item.kind == EOF:
+            self.feed_eof()
+        elif self.buffered_protocol:
+            self.feed_buffered(what)
+        else:
+            try:
+                self._protocol.data_received(what)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self._fatal_error(exc, 'Fatal error: protocol.data_received() call failed.')
+        return 0
+
+    def feed_eof(self):
+        if self.loop._debug:
+            logger.debug('%r received EOF', self)
+        try:
+            keep_open = self._protocol.eof_received()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, 'Fatal error: protocol.eof_received() call failed.')
+            return
+        if not keep_open:
+            self.close()
+
+    cdef int feed_buffered(self, object data) except -1:
+        """Copy into the protocol's own buffers."""
+        cdef Py_buffer view
+        cdef Py_ssize_t done = 0, length = PyBytes_GET_SIZE(data), part
+        while done < length and not self._conn_lost:
+            if not self.buffered_protocol:
+                # set_protocol() meanwhile: the rest is the new one's.
+                self._protocol.data_received(data[done:])
+                return 0
+            try:
+                buffer = self._protocol.get_buffer(-1)
+                if not len(buffer):
+                    raise RuntimeError('get_buffer() returned an empty buffer')
+                PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self._fatal_error(exc, 'Fatal error: protocol.get_buffer() call failed.')
+                return 0
+            part = min(length - done, view.len)
+            memcpy(view.buf, PyBytes_AS_STRING(data) + done, part)
+            PyBuffer_Release(&view)
+            done += part
+            try:
+                self._protocol.buffer_updated(part)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self._fatal_error(exc, 'Fatal error: protocol.buffer_updated() call failed.')
+        return 0
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def _call_connection_lost(self, exc):
+        try:
+            SocketTransport._call_connection_lost(self, exc)
+        finally:
+            if self._empty_waiter is not None and not self._empty_waiter.done():
+                self._empty_waiter.set_exception(
+                    ConnectionError('Connection is closed by peer'))
+            server, self.server = self.server, None
+            if server is not None:
+                if SERVER_KNOWS:
+                    server._detach(self)
+                else:
+                    server._detach()
+
+
+cdef class Acceptor(Completer):
+    """Accepts a listening socket's connections, by one multishot operation."""
+
+    def __init__(self, LoopCore loop, sock, factory, tuple arguments, server):
+        self.loop = loop
+        self.sock = sock
+        self.factory = factory
+        self.arguments = arguments
+        self.server = server
+        self.arrived = []
+        loop.flush_soon(self)
+
+    cdef int flush(self) except -1:
+        cdef io_uring_sqe* sqe
+        if self.stopped or self.accepting is not NULL or self.loop.closing:
+            return 0
+        self.accepting = self.loop.operations.acquire(self)
+        sqe = self.loop.ring.prepare(
+            self.accepting, IORING_OP_ACCEPT, self.sock.fileno(), 0, MULTISHOT)
+        sqe.ioprio = IORING_ACCEPT_MULTISHOT
+        sqe.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC
+        return 0
+
+    cdef int result(self, operation* op, int res, uint32_t flags) except -1:
+        if not flags & IORING_CQE_F_MORE:
+            self.accepting = NULL
+        if self.stopped or self.loop.closing:
+            if res >= 0:
+                close(res)
+            return 0
+        if res != -ECANCELED and res != -EAGAIN and res != -ECONNABORTED:
+            self.arrived.append(res)
+            if not self.delivering:
+                self.delivering = True
+                self.loop.push(self)
+        if self.accepting is NULL and not (res < 0 and -res in OUT_OF_RESOURCES):
+            self.loop.flush_soon(self)
+        return 0
+
+    cdef int deliver(self) except -1:
+        self.delivering = False
+        arrived, self.arrived = self.arrived, []
+        for res in arrived:
+            if res >= 0:
+                self.connected(res)
+            elif not self.stopped:
+                self.failed(-res)
+        return 0
+
+    def connected(self, fd):
+        connection = socket.socket(self.sock.family, self.sock.type, self.sock.proto, fileno=fd)
+        connection.setblocking(False)
+        try:
+            address = connection.getpeername()
+        except OSError:
+            address = None       # gone already; reading will tell
+        if self.loop._debug:
+            logger.debug('%r got a new connection from %r: %r', self.server, address, connection)
+        self.loop.create_task(self.loop._accept_connection2(
+            self.factory, connection, {'peername': address}, *self.arguments))
+
+    def failed(self, error):
+        exc = OSError(error, os.strerror(error))
+        if error not in OUT_OF_RESOURCES:
+            self.loop.call_exception_handler({
+                'message': 'socket.accept() failed',
+                'exception': exc,
+                'socket': trsock.TransportSocket(self.sock),
+            })
+            return
+        # There is nowhere to send the error, so just report it, and try again in a while.
+        self.loop.call_exception_handler({
+            'message': 'socket.accept() out of system resource',
+            'exception': exc,
+            'socket': trsock.TransportSocket(self.sock),
+        })
+        self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self.again)
+
+    def again(self):
+        if not self.stopped and self.accepting is NULL:
+            self.loop.flush_soon(self)
+
+    def stop(self):
+        """Stop accepting; when this returns the kernel has let go of the socket."""
+        self.stopped = True
+        for res in self.arrived:
+            if res >= 0:
+                close(res)
+        self.arrived = []
+        if self.accepting is not NULL and self.loop.ring is not None \
+                and self.loop.ring.is_usable() and self.loop.thread:
+            self.loop.ring.cancel(self.accepting)
+            self.loop.ring.poll()
