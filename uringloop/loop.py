@@ -16,6 +16,7 @@ from uringloop._sockets import SocketCore
 from uringloop._streams import Acceptor, StreamTransport
 
 
+_SelectorEventLoop = asyncio.SelectorEventLoop
 _DATAGRAM_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
@@ -119,13 +120,13 @@ def _close_in_child() -> None:
 os.register_at_fork(after_in_child=_close_in_child)
 
 
-class Loop(SocketCore, asyncio.SelectorEventLoop):
+class Loop(SocketCore, _SelectorEventLoop):
     """asyncio's event loop on io_uring.  Make one with ``uringloop.new_event_loop``."""
 
     def __init__(self, *, entries: int = 256) -> None:
         selector = _LazySelector()
         self._acceptors: dict[int, Acceptor] = {}
-        asyncio.SelectorEventLoop.__init__(self, selector)
+        _SelectorEventLoop.__init__(self, selector)
         selector.on_open = self._watch_selector
         self._set_entries(entries)
         _loops.add(self)
@@ -191,4 +192,4 @@ class Loop(SocketCore, asyncio.SelectorEventLoop):
             return
         self._close_core()
         self._acceptors.clear()
-        asyncio.SelectorEventLoop.close(self)
+        _SelectorEventLoop.close(self)

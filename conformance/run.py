@@ -1,0 +1,119 @@
+"""Run the interpreter's own asyncio tests on this loop and on asyncio's, and compare.
+
+No test may fail here that passes there, except those listed, each with its
+reason, in exceptions.txt.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+MODULES = (
+    'test_base_events', 'test_buffered_proto', 'test_context', 'test_eager_task_factory',
+    'test_ensure_future', 'test_events', 'test_free_threading', 'test_futures', 'test_futures2',
+    'test_locks', 'test_pep492', 'test_protocols', 'test_queues', 'test_runners',
+    'test_selector_events', 'test_sendfile', 'test_server', 'test_sock_lowlevel', 'test_ssl',
+    'test_sslproto', 'test_staggered', 'test_streams', 'test_subprocess', 'test_taskgroups',
+    'test_tasks', 'test_threads', 'test_timeouts', 'test_transports', 'test_unix_events',
+    'test_waitfor',
+)
+
+
+def exceptions() -> dict[str, str]:
+    """Test (or prefix ending in ``*``) to reason."""
+    listed = {}
+    for line in (HERE / 'exceptions.txt').read_text().splitlines():
+        if line.strip() and not line.startswith('#'):
+            test, _, reason = line.partition(': ')
+            listed[test.strip()] = reason.strip()
+    return listed
+
+
+def excused(test: str, listed: dict[str, str]) -> bool:
+    """Whether the list names this test, whole or by a prefix."""
+    return test in listed or any(
+        name.endswith('*') and test.startswith(name[:-1]) for name in listed)
+
+
+def run_module(module: str, loop: str, bound: float) -> dict[str, str]:
+    """Outcome of each test of a module, in a process of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        outcome = Path(scratch) / 'outcome.json'
+        log = Path(scratch) / 'log'
+        with log.open('wb') as stream:
+            process = subprocess.Popen(
+                [sys.executable, str(HERE / 'child.py'), module, loop, str(outcome)],
+                stdout=stream, stderr=subprocess.STDOUT, cwd=scratch,
+                env={**os.environ, 'PYTHONPATH': os.pathsep.join(
+                    [str(HERE.parent), os.environ.get('PYTHONPATH', '')])})
+            try:
+                process.wait(bound)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        results = {}
+        if outcome.exists():
+            for line in outcome.read_text().splitlines():
+                test, what = json.loads(line)
+                results[test] = what
+        if process.returncode not in (0, 1) or not results:
+            # It crashed, hung, or did not even start.
+            results[f'{module}.(whole)'] = f'died with {process.returncode}'
+        details = log.read_text(errors='replace')
+        if os.environ.get('CONFORMANCE_LOG'):
+            Path(os.environ['CONFORMANCE_LOG']).joinpath(f'{module}.{loop}.log').write_text(details)
+        return results
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('modules', nargs='*', default=MODULES, metavar='MODULE',
+                        help='of test.test_asyncio; all by default')
+    parser.add_argument('--bound', type=float, default=240, metavar='SECONDS',
+                        help='for each module (default: %(default)s)')
+    options = parser.parse_args()
+    try:
+        import test.test_asyncio as suite
+    except ImportError:
+        parser.exit(2, f'{sys.executable} comes without test.test_asyncio: '
+                       'install its test package (Debian: libpython3-testsuite)\n')
+    there = {path.stem for path in Path(suite.__path__[0]).glob('test_*.py')}
+    listed, regressions, total = exceptions(), [], 0
+    used = set()
+    for module in options.modules:
+        if module not in there:
+            continue
+        start = time.monotonic()
+        ours = run_module(module, 'uringloop', options.bound)
+        failed = {test: what for test, what in ours.items() if what not in ('ok', 'skipped')}
+        # asyncio's own result is asked for only where it matters.
+        theirs = run_module(module, 'asyncio', options.bound) if failed else {}
+        worse = sorted(test for test in failed if theirs.get(test, 'ok') in ('ok', 'skipped'))
+        used.update(test for test in worse if excused(test, listed))
+        worse_unlisted = [test for test in worse if not excused(test, listed)]
+        regressions += worse_unlisted
+        total += len(ours)
+        print(f'{module}: {len(ours)} tests, {len(failed)} failed, of which '
+              f'{len(failed) - len(worse)} fail on asyncio too, '
+              f'{len(worse) - len(worse_unlisted)} are listed, {len(worse_unlisted)} are not '
+              f'({time.monotonic() - start:.0f} s)', flush=True)
+        for test in worse_unlisted:
+            print(f'    {test}: {failed[test]}', flush=True)
+    version = '.'.join(map(str, sys.version_info[:3]))
+    print(f'conformance: CPython {version}: {total} tests, {len(used)} listed exceptions, '
+          f'{len(regressions)} regressions')
+    return 1 if regressions or not total else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
