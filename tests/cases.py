@@ -27,7 +27,7 @@ class Case:
     """A fresh loop a test, in ``self.loop``; ``run`` bounds each test in time."""
 
     uring = False
-    timeout = 10.0
+    timeout = 5.0
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
         raise NotImplementedError
