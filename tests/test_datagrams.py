@@ -709,11 +709,14 @@ class _TestSend(_Datagrams):
                 self.loop.stop()
 
             self.loop.call_soon(last)
-            self.forever()
-            assert peer.recv(100) == b'last words'
-            transport.close()
-            self.loop.run_until_complete(asyncio.wait_for(protocol.lost, 5))
-            self.turns()
+            try:
+                self.forever()
+                peer.setblocking(False)
+                assert peer.recv(100) == b'last words'
+            finally:
+                transport.close()
+                self.loop.run_until_complete(asyncio.wait_for(protocol.lost, 5))
+                self.turns()
 
     def test_close_right_after_a_send_as_the_last_act(self):
         with bound() as peer:
@@ -1006,7 +1009,8 @@ class _TestBackpressure(_Datagrams):
         async def main():
             transport, protocol, peer = await self.blocked()
             with peer:
-                for _ in range(3):
+                # asyncio of 3.13.0 counts what it sent as 8 bytes too short, once too often.
+                for _ in range(3 if self.uring else 1):
                     sent = self.fill(transport)
                     assert await protocol.changes.get() == 'pause'
                     assert transport.get_write_buffer_size() > 65536
@@ -1015,7 +1019,8 @@ class _TestBackpressure(_Datagrams):
                     assert await protocol.changes.get() == 'resume'
                     assert protocol.changes.empty()
                     await turns()
-                    assert transport.get_write_buffer_size() <= 16384
+                    if self.uring:
+                        assert transport.get_write_buffer_size() == 0
                 assert protocol.errors.empty()
 
         self.run(main())
@@ -1045,7 +1050,8 @@ class _TestBackpressure(_Datagrams):
                 transport.abort()
                 assert transport.is_closing()
                 assert await protocol.lost is None
-                assert transport.get_write_buffer_size() == 0
+                if self.uring:
+                    assert transport.get_write_buffer_size() == 0
 
         self.run(main())
 
