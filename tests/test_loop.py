@@ -64,9 +64,12 @@ class _TestCallbacks:
         assert later.cancelled()
 
     def test_cancel_in_the_same_turn(self):
+        def cancel():
+            handle.cancel()
+
         seen = []
-        self.loop.call_soon(lambda: handles[0].cancel())
-        handles = [self.loop.call_soon(seen.append, 'never')]
+        self.loop.call_soon(cancel)
+        handle = self.loop.call_soon(seen.append, 'never')
         self.turns(2)
         assert seen == []
 
@@ -308,10 +311,13 @@ class _TestTimers:
             handle.cancel()
 
     def test_cancelled_by_an_earlier_one_of_the_same_turn(self):
+        def cancel():
+            victim.cancel()
+
         seen = []
         now = self.loop.time()
-        victims = [self.loop.call_at(now + 1e-6, seen.append, 'never')]
-        self.loop.call_at(now, lambda: victims[0].cancel())
+        victim = self.loop.call_at(now + 1e-6, seen.append, 'never')
+        self.loop.call_at(now, cancel)
         self.loop.call_at(now + 0.001, self.loop.stop)
         self.forever()
         assert seen == []
