@@ -11,10 +11,14 @@ import tempfile
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import pytest
 
 from tests.cases import both_sides
+
+# Numbers of epoll_wait, epoll_pwait, epoll_pwait2 and io_uring_enter, on x86-64 and arm64.
+SLEEPS = {'232', '281', '22', '441', '426'}
 
 variable = contextvars.ContextVar('variable', default='unset')
 
@@ -837,10 +841,15 @@ class _TestSignals:
     def kill_soon(self, number):
         """Send this process a signal from another thread once the loop has fallen asleep."""
         started = threading.Event()
+        main = threading.main_thread()
 
         def other():
             started.wait(self.timeout)
-            signal.pthread_kill(threading.main_thread().ident, number)
+            state = Path(f'/proc/self/task/{main.native_id}/syscall')
+            end = time.monotonic() + self.timeout
+            while state.read_text().split()[0] not in SLEEPS and time.monotonic() < end:
+                os.sched_yield()
+            signal.pthread_kill(main.ident, number)
 
         thread = threading.Thread(target=other)
         thread.start()
