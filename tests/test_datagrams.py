@@ -374,7 +374,7 @@ class _TestCreate(_Datagrams):
             with pytest.raises(OSError):
                 await create(Recorder, local_addr=LOCAL, family=socket.AF_INET6)
             with socket.socket() as stream:
-                with pytest.raises(ValueError, match='(?i)socket was expected'):
+                with pytest.raises(ValueError, match=r'(?i)socket was expected'):
                     await create(Recorder, sock=stream)
             with bound() as sock:
                 for wrong in ({'local_addr': LOCAL}, {'remote_addr': LOCAL}, {'proto': 1},
