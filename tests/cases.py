@@ -27,7 +27,7 @@ class Case:
     """A fresh loop a test, in ``self.loop``; ``run`` bounds each test in time."""
 
     uring = False
-    timeout = 20.0
+    timeout = 5.0
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
         raise NotImplementedError
@@ -48,6 +48,22 @@ class Case:
         """Run a coroutine to its end, within ``self.timeout`` seconds."""
         return self.loop.run_until_complete(asyncio.wait_for(main, self.timeout))
 
+    def forever(self):
+        """``run_forever`` until the test stops the loop, within ``self.timeout`` seconds."""
+        late = []
+        guard = self.loop.call_later(self.timeout, lambda: (late.append(True), self.loop.stop()))
+        try:
+            self.loop.run_forever()
+        finally:
+            guard.cancel()
+        assert not late, 'nobody stopped the loop'
+
+    def turns(self, count=1):
+        """Run that many turns of the loop."""
+        for _ in range(count):
+            self.loop.stop()
+            self.loop.run_forever()
+
 
 class AsyncioCase(Case):
     """The reference: what asyncio's own loop does."""
@@ -66,11 +82,20 @@ class UringCase(Case):
 
     def finish(self):
         loop = self.loop
-        # What was closed at the test's end needs a few turns to be let go of.
-        loop.run_until_complete(settle())
-        loop.close()
+        if not loop.is_closed():
+            # What was closed at the test's end needs a few turns to be let go of.
+            loop.run_until_complete(settle())
+            loop.close()
         gc.collect()
         assert_no_leaks(loop)
+
+
+def both_sides(namespace: dict, *mixins: type) -> None:
+    """Put ``TestThingAsyncio`` and ``TestThingUring`` into a module for each ``_TestThing``."""
+    for mixin in mixins:
+        for case in (AsyncioCase, UringCase):
+            name = mixin.__name__.lstrip('_') + case.__name__.removesuffix('Case')
+            namespace[name] = type(name, (mixin, case), {'__module__': namespace['__name__']})
 
 
 async def settle() -> None:

@@ -1,0 +1,434 @@
+"""How programs get the loop, and what they get where io_uring is forbidden."""
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import uringloop
+
+ROOT = Path(uringloop.__file__).parent.parent
+
+# A child that forbids itself io_uring_setup (425), as containers do.
+FORBID = '''
+import ctypes, struct
+
+def forbid_io_uring(error):
+    """Answer io_uring_setup with an errno from now on, by a real seccomp filter."""
+    code = [(0x20, 0, 0, 0),                       # load the system call's number
+            (0x15, 0, 1, 425),                     # not io_uring_setup? skip one
+            (0x06, 0, 0, 0x00050000 | error),      # SECCOMP_RET_ERRNO
+            (0x06, 0, 0, 0x7fff0000)]              # SECCOMP_RET_ALLOW
+    program = b''.join(struct.pack('HBBI', *line) for line in code)
+    buffer = ctypes.create_string_buffer(program)
+    header = ctypes.create_string_buffer(
+        struct.pack('HxxxxxxP', len(code), ctypes.addressof(buffer)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0         # PR_SET_NO_NEW_PRIVS
+    assert libc.prctl(22, 2, header) == 0          # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+
+'''
+
+
+def python(*arguments, **environment):
+    """Run this interpreter; returns the finished process."""
+    env = {name: value for name, value in os.environ.items() if name != 'URINGLOOP_REQUIRE'}
+    env['PYTHONPATH'] = str(ROOT)
+    env.update(environment)
+    return subprocess.run([sys.executable, *map(str, arguments)], env=env, timeout=30,
+                          capture_output=True, text=True, check=False)
+
+
+def script(text, *options, **environment):
+    """Run a script that must succeed; returns its output."""
+    done = python(*options, '-c', textwrap.dedent(text), **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def forbidden(text, error=1, **environment):
+    """Run a script in a process that may not make rings."""
+    return script(FORBID + f'forbid_io_uring({error})\n' + textwrap.dedent(text), **environment)
+
+
+@pytest.fixture
+def policy():
+    """Restore asyncio's policy afterwards."""
+    yield
+    asyncio.set_event_loop_policy(None)
+
+
+class TestNewEventLoop:
+
+    def test_the_loop(self):
+        loop = uringloop.new_event_loop()
+        assert type(loop) is uringloop.Loop
+        assert isinstance(loop, asyncio.AbstractEventLoop)
+        loop.close()
+
+    def test_several(self):
+        loops = [uringloop.new_event_loop(require_uring=True) for _ in range(4)]
+        for loop in loops:
+            assert loop.run_until_complete(asyncio.sleep(0, 1)) == 1
+        for loop in loops:
+            assert loop.run_until_complete(asyncio.sleep(0, 2)) == 2
+            loop.close()
+
+    @pytest.mark.parametrize('entries', [1, 2, 3, 64, 4096])
+    def test_entries(self, entries):
+        loop = uringloop.new_event_loop(entries=entries)
+        assert loop.run_until_complete(asyncio.sleep(0.001, 'ran')) == 'ran'
+        loop.close()
+
+    @pytest.mark.parametrize('entries', [0, -1, 32769, 1.5, '256', None])
+    def test_bad_entries(self, entries):
+        with pytest.raises(ValueError, match='entries must be an integer from 1 to 32768'):
+            uringloop.new_event_loop(entries=entries)
+
+    def test_arguments_are_keywords(self):
+        with pytest.raises(TypeError):
+            uringloop.new_event_loop(True)
+
+    def test_loop(self):
+        loop = uringloop.Loop()
+        assert loop.run_until_complete(asyncio.sleep(0, 1)) == 1
+        loop.close()
+
+
+class TestRun:
+
+    def test_result(self):
+        async def main():
+            return type(asyncio.get_running_loop())
+
+        assert uringloop.run(main()) is uringloop.Loop
+
+    def test_exception(self):
+        async def main():
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            uringloop.run(main())
+
+    @pytest.mark.parametrize('debug', [True, False])
+    def test_debug(self, debug):
+        async def main():
+            return asyncio.get_running_loop().get_debug()
+
+        assert uringloop.run(main(), debug=debug) is debug
+
+    def test_not_a_coroutine(self):
+        with pytest.raises((TypeError, ValueError), match='a coroutine was expected'):
+            uringloop.run(42)
+
+    def test_nested(self):
+        async def main():
+            coroutine = asyncio.sleep(0)
+            with pytest.raises(RuntimeError, match='cannot be called from a running event loop'):
+                uringloop.run(coroutine)
+            coroutine.close()
+
+        uringloop.run(main())
+
+    def test_cleans_up(self):
+        seen = []
+
+        async def background():
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                seen.append('cancelled')
+
+        async def generator():
+            try:
+                yield 1
+                yield 2
+            finally:
+                seen.append('closed')
+
+        async def main():
+            task = asyncio.ensure_future(background())
+            agen = generator()
+            await agen.__anext__()
+            await asyncio.sleep(0)
+            return asyncio.get_running_loop(), task, agen
+
+        loop, task, _ = uringloop.run(main())
+        assert loop.is_closed()
+        assert task.cancelled()
+        assert seen == ['cancelled', 'closed']
+
+    @pytest.mark.skipif(sys.version_info < (3, 11), reason='asyncio.Runner is new in 3.11')
+    def test_runner(self):
+        async def main():
+            return asyncio.get_running_loop()
+
+        with asyncio.Runner(loop_factory=uringloop.new_event_loop) as runner:
+            loop = runner.run(main())
+            assert type(loop) is uringloop.Loop
+            assert runner.run(main()) is loop
+        assert loop.is_closed()
+
+    @pytest.mark.skipif(sys.version_info < (3, 12), reason='the argument is new in 3.12')
+    def test_asyncio_run(self):
+        async def main():
+            return type(asyncio.get_running_loop())
+
+        assert asyncio.run(main(), loop_factory=uringloop.new_event_loop) is uringloop.Loop
+
+    def test_interrupted(self):
+        # Ctrl-C cancels the main task and leaves run() as KeyboardInterrupt.
+        done = python('-c', textwrap.dedent('''
+            import asyncio, os, signal, uringloop
+
+            async def main():
+                loop = asyncio.get_running_loop()
+                loop.call_soon(os.kill, os.getpid(), signal.SIGINT)
+                try:
+                    await loop.create_future()
+                finally:
+                    print('cleaned up')
+
+            try:
+                uringloop.run(main())
+            except KeyboardInterrupt:
+                print('interrupted')
+            '''))
+        assert done.stdout == 'cleaned up\ninterrupted\n', done.stderr
+
+
+class TestPolicy:
+
+    def test_policy(self, policy):
+        asyncio.set_event_loop_policy(uringloop.EventLoopPolicy())
+        loop = asyncio.new_event_loop()
+        assert type(loop) is uringloop.Loop
+        loop.close()
+
+    def test_is_asyncios(self):
+        assert issubclass(uringloop.EventLoopPolicy, asyncio.AbstractEventLoopPolicy)
+        assert uringloop.EventLoopPolicy is uringloop.EventLoopPolicy
+        assert repr(uringloop.EventLoopPolicy).endswith("EventLoopPolicy'>")
+
+    def test_install(self, policy):
+        async def main():
+            return type(asyncio.get_running_loop())
+
+        uringloop.install()
+        assert isinstance(asyncio.get_event_loop_policy(), uringloop.EventLoopPolicy)
+        assert asyncio.run(main()) is uringloop.Loop
+
+    def test_subprocess_under_the_policy(self, policy):
+        async def main():
+            process = await asyncio.create_subprocess_exec(
+                'echo', 'hello', stdout=asyncio.subprocess.PIPE)
+            return (await process.communicate())[0]
+
+        uringloop.install()
+        assert asyncio.run(main()) == b'hello\n'
+
+    def test_no_such_name(self):
+        with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+            _ = uringloop.nothing
+
+    def test_public_names(self):
+        for name in uringloop.__all__:
+            assert getattr(uringloop, name) is not None
+
+
+def test_importing_warns_of_nothing():
+    assert script('import uringloop; print("quiet")', '-W', 'error') == 'quiet\n'
+
+
+def test_importing_makes_no_ring():
+    assert forbidden('import uringloop; print("imported")') == 'imported\n'
+
+
+class TestForbidden:
+
+    PROGRAM = '''
+        import asyncio, warnings
+        import uringloop
+
+        class Echo(asyncio.DatagramProtocol):
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def datagram_received(self, data, addr):
+                self.transport.sendto(data, addr)
+
+        class Client(asyncio.DatagramProtocol):
+            def datagram_received(self, data, addr):
+                self.answer.set_result(data)
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            Client.answer = loop.create_future()
+            server, _ = await loop.create_datagram_endpoint(Echo, ('127.0.0.1', 0))
+            client, _ = await loop.create_datagram_endpoint(
+                Client, remote_addr=server.get_extra_info('sockname'))
+            client.sendto(b'echo')
+            answer = await Client.answer
+            client.close()
+            server.close()
+            return type(loop).__module__, answer
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            for _ in range(2):
+                print(*uringloop.run(main()))
+            uringloop.new_event_loop().close()
+        for warning in caught:
+            print(warning.category.__name__, warning.message)
+        '''
+
+    @pytest.mark.parametrize('error, name, words', [
+        (1, 'EPERM', ['seccomp', 'kernel.io_uring_disabled', 'allow io_uring_setup']),
+        (13, 'EACCES', ['security policy', 'allow io_uring_setup']),
+        (38, 'ENOSYS', ['CONFIG_IO_URING', 'seccomp']),
+        (22, 'EINVAL', ['older than 6.1', 'use Linux 6.1 or newer']),
+        (5, 'EIO', ['io_uring_setup(2)'])])
+    def test_warns_once_and_works(self, error, name, words):
+        first, second, *warned = forbidden(self.PROGRAM, error).splitlines()
+        assert first == second
+        assert first.startswith('asyncio.')
+        assert first.endswith("b'echo'")
+        [warning] = warned
+        assert warning.startswith(f'RuntimeWarning io_uring is not available ({name}: ')
+        assert warning.endswith("Using asyncio's own loop.")
+        for word in words:
+            assert word in warning
+
+    def test_the_warning_points_at_the_caller(self):
+        done = python('-c', FORBID + 'forbid_io_uring(1)\nimport uringloop\n'
+                      'uringloop.new_event_loop().close()\n')
+        assert done.returncode == 0
+        assert done.stderr.startswith('<string>:')
+        assert done.stderr.count('RuntimeWarning') == 1
+
+    REQUIRED = '''
+        import uringloop
+        try:
+            uringloop.new_event_loop({})
+        except uringloop.UringUnavailableError as error:
+            assert isinstance(error, OSError)
+            print(error.errno, error)
+        '''
+
+    def test_required_by_argument(self):
+        output = forbidden(self.REQUIRED.format('require_uring=True'))
+        assert output.startswith('1 ')
+        assert 'EPERM' in output and 'seccomp' in output
+
+    def test_required_by_environment(self):
+        output = forbidden(self.REQUIRED.format(''), URINGLOOP_REQUIRE='1')
+        assert 'EPERM' in output
+
+    def test_not_required(self):
+        assert forbidden(self.REQUIRED.format(''), URINGLOOP_REQUIRE='0') == ''
+
+    def test_required_and_run(self):
+        done = python('-c', FORBID + 'forbid_io_uring(1)\nimport asyncio, uringloop\n'
+                      'uringloop.run(asyncio.sleep(0))\n', URINGLOOP_REQUIRE='1')
+        assert done.returncode == 1
+        assert 'UringUnavailableError' in done.stderr
+
+
+class TestCommandLine:
+
+    @pytest.fixture
+    def program(self, tmp_path):
+        path = tmp_path / 'program.py'
+        path.write_text(textwrap.dedent('''
+            import asyncio
+            import sys
+
+            async def main():
+                return type(asyncio.get_running_loop()).__name__
+
+            if __name__ == '__main__':
+                print(asyncio.run(main()), *sys.argv[1:], sep='|')
+                print(sys.argv[0], sys.path[0], __file__, sep='|')
+                sys.exit(3)
+            '''))
+        return path
+
+    def test_script(self, program):
+        done = python('-m', 'uringloop', 'run', program, '-x', '--port', '80', 'run')
+        assert done.returncode == 3, done.stderr
+        first, second = done.stdout.splitlines()
+        assert first == 'Loop|-x|--port|80|run'
+        assert second == f'{program}|{program.parent}|{program}'
+
+    def test_script_with_options_of_ours(self, program):
+        done = python('-m', 'uringloop', 'run', program, '-m', '--help', '--version')
+        assert done.stdout.splitlines()[:1] == ['Loop|-m|--help|--version'], done.stderr
+
+    def test_module(self, program):
+        done = python('-m', 'uringloop', 'run', '-m', 'program', '-x', '--port', '80',
+                      PYTHONPATH=f'{ROOT}:{program.parent}')
+        assert done.returncode == 3, done.stderr
+        first, second = done.stdout.splitlines()
+        assert first == 'Loop|-x|--port|80'
+        assert second.startswith(f'{program}|')
+
+    def test_module_in_the_working_directory(self, program):
+        done = subprocess.run(
+            [sys.executable, '-m', 'uringloop', 'run', '-m', 'program'], cwd=program.parent,
+            env={**os.environ, 'PYTHONPATH': str(ROOT)}, timeout=30, capture_output=True,
+            text=True, check=False)
+        assert done.returncode == 3, done.stderr
+
+    def test_imports_beside_the_script(self, program):
+        (program.parent / 'neighbour.py').write_text('name = "neighbour"\n')
+        program.write_text('import neighbour\nprint(neighbour.name)\n')
+        done = python('-m', 'uringloop', 'run', program)
+        assert (done.returncode, done.stdout) == (0, 'neighbour\n'), done.stderr
+
+    def test_exceptions(self, program):
+        program.write_text('raise ZeroDivisionError("of the script")\n')
+        done = python('-m', 'uringloop', 'run', program)
+        assert done.returncode == 1
+        assert 'ZeroDivisionError: of the script' in done.stderr
+
+    @pytest.mark.parametrize('arguments, message', [
+        ([], 'COMMAND'),
+        (['run'], 'name a SCRIPT, or a module with -m MOD'),
+        (['run', '-m'], 'name a SCRIPT, or a module with -m MOD'),
+        (['run', 'no such script.py'], "there is no file 'no such script.py'"),
+        (['walk'], 'walk')])
+    def test_usage_errors(self, arguments, message):
+        done = python('-m', 'uringloop', *arguments)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert done.stdout == ''
+
+    def test_no_such_module(self):
+        done = python('-m', 'uringloop', 'run', '-m', 'no_such_module')
+        assert done.returncode == 1
+        assert 'no_such_module' in done.stderr
+
+    def test_version(self):
+        done = python('-m', 'uringloop', '--version')
+        assert (done.returncode, done.stdout) \
+            == (0, f'uringloop-zc {uringloop.__version__}\n')
+
+    def test_help(self):
+        done = python('-m', 'uringloop', 'run', '--help')
+        assert done.returncode == 0
+        assert 'examples:' in done.stdout
+
+    def test_forbidden(self, program):
+        # The program runs all the same, and is told once.
+        start = program.parent / 'start.py'
+        start.write_text(FORBID + 'forbid_io_uring(1)\n'
+                         'import runpy, sys\n'
+                         f'sys.argv = ["uringloop", "run", {str(program)!r}]\n'
+                         'runpy.run_module("uringloop", run_name="__main__", alter_sys=True)\n')
+        done = python(start)
+        assert done.returncode == 3, done.stderr
+        assert 'SelectorEventLoop' in done.stdout
+        assert done.stderr.count('RuntimeWarning: io_uring is not available') == 1
