@@ -143,7 +143,7 @@ class Wire(Namespace):
 
     def hold(self) -> None:
         """Forget the neighbour: what is sent now waits."""
-        self.ip('neigh', 'flush', 'dev', 'wire')
+        self.ip('neigh', 'flush', 'dev', 'wire', 'nud', 'all')
 
     def release(self) -> None:
         """Let out what waits."""
