@@ -3,6 +3,7 @@ import asyncio
 import errno
 import gc
 import os
+import resource
 import socket
 import struct
 import sys
@@ -298,7 +299,6 @@ class TestReceiving(UringCase):
                 assert received.datagrams == sent
                 assert [sys.getsizeof(data) for data in received.datagrams] == \
                     [sys.getsizeof(data) for data in sent]
-                assert len({hash(data) for data in received.datagrams}) == 20
             receiver.close()
 
         self.run(main())
@@ -662,6 +662,64 @@ class TestFullSocket(UringCase):
 
 
 class TestDescriptors(UringCase):
+
+    def test_more_transports_than_registered_files(self):
+        """Those beyond the table's end name their descriptor, and work and close as well."""
+        async def main():
+            sock = udp()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+            receiver, received = await endpoint(sock=sock)
+            many = [await endpoint(local_addr=('127.0.0.1', 0)) for _ in range(1100)]
+            for i, (transport, _) in enumerate(many):
+                transport.sendto(b'%d' % i, sock.getsockname())
+            await received.until(lambda p: len(p.datagrams) == 1100)
+            assert sorted(received.datagrams, key=int) == [b'%d' % i for i in range(1100)]
+            addresses = [transport.get_extra_info('sockname') for transport, _ in many]
+            for address in addresses:
+                receiver.sendto(b'back', address)
+            for transport, protocol in many:
+                await protocol.until(lambda p: p.datagrams)
+                transport.close()
+            for _, protocol in many:
+                await protocol.until(lambda p: p.lost)
+            receiver.close()
+            for address in addresses:
+                udp(address).close()
+
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+        try:
+            self.run(main())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    def test_no_descriptor_left_for_the_ring(self):
+        """The loop then cannot run; once there is room again it can."""
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with udp() as highest:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + 1, limits[1]))
+            held = []
+            try:
+                with pytest.raises(OSError, match='open files'):
+                    while True:
+                        held.append(os.dup(0))
+                with pytest.raises(uringloop.UringUnavailableError) as caught:
+                    self.loop.run_forever()
+                assert caught.value.errno == errno.EMFILE
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+                for fd in held:
+                    os.close(fd)
+        assert not self.loop.is_running()
+
+        async def main():
+            transport, protocol = await endpoint(local_addr=('127.0.0.1', 0))
+            transport.sendto(b'x', transport.get_extra_info('sockname'))
+            await protocol.until(lambda p: p.datagrams)
+            transport.close()
+            await protocol.until(lambda p: p.lost)
+
+        self.run(main())
 
     @pytest.mark.parametrize('size', [10, 20_000])
     def test_number_reused_before_the_turn_ends(self, size):

@@ -168,12 +168,12 @@ class TestThreads(UringCase):
             else:
                 pending = in_thread(lambda: self.run(main()))
                 self.loop.close()
-            assert self.loop.is_closed()
             pending._log_destroy_pending = False
             del pending
+        closed, self.loop = self.loop, self.new_loop()
+        assert closed.is_closed()
         gc.collect()
-        assert_no_leaks(self.loop)
-        self.loop = self.new_loop()
+        assert_no_leaks(closed)
 
     def test_thread_ends_with_its_loop_unclosed(self):
         before = descriptors()
@@ -451,6 +451,54 @@ class TestGarbage(UringCase):
 
         with Wire() as wire:
             self.run(main(wire))
+
+    @pytest.mark.parametrize('name', [
+        'sock_recv', 'sock_recvfrom', 'sock_recv_into', 'sock_recvfrom_into', 'sock_accept',
+        'sock_sendto', 'sock_sendto_zerocopy', 'sock_sendall'])
+    def test_loop_closed_with_a_call_pending(self, name):
+        """The call, its buffer and the loop itself are let go of."""
+        async def main():
+            kind = socket.SOCK_DGRAM if 'sendto' in name else socket.SOCK_STREAM
+            mine, other = socket.socketpair(socket.AF_UNIX, kind)
+            sockets.extend((mine, other))
+            arguments = {'sock_recv': (100,), 'sock_recvfrom': (100,),
+                         'sock_recv_into': (memory,), 'sock_recvfrom_into': (memory,),
+                         'sock_sendto': (memory, None), 'sock_sendto_zerocopy': (memory, None),
+                         'sock_sendall': (memory,), 'sock_accept': ()}[name]
+            if name == 'sock_accept':
+                mine = socket.create_server(('127.0.0.1', 0))
+                sockets.append(mine)
+            mine.setblocking(False)
+            if 'send' in name:
+                with pytest.raises(BlockingIOError):
+                    while True:
+                        mine.send(b'full')
+            task = asyncio.ensure_future(getattr(self.loop, name)(mine, *arguments))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not task.done()
+            assert self.loop.stats().operations_in_flight >= 2
+            return task
+
+        sockets = []
+        memory = bytearray(100)
+        task = self.run(main())
+        closed, self.loop = self.loop, self.new_loop()
+        closed.close()
+        if isinstance(task, asyncio.Task):
+            task._log_destroy_pending = False
+        elif task.done():
+            task.exception()
+        del task
+        for sock in sockets:
+            sock.close()
+        gc.collect()
+        assert_no_leaks(closed)
+        memory.clear()
+        gone = weakref.ref(closed)
+        del closed
+        gc.collect()
+        assert gone() is None
 
     def test_future_with_callbacks_when_the_loop_is_closed(self):
         async def main():
