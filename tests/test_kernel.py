@@ -278,9 +278,9 @@ class TestReceiving(UringCase):
                     sender.sendto(data, address)
                 await received.until(lambda p: len(p.datagrams) == 6)
                 assert received.datagrams == sent
-                for data in sent:
+                for i, data in enumerate(sent):
                     sender.sendto(data, address)
-                    await received.until(lambda p, n=len(received.datagrams): len(p.datagrams) > n)
+                    await received.until(lambda p, n=7 + i: len(p.datagrams) == n)
                 assert received.datagrams == sent * 2
             receiver.close()
 
@@ -545,6 +545,52 @@ class TestFullSocket(UringCase):
                     got = await self.loop.sock_recv(receiver, 1000)
                 assert got == data
                 assert await sending == (200 if kind else (200, True))
+
+        self.run(main())
+
+    def test_unix_sendall_that_waited(self, tmp_path):
+        """``sock_sendall`` sends datagrams too, if the socket is connected."""
+        async def main():
+            path = str(tmp_path / 'receiver')
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver, \
+                    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                for sock in receiver, sender:
+                    sock.setblocking(False)
+                receiver.bind(path)
+                sender.connect(path)
+
+                async def send():
+                    for data in numbered(100):
+                        await self.loop.sock_sendall(sender, data)
+
+                sending = asyncio.ensure_future(send())
+                await asyncio.sleep(0)
+                got = [await self.loop.sock_recv(receiver, 1000) for _ in range(100)]
+                await sending
+                assert got == numbered(100)
+
+        self.run(main())
+
+    @pytest.mark.parametrize('family', [socket.AF_UNIX, socket.AF_INET])
+    def test_stream_is_whole(self, family):
+        """More than the socket's buffers hold arrives as it was sent."""
+        async def main():
+            if family == socket.AF_UNIX:
+                one, two = socket.socketpair()
+            else:
+                with socket.create_server(('127.0.0.1', 0)) as server:
+                    one = socket.create_connection(server.getsockname())
+                    two, _ = server.accept()
+            with one, two:
+                for sock in one, two:
+                    sock.setblocking(False)
+                data = os.urandom(8 << 20)
+                sending = asyncio.ensure_future(self.loop.sock_sendall(one, data))
+                got = bytearray()
+                while len(got) < len(data):
+                    got += await self.loop.sock_recv(two, 100_000)
+                await sending
+                assert got == data
 
         self.run(main())
 

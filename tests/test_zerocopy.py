@@ -1,5 +1,6 @@
 """Zero-copy where it really happens, where the kernel copies anyway, and where it refuses."""
 import asyncio
+import errno
 import mmap
 import os
 import socket
@@ -140,7 +141,7 @@ class TestBlackHole(UringCase):
 
     @pytest.mark.parametrize('offset', [0, 16, 4064, 4095])
     def test_any_alignment(self, hole, offset):
-        """A datagram of 65,507 bytes touches up to 17 pages, which with a header may be too many."""
+        """65,507 bytes touch up to 17 pages, which with a header may be too many."""
         async def main():
             transport, protocol = await endpoint(sock=hole.socket())
             memory = mmap.mmap(-1, 81920)
@@ -158,23 +159,49 @@ class TestBlackHole(UringCase):
 
         self.run(main())
 
+    def test_broken_chain(self, hole):
+        """Those cancelled with their chain notify in a later turn, and are sent once more."""
+        async def main():
+            transport, protocol = await endpoint(sock=hole.socket())
+            sizes = [20_000] * 21
+            sizes[7] = 70_000
+            reports = await asyncio.gather(
+                *(transport.sendto_zerocopy(bytearray(size), hole.peer) for size in sizes),
+                return_exceptions=True)
+            assert reports.pop(7).errno == errno.EMSGSIZE
+            assert reports == [(20_000, False)] * 20
+            await turns_until(lambda: self.loop.stats().bytes_pinned == 0)
+            for _ in range(3):
+                for size in sizes:
+                    transport.sendto(bytes(size), hole.peer)
+                transport.sendto(b'short', hole.peer)
+            await turns_until(lambda: transport.get_write_buffer_size() == 0)
+            await protocol.until(lambda p: len(p.errors) == 3)
+            assert {exc.errno for exc in protocol.errors} == {errno.EMSGSIZE}
+            assert self.loop.stats().datagrams_sent == 20 + 63
+            await turns_until(lambda: self.loop.stats().bytes_pinned == 0)
+            transport.close()
+            await protocol.until(lambda p: p.lost)
+
+        self.run(main())
+
     def test_too_long(self, hole):
         """EMSGSIZE is tried plainly, and then told."""
         async def main():
             transport, protocol = await endpoint(sock=hole.socket())
             with pytest.raises(OSError, match='65508') as caught:
                 await transport.sendto_zerocopy(bytes(65508), hole.peer)
-            assert caught.value.errno == 90
+            assert caught.value.errno == errno.EMSGSIZE
             with hole.socket() as sock:
                 with pytest.raises(OSError) as caught:
                     await self.loop.sock_sendto_zerocopy(sock, bytes(65508), hole.peer)
-                assert caught.value.errno == 90
+                assert caught.value.errno == errno.EMSGSIZE
                 with pytest.raises(OSError) as caught:
                     await self.loop.sock_sendto(sock, bytes(65508), hole.peer)
-                assert caught.value.errno == 90
+                assert caught.value.errno == errno.EMSGSIZE
             transport.sendto(bytes(65508), hole.peer)
             await protocol.until(lambda p: p.errors)
-            assert [exc.errno for exc in protocol.errors] == [90]
+            assert [exc.errno for exc in protocol.errors] == [errno.EMSGSIZE]
             transport.close()
 
         self.run(main())
