@@ -704,7 +704,8 @@ class TestFullSocket(UringCase):
             stats = closed.stats()
             assert (stats.operations_in_flight, stats.operations_live) == (0, 0)
             assert all(states)
-            assert sys.getrefcount(sent[-1]) == 2
+            references = sys.getrefcount(sent[-1])
+            assert references == 2
 
 
 class TestDescriptors(UringCase):

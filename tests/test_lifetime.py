@@ -487,7 +487,7 @@ class TestGarbage(UringCase):
         closed.close()
         if isinstance(task, asyncio.Task):
             task._log_destroy_pending = False
-        elif task.done():
+        elif task.done() and not task.cancelled():
             task.exception()
         del task
         for sock in sockets:
