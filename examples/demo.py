@@ -1,0 +1,227 @@
+"""The loop at work: a DNS server asked by dig, and a file streamed without copying it.
+
+    sudo python examples/demo.py
+
+Without root the file is streamed over loopback.
+"""
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import namespaces
+import stream_file
+
+import uringloop
+
+HERE = Path(__file__).resolve().parent
+PYTHON = [sys.executable, '-W', 'error']
+TIME_LIMIT = 55.0
+START_LIMIT = 10.0
+
+# What is asked, and what dig must print.
+QUERIES = [
+    ('+short www.example.test A', '192.0.2.10\n192.0.2.11'),
+    ('+short www.example.test AAAA', '2001:db8::10'),
+    ('+short example.test MX', '10 mail.example.test.\n20 backup.example.test.'),
+    ('+short example.test TXT', '"v=spf1 mx -all"'),
+    ('nowhere.example.test A', 'status: NXDOMAIN'),
+    ('+ignore long.example.test TXT', 'flags: qr aa tc'),
+]
+
+
+class Failure(Exception):
+    """Something was not as promised."""
+
+
+@dataclass
+class Row:
+    """A line of the table at the end; None where a column does not apply."""
+
+    leg: str
+    datagrams: int
+    delivered: bool
+    speed: float | None = None
+    zerocopy: int | None = None
+    copied: int | None = None
+    released: int | None = None
+
+    def cells(self):
+        def share(count):
+            return '-' if count is None else f'{count / self.datagrams:.1%}'
+
+        return [self.leg, f'{self.datagrams:,}',
+                '-' if self.speed is None else f'{self.speed:,.0f}',
+                share(self.zerocopy), share(self.copied),
+                '-' if self.released is None else f'{self.released:,}',
+                'yes' if self.delivered else 'NO']
+
+
+def show(rows):
+    head = ['leg', 'datagrams', 'MB/s', 'zero-copy', 'copied by kernel', 'buffers released',
+            'all delivered']
+    table = [head] + [row.cells() for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    print()
+    for name, *cells in table:
+        print(name.ljust(widths[0]), *(cell.rjust(width) for cell, width
+                                       in zip(cells, widths[1:], strict=True)), sep='  ')
+
+
+def inside(name):
+    """How to run a program in a network namespace, or right here."""
+    return [] if name is None else ['ip', 'netns', 'exec', name]
+
+
+@asynccontextmanager
+async def program(*arguments, **streams):
+    """A child process, which is gone when the with statement is."""
+    process = await asyncio.create_subprocess_exec(
+        *map(str, arguments), stdout=asyncio.subprocess.PIPE, **streams)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+
+
+async def listening(process):
+    """The port of a server that has just been started."""
+    line = (await asyncio.wait_for(process.stdout.readline(), START_LIMIT)).decode()
+    if not line.startswith('listening on '):
+        raise Failure(f'a server said {line!r} instead of where it listens')
+    return line.split()[-1]
+
+
+async def ask(dig, port, query, expected):
+    async with program(dig, '@127.0.0.1', '-p', port, '+tries=1', '+time=5',
+                       *query.split()) as process:
+        output, _ = await process.communicate()
+    answer = output.decode().strip()
+    if query.startswith('+short'):
+        right = sorted(answer.splitlines()) == sorted(expected.splitlines())
+    else:
+        right = expected in answer
+    print(f'  dig {query:32} {expected if right else "WRONG: " + answer!r}'.replace('\n', ', '))
+    return right
+
+
+async def dns(dig):
+    """An ordinary asyncio program on this loop, asked by a client that knows nothing of it."""
+    print('DNS: python -m uringloop run examples/dns_server.py, asked by dig')
+    async with program(*PYTHON, '-m', 'uringloop', 'run', HERE / 'dns_server.py',
+                       '--port', 0) as server:
+        port = await listening(server)
+        right = [await ask(dig, port, *query) for query in QUERIES]
+    return Row('DNS', 2 * sum(right), all(right))
+
+
+async def send(name, address, *arguments):
+    async with program(*inside(name), *PYTHON, HERE / 'stream_file.py', 'send', address,
+                       '--json', *arguments) as sender:
+        output, _ = await sender.communicate()
+    if not output:
+        raise Failure('the sender failed, see above')
+    return json.loads(output)
+
+
+def row(leg, report, delivered):
+    return Row(leg, report['datagrams'], delivered, report['bytes'] / 1e6 / report['seconds'],
+               report['zerocopy'], report['copied'], report['released'])
+
+
+async def stream(leg, path, sender, receiver, address):
+    """From one place to another, where a receiver checks every byte."""
+    async with program(*inside(receiver), *PYTHON, HERE / 'stream_file.py', 'receive',
+                       '--host', address, '--port', 0) as process:
+        port = await listening(process)
+        report = await send(sender, address, '--port', port, '--file', path)
+        output, _ = await process.communicate()
+    same = f'sha256 {report["sha256"]}: as sent' in output.decode()
+    return row(leg, report, report['delivered'] and same and process.returncode == 0)
+
+
+async def drop(path, name, address):
+    """Into a device that copies nothing; its counter says what it was given."""
+    report = await send(name, address, '--file', path, '--blind')
+    return row('ifb', report, namespaces.taken(name) == report['datagrams'])
+
+
+async def stream_both(path):
+    """Both legs in namespaces; loopback where those cannot be had."""
+    try:
+        with namespaces.veth_pair() as (sender, receiver, address):
+            print('veth: from one network namespace to another, every byte checked; on one '
+                  'machine the kernel copies')
+            rows = [await stream('veth', path, sender, receiver, address)]
+        with namespaces.black_hole() as (name, address):
+            print('ifb: into a device that takes memory as it is, and drops it')
+            rows.append(await drop(path, name, address))
+        return rows
+    except namespaces.NamespaceError as error:
+        print(f'loopback: no namespaces ({error}), so here the kernel copies every datagram; '
+              'root would also show a device to which nothing is copied')
+        return [await stream('loopback', path, None, None, '127.0.0.1')]
+
+
+def kept(row):
+    """Whether a leg went as promised."""
+    if row.zerocopy is None:
+        return row.delivered
+    return (row.delivered and row.released == row.datagrams
+            and (row.leg != 'ifb' or row.zerocopy == row.datagrams))
+
+
+async def demo(dig, megabytes):
+    rows = [await dns(dig)]
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, 'library.tar')
+        stream_file.make_file(path, megabytes * 1_000_000)
+        rows += await stream_both(path)
+    show(rows)
+    broken = [row.leg for row in rows if not kept(row)]
+    if broken:
+        raise Failure(f'not as promised: {", ".join(broken)}')
+
+
+async def interruptible(main, seconds):
+    """Run a coroutine that Ctrl-C, SIGTERM and time end in order: it cleans up behind itself."""
+    task = asyncio.ensure_future(main)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await asyncio.wait_for(task, seconds)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description='Show the loop at work: a DNS server asked by dig, then a file streamed '
+                    'between network namespaces and into a device that drops it.',
+        epilog='As root all of it is shown; otherwise the file is streamed over loopback.')
+    parser.add_argument('--megabytes', type=int, default=128,
+                        help='size of the file that is streamed (default: %(default)s)')
+    options = parser.parse_args()
+    dig = shutil.which('dig')
+    if dig is None:
+        sys.exit('demo: dig is not installed: apt install bind9-dnsutils')
+    try:
+        uringloop.new_event_loop(require_uring=True).close()
+        uringloop.run(interruptible(demo(dig, options.megabytes), TIME_LIMIT))
+    except (Failure, uringloop.UringUnavailableError) as error:
+        sys.exit(f'demo: {error}')
+    except asyncio.TimeoutError:
+        sys.exit(f'demo: not done after {TIME_LIMIT:.0f} s')
+    except asyncio.CancelledError:
+        sys.exit(130)
+
+
+if __name__ == '__main__':
+    os.environ['URINGLOOP_REQUIRE'] = '1'
+    main()
