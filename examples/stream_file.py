@@ -16,7 +16,7 @@ of your own.
 import argparse
 import asyncio
 import hashlib
-import itertools
+import io
 import json
 import socket
 import struct
@@ -67,7 +67,7 @@ class Progress:
     def show(self, done, end):
         share = done / self.total if self.total else 1
         speed = done / 1e6 / max(time.monotonic() - self.start, 1e-9)
-        text = f'{share:5.0%} of {self.total / 1e6:,.0f} MB, {speed:,.0f} MB/s'
+        text = f'{share:4.0%} of {self.total / 1e6:,.0f} MB, {speed:,.0f} MB/s'
         if self.terminal:
             text = f'\r[{"#" * int(share * 30):30}] {text} '
         print(text, end=end, file=sys.stderr, flush=True)
@@ -157,6 +157,11 @@ class Sender(asyncio.DatagramProtocol):
             self.reports[report.copied] += 1
         packet.sends.clear()
 
+    async def returned(self):
+        """Wait until the kernel has let go of everything, also of what it could not send."""
+        sends = [future for packet in self.packets for future in packet.sends]
+        await asyncio.gather(*sends, return_exceptions=True)
+
     def transmit(self, packet):
         data = packet.memory[:packet.length]
         if hasattr(self.transport, 'sendto_zerocopy'):
@@ -220,6 +225,7 @@ async def send(path, options):
             digest = await sender.stream(file, total)
     finally:
         transport.close()
+        await sender.returned()
     seconds = time.monotonic() - start
     report = {
         'bytes': total,
@@ -328,16 +334,17 @@ async def receive(output, options):
 
 
 def make_file(path, size):
-    """Make a file of ``size`` bytes that is worth sending: a tar of Python's own library."""
-    sources = [source for source in Path(sysconfig.get_path('stdlib')).rglob('*.py')
-               if source.is_file()]
+    """Make a file of ``size`` bytes: a tar of Python's own library, over and over."""
+    memory = io.BytesIO()
+    with tarfile.open(fileobj=memory, mode='w') as tar:
+        for source in Path(sysconfig.get_path('stdlib')).rglob('*.py'):
+            if memory.tell() >= min(size, 16 << 20):
+                break
+            tar.add(source)
+    content = memory.getvalue()
     with path.open('wb') as file:
-        with tarfile.open(fileobj=file, mode='w') as tar:
-            for source in itertools.cycle(sources):
-                if file.tell() >= size:
-                    break
-                tar.add(source)
-        file.truncate(size)
+        for done in range(0, size, len(content)):
+            file.write(content[:size - done])
 
 
 def make_parser():
