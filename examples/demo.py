@@ -14,6 +14,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import namespaces
@@ -22,7 +23,6 @@ import stream_file
 import uringloop
 
 HERE = Path(__file__).resolve().parent
-PYTHON = [sys.executable, '-W', 'error']
 TIME_LIMIT = 55.0
 START_LIMIT = 10.0
 
@@ -101,7 +101,10 @@ async def program(*arguments, **streams):
 
 async def listening(process):
     """The port of a server that has just been started."""
-    line = (await asyncio.wait_for(process.stdout.readline(), START_LIMIT)).decode()
+    try:
+        line = (await asyncio.wait_for(process.stdout.readline(), START_LIMIT)).decode()
+    except asyncio.TimeoutError:
+        raise Failure(f'a server has said nothing for {START_LIMIT:.0f} s') from None
     if not line.startswith('listening on '):
         raise Failure(f'a server said {line!r} instead of where it listens')
     return line.split()[-1]
@@ -124,7 +127,7 @@ async def ask(dig, port, query, expected):
 async def dns(dig):
     """An ordinary asyncio program on this loop, asked by a client that knows nothing of it."""
     print('DNS: python -m uringloop run examples/dns_server.py, asked by dig')
-    async with program(*PYTHON, '-m', 'uringloop', 'run', HERE / 'dns_server.py',
+    async with program(sys.executable, '-m', 'uringloop', 'run', HERE / 'dns_server.py',
                        '--port', 0) as server:
         port = await listening(server)
         right = [await ask(dig, port, *query) for query in QUERIES]
@@ -132,7 +135,7 @@ async def dns(dig):
 
 
 async def send(name, address, *arguments):
-    async with program(*inside(name), *PYTHON, HERE / 'stream_file.py', 'send', address,
+    async with program(*inside(name), sys.executable, HERE / 'stream_file.py', 'send', address,
                        '--json', *arguments) as sender:
         output, _ = await sender.communicate()
     if not output:
@@ -149,7 +152,7 @@ def row(leg, report, delivered):
 
 async def stream(leg, path, sender, receiver, address):
     """From one place to another, where a receiver checks every byte."""
-    async with program(*inside(receiver), *PYTHON, HERE / 'stream_file.py', 'receive',
+    async with program(*inside(receiver), sys.executable, HERE / 'stream_file.py', 'receive',
                        '--host', address, '--port', 0) as process:
         port = await listening(process)
         report = await send(sender, address, '--port', port, '--file', path)
@@ -220,6 +223,8 @@ def main():
     dig = shutil.which('dig')
     if dig is None:
         sys.exit('demo: dig is not installed: apt install bind9-dnsutils')
+    if find_spec('dnslib') is None:
+        sys.exit('demo: dnslib is not installed: pip install dnslib')
     try:
         uringloop.new_event_loop().close()
         uringloop.run(interruptible(demo(dig, options.megabytes), TIME_LIMIT))

@@ -333,6 +333,7 @@ def lossy_relay(port):
 
     target = ('127.0.0.1', port)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as relay:
+        relay.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         relay.bind(('127.0.0.1', 0))
         own = relay.getsockname()
         thread = threading.Thread(target=forward)
