@@ -1,0 +1,424 @@
+"""Stream a file as long datagrams, without copying them on their way into the network.
+
+    python examples/stream_file.py receive --host 0.0.0.0 --output copy.iso
+    python examples/stream_file.py send 192.0.2.10 --file debian.iso
+
+The sender owns a ring of packets: bytearrays into which it reads the file, a
+header in front.  ``sendto_zerocopy`` lends a packet to the kernel, and its future
+says when it is ours again.  A packet is filled anew when two things have happened:
+the kernel has let go of it, and the receiver has said that it came.
+
+The receiver acknowledges every datagram with the number of the next it lacks and
+with how much its socket holds, so that a fast sender doesn't drown it.  What stays
+unacknowledged is sent again.  There is no congestion control: use it on a network
+of your own.
+"""
+import argparse
+import asyncio
+import hashlib
+import io
+import json
+import socket
+import struct
+import sys
+import sysconfig
+import tarfile
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import uringloop
+
+HEADER = struct.Struct('!QB7x')     # sequence number, kind; 16 bytes, so that data stay aligned
+ACK = struct.Struct('!QIB')         # next sequence number wanted, bytes of room, verdict
+HELLO, DATA, END, BYE = range(4)
+UNKNOWN, RIGHT, WRONG = range(3)
+
+LONGEST = 65507 - HEADER.size       # what one IPv4 datagram can hold
+SOCKET_BUFFER = 4 << 20             # asked for; the kernel grants what net.core.*mem_max allow
+RESEND_AFTER = 0.1                  # seconds without news from the receiver
+GIVE_UP_AFTER = 10.0
+LINGER = 1.0                        # the receiver's, for a sender that missed the verdict
+
+
+class Failure(Exception):
+    """What ends the program with one line instead of a traceback."""
+
+
+class Progress:
+    """A bar on a terminal, a line a second anywhere else."""
+
+    def __init__(self, total):
+        self.total = total
+        self.terminal = sys.stderr.isatty()
+        self.interval = 0.1 if self.terminal else 1.0
+        self.start = self.shown = time.monotonic()
+
+    def update(self, done):
+        now = time.monotonic()
+        if now - self.shown >= self.interval:
+            self.shown = now
+            self.show(done, '' if self.terminal else '\n')
+
+    def finish(self, done):
+        self.show(done, '\n')
+
+    def show(self, done, end):
+        share = done / self.total if self.total else 1
+        speed = done / 1e6 / max(time.monotonic() - self.start, 1e-9)
+        text = f'{share:4.0%} of {self.total / 1e6:,.0f} MB, {speed:,.0f} MB/s'
+        if self.terminal:
+            text = f'\r[{"#" * int(share * 30):30}] {text} '
+        print(text, end=end, file=sys.stderr, flush=True)
+
+
+class Packet:
+    """Memory that is lent to the kernel again and again."""
+
+    def __init__(self, size):
+        self.memory = memoryview(bytearray(HEADER.size + size))
+        self.length = 0
+        self.sends = []     # futures of the sends that the kernel may still read it for
+
+
+class Sender(asyncio.DatagramProtocol):
+
+    def __init__(self, size, window, blind):
+        self.packets = [Packet(size) for _ in range(window)]
+        self.limit = window             # packets under way; the receiver may ask for fewer
+        self.blind = blind              # nobody answers
+        self.size = size
+        self.sequence = 0               # of the next packet
+        self.wanted = 0                 # what the receiver waits for: all before it came
+        self.verdict = UNKNOWN
+        self.resent = 0
+        self.reports = Counter()        # by SendReport.copied
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self.news = None                # a future while somebody waits for the receiver
+        self.failure = None
+
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.get_extra_info('socket').setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+        # The window is the limit here; a transport left alone would pause at 64 KiB.
+        transport.set_write_buffer_limits(high=len(self.packets) * (HEADER.size + self.size))
+
+    def pause_writing(self):
+        self.writable.clear()
+
+    def resume_writing(self):
+        self.writable.set()
+
+    def error_received(self, exc):
+        self.failure = exc
+        self.tell()
+
+    def datagram_received(self, data, addr):
+        if len(data) != ACK.size:
+            return
+        wanted, room, verdict = ACK.unpack(data)
+        if wanted > self.wanted:
+            self.wanted = wanted
+            self.verdict = verdict
+            self.limit = min(len(self.packets), max(1, room // (HEADER.size + self.size)))
+            self.tell()
+
+    def tell(self):
+        if self.news is not None and not self.news.done():
+            self.news.set_result(None)
+
+    def check(self):
+        if self.failure is not None:
+            raise self.failure
+
+    async def came(self, sequence):
+        """Wait until the receiver has this packet and all before; help where they got lost."""
+        quiet_since = time.monotonic()
+        while self.wanted <= sequence:
+            self.news = asyncio.get_running_loop().create_future()
+            done, _ = await asyncio.wait([self.news], timeout=RESEND_AFTER)
+            self.check()
+            if done:
+                quiet_since = time.monotonic()
+                continue
+            if time.monotonic() - quiet_since > GIVE_UP_AFTER:
+                raise Failure(f'the receiver has been silent for {GIVE_UP_AFTER:.0f} s')
+            for lost in range(self.wanted, self.sequence):
+                self.transmit(self.packets[lost % len(self.packets)])
+                self.resent += 1
+
+    async def released(self, packet):
+        """Wait until the kernel has let go of a packet, and count what became of it."""
+        for future in packet.sends:
+            report = await future
+            self.reports[report.copied] += 1
+        packet.sends.clear()
+
+    async def returned(self):
+        """Wait until the kernel has let go of everything, also of what it could not send."""
+        sends = [future for packet in self.packets for future in packet.sends]
+        await asyncio.gather(*sends, return_exceptions=True)
+
+    def transmit(self, packet):
+        data = packet.memory[:packet.length]
+        if hasattr(self.transport, 'sendto_zerocopy'):
+            packet.sends.append(self.transport.sendto_zerocopy(data))
+        else:
+            # asyncio's own loop, where io_uring cannot be had: copies before it returns.
+            self.transport.sendto(data)
+
+    async def put(self, kind, fill=None):
+        """Send the next packet; ``fill`` writes its content and says how long that is."""
+        packet = self.packets[self.sequence % len(self.packets)]
+        self.check()
+        if not self.blind:
+            await self.came(self.sequence - self.limit)
+        await self.released(packet)
+        await self.writable.wait()
+        HEADER.pack_into(packet.memory, 0, self.sequence, kind)
+        packet.length = HEADER.size
+        if fill is not None:
+            packet.length += fill(packet.memory[HEADER.size:])
+        self.transmit(packet)
+        self.sequence += 1
+        return packet
+
+    async def stream(self, file, total):
+        """Send all of a file; returns its SHA-256 digest, unless nobody would look at it."""
+        digest = hashlib.sha256()
+        progress = Progress(total)
+        if not self.blind:
+            await self.put(HELLO)
+            await self.came(0)
+        for done in range(0, total, self.size):
+            # Pages that the system has cached; a slow disk would deserve a thread.
+            packet = await self.put(DATA, file.readinto)
+            if not self.blind:
+                digest.update(packet.memory[HEADER.size:packet.length])
+            progress.update(done)
+        if not self.blind:
+            def fill(content):
+                content[:digest.digest_size] = digest.digest()
+                return digest.digest_size
+            await self.put(END, fill)
+            await self.came(self.sequence - 1)
+            await self.put(BYE)
+        for packet in self.packets:
+            await self.released(packet)
+        progress.finish(total)
+        return None if self.blind else digest.hexdigest()
+
+
+async def send(path, options):
+    """Stream the file at ``path`` and report on it; whether all came."""
+    loop = asyncio.get_running_loop()
+    total = path.stat().st_size
+    transport, sender = await loop.create_datagram_endpoint(
+        lambda: Sender(options.size, options.window, options.blind),
+        remote_addr=(options.host, options.port))
+    start = time.monotonic()
+    try:
+        with path.open('rb', buffering=0) as file:
+            digest = await sender.stream(file, total)
+    finally:
+        transport.close()
+        await sender.returned()
+    seconds = time.monotonic() - start
+    report = {
+        'bytes': total,
+        'datagrams': sender.sequence + sender.resent,
+        'resent': sender.resent,
+        'seconds': seconds,
+        'zerocopy': sender.reports[False],
+        'copied': sender.reports[True],
+        'unknown': sender.reports[None],     # kernels before 6.2 don't tell
+        'released': sender.reports.total(),
+        'sha256': digest,
+        'delivered': None if options.blind else sender.verdict == RIGHT,
+    }
+    if options.json:
+        print(json.dumps(report), flush=True)
+    else:
+        print('{bytes:,} bytes in {datagrams:,} datagrams, {resent:,} of them sent again; '
+              '{zerocopy:,} without a copy, {copied:,} copied by the kernel, '
+              '{released:,} released'.format(**report))
+        print(f'{total / 1e6 / seconds:,.0f} MB/s')
+        if not options.blind:
+            print(f'sha256 {digest}: {"as" if report["delivered"] else "NOT as"} received')
+    return options.blind or report['delivered']
+
+
+class Receiver(asyncio.DatagramProtocol):
+    """Takes one file from the first who says hello."""
+
+    def __init__(self, output):
+        self.output = output
+        self.sender = None
+        self.wanted = 0
+        self.early = {}                 # what came before its turn
+        self.bytes = 0
+        self.digest = hashlib.sha256()
+        self.verdict = UNKNOWN
+        self.timer = None
+        self.finished = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
+        sock = transport.get_extra_info('socket')
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+        # Half of it is the kernel's bookkeeping.
+        self.room = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+
+    def datagram_received(self, data, addr):
+        if len(data) < HEADER.size:
+            return
+        sequence, kind = HEADER.unpack_from(data)
+        if self.sender is None and kind == HELLO:
+            self.sender = addr
+        if addr != self.sender or self.finished.done():
+            return
+        if kind == BYE:
+            self.finish()
+            return
+        self.watch(GIVE_UP_AFTER if self.verdict == UNKNOWN else LINGER)
+        if self.wanted <= sequence < self.wanted + self.room // HEADER.size:
+            self.early[sequence] = data
+        while (data := self.early.pop(self.wanted, None)) is not None:
+            self.wanted += 1
+            self.take(data)
+        self.transport.sendto(ACK.pack(self.wanted, self.room, self.verdict), addr)
+
+    def take(self, data):
+        _, kind = HEADER.unpack_from(data)
+        content = memoryview(data)[HEADER.size:]
+        if kind == DATA:
+            self.bytes += len(content)
+            self.digest.update(content)
+            if self.output is not None:
+                self.output.write(content)
+        elif kind == END:
+            self.verdict = RIGHT if content == self.digest.digest() else WRONG
+            self.watch(LINGER)
+
+    def watch(self, seconds):
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = asyncio.get_running_loop().call_later(seconds, self.finish)
+
+    def finish(self):
+        self.timer.cancel()
+        if not self.finished.done():
+            self.finished.set_result(None)
+
+
+async def receive(output, options):
+    """Receive one file and report on it; whether it is what was sent."""
+    loop = asyncio.get_running_loop()
+    transport, receiver = await loop.create_datagram_endpoint(
+        lambda: Receiver(output), local_addr=(options.host, options.port))
+    name, port = transport.get_extra_info('sockname')[:2]
+    print(f'listening on {name} port {port}', flush=True)
+    try:
+        await receiver.finished
+    finally:
+        transport.close()
+    if receiver.verdict == UNKNOWN:
+        raise Failure(f'the sender has been silent for {GIVE_UP_AFTER:.0f} s')
+    right = receiver.verdict == RIGHT
+    print(f'{receiver.bytes:,} bytes in {receiver.wanted:,} datagrams, none missing')
+    print(f'sha256 {receiver.digest.hexdigest()}: {"as sent" if right else "NOT as sent"}')
+    return right
+
+
+def make_file(path, size):
+    """Make a file of ``size`` bytes: a tar of Python's own library, over and over."""
+    memory = io.BytesIO()
+    with tarfile.open(fileobj=memory, mode='w') as tar:
+        for source in Path(sysconfig.get_path('stdlib')).rglob('*.py'):
+            if memory.tell() >= min(size, 16 << 20):
+                break
+            tar.add(source)
+    content = memory.getvalue()
+    with path.open('wb') as file:
+        for done in range(0, size, len(content)):
+            file.write(content[:size - done])
+
+
+def make_parser():
+    parser = argparse.ArgumentParser(
+        description='Stream a file as long datagrams, and check that every byte came.',
+        epilog='Start "receive" first; then "send" on this machine or another.  On one machine '
+               'the kernel always copies what it delivers: zero-copy shows towards another.')
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+
+    command = commands.add_parser(
+        'send', help='send a file to a receiver', description='Send a file to a receiver.')
+    command.add_argument('host', help='where "receive" runs')
+    command.add_argument('--file', type=Path,
+                         help="what to send (default: a tar made of Python's library)")
+    command.add_argument('--port', type=int, default=9000,
+                         help='UDP port of the receiver (default: %(default)s)')
+    command.add_argument('--size', type=int, default=60000, metavar='BYTES',
+                         help=f'content of a datagram, at most {LONGEST}.  One that is longer than '
+                              "the path's MTU arrives, but is fragmented and thus copied "
+                              '(default: %(default)s)')
+    command.add_argument('--window', type=int, default=32, metavar='PACKETS',
+                         help='packets under way at most, each in a buffer of its own '
+                              '(default: %(default)s)')
+    command.add_argument('--megabytes', type=int, default=64,
+                         help='size of the file that is made when none is named '
+                              '(default: %(default)s)')
+    command.add_argument('--blind', action='store_true',
+                         help='there is no receiver: wait for the buffers only, not for answers')
+    command.add_argument('--json', action='store_true', help='report as one line of JSON')
+
+    command = commands.add_parser(
+        'receive', help='receive one file',
+        description='Receive one file, check it, and say so.')
+    command.add_argument('--host', default='127.0.0.1',
+                         help='address to listen on; 0.0.0.0 or :: for all (default: %(default)s)')
+    command.add_argument('--port', type=int, default=9000,
+                         help='UDP port, 0 for any free one (default: %(default)s)')
+    command.add_argument('--output', type=Path, metavar='FILE',
+                         help='where to write it (default: it is checked and forgotten)')
+    return parser
+
+
+def run(options):
+    """Do what was asked for; whether it went well."""
+    if options.command == 'receive':
+        if options.output is None:
+            return uringloop.run(receive(None, options))
+        with options.output.open('wb') as output:
+            return uringloop.run(receive(output, options))
+    if options.file is not None:
+        return uringloop.run(send(options.file, options))
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, 'library.tar')
+        make_file(path, options.megabytes * 1_000_000)
+        return uringloop.run(send(path, options))
+
+
+def main():
+    parser = make_parser()
+    options = parser.parse_args()
+    if options.command == 'send' and not 1 <= options.size <= LONGEST:
+        parser.error(f'--size must be from 1 to {LONGEST}')
+    if options.command == 'send' and options.window < 1:
+        parser.error('--window must be at least 1')
+    try:
+        sys.exit(0 if run(options) else 1)
+    except ConnectionRefusedError:
+        sys.exit(f'stream_file: nobody listens on {options.host} port {options.port}: '
+                 'start "receive" there first')
+    except (OSError, Failure) as error:
+        sys.exit(f'stream_file: {error}')
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == '__main__':
+    main()
