@@ -1,11 +1,8 @@
 """Memory: what a program hands over to be sent, and what the kernel receives into."""
-from uringloop._uring import Ring
 
 class ReceiveBuffers:
     """A provided-buffer ring: the kernel takes a buffer for each datagram that comes."""
 
-    def __init__(self, ring: Ring, group: int, count: int, capacity: int,
-                 offered: int) -> None: ...
     @property
     def count(self) -> int: ...
     @property

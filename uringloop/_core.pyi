@@ -11,7 +11,7 @@ from uringloop._operations import Completer
 _Args = TypeVarTuple('_Args')
 
 class Watch(Completer):
-    def __init__(self, loop: LoopCore, fd: int) -> None: ...
+    """A poll that the loop keeps armed on a descriptor of its own."""
 
 class LoopCore:
     """What is hot of an event loop; ``uringloop.Loop`` adds asyncio's cold half."""

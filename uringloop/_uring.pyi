@@ -1,6 +1,7 @@
 """The ring: made, filled, entered, drained and closed; and the dead ones' memory."""
-from uringloop._operations import OperationTable
 from weakref import WeakSet
+
+from uringloop._operations import OperationTable
 
 class UringUnavailableError(OSError):
     """io_uring cannot be had: refused, switched off, or out of memory."""
