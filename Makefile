@@ -31,16 +31,16 @@ help:
 	@echo
 	@echo 'Each sets up what it needs first.  PYTHON=python3.12 selects an interpreter.'
 
-demo: $(STAMP)-installed $(STAMP)-built
+demo: $(STAMP)-built
 	@$(PY) examples/demo.py $(ARGS)
 
-test: lint $(STAMP)-built
+test: lint
 	@$(PY) -m pytest $(ARGS)
 
-lint: $(STAMP)-installed
+lint: $(STAMP)-built
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
-	@$(VENV)/bin/cython-lint uringloop
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint uringloop
 	@echo '$(LOCAL_CLASS)' > $(VENV)/stubtest-allowed
 	@$(PY) -m mypy.stubtest uringloop --concise --ignore-missing-stub --ignore-disjoint-bases \
 	    --allowlist $(VENV)/stubtest-allowed
@@ -78,17 +78,16 @@ $(STAMP)-venv: | system
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-# What the build itself needs is listed in pyproject.toml, [build-system].
+# All that pyproject.toml asks for, and this tree on the path.  (An editable
+# install would do the same, but compile everything each time.)
 $(STAMP)-tools: pyproject.toml $(STAMP)-venv
-	@$(PIP) install $$(sed -n 's/^requires = \[\(.*\)\]/\1/p' pyproject.toml | tr -d '",')
+	@$(PIP) install $$(sed -n 's/^\(requires\|test\|lint\) = \[\(.*\)\]/\2/p' pyproject.toml \
+	    | tr -d '",')
+	@echo '$(CURDIR)' > $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/here.pth
 	@touch $@
 
 $(STAMP)-built: $(SOURCES) $(STAMP)-tools | system
 	@$(PY) setup.py --quiet build_ext --inplace --parallel $(JOBS)
-	@touch $@
-
-$(STAMP)-installed: pyproject.toml $(STAMP)-tools | $(STAMP)-built
-	@$(PIP) install --no-build-isolation --editable '.[test,lint]'
 	@touch $@
 
 clean:
