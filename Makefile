@@ -52,7 +52,7 @@ build: $(STAMP)-built
 system:
 	@missing=; \
 	need() { missing="$$missing $$1"; }; \
-	command -v gcc >/dev/null || need gcc; \
+	command -v gcc >/dev/null || need "gcc libc6-dev"; \
 	command -v pkg-config >/dev/null || need pkg-config; \
 	pkg-config --exists 'liburing >= 2.3' 2>/dev/null || need liburing-dev; \
 	command -v ip >/dev/null || need iproute2; \
