@@ -10,7 +10,7 @@ PY      := $(VENV)/bin/python
 # Another interpreter than last time means another stamp, and so a new environment.
 STAMP   := $(VENV)/.$(or $(VERSION),new)
 SOURCES := setup.py $(wildcard uringloop/*.pyx uringloop/*.pxd)
-PIP     := $(PY) -m pip --disable-pip-version-check --quiet
+PIP     := $(PY) -m pip --disable-pip-version-check --quiet --quiet
 JOBS    := $(shell nproc)
 # A class made inside a function, which no stub can name.
 LOCAL_CLASS := uringloop.policy.EventLoopPolicy@[0-9]+
