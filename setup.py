@@ -15,7 +15,7 @@ def liburing():
     """Compiler and linker flags of the system's liburing, by pkg-config."""
     tool = shutil.which(os.environ.get('PKG_CONFIG', 'pkg-config'))
     found = tool and subprocess.run([tool, '--cflags', '--libs', 'liburing >= 2.3'],
-                                    capture_output=True, text=True)
+                                    check=False, capture_output=True, text=True)
     if not found or found.returncode:
         missing = 'liburing 2.3 or newer' if tool else 'pkg-config'
         sys.exit(f'uringloop: {missing} is not installed. Debian, Ubuntu: apt install '

@@ -44,5 +44,5 @@ cdef class ReceiveBuffers:
 
     cdef char* at(self, unsigned number) noexcept
     cdef int give_back(self, unsigned number) except -1
-    cdef bint offer_more(self) except -1
+    cdef int grow(self) except -1
     cdef object claim(self, unsigned number, Py_ssize_t length)

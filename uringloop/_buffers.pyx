@@ -17,7 +17,6 @@ from uringloop._ring cimport (
 
 import os
 
-
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject**, Py_ssize_t) except -1
 
@@ -28,7 +27,6 @@ cdef extern from *:
     static inline PyObject *steal(PyObject *object) { return object; }
     """
     object steal(PyObject*)
-
 
 
 cdef object open_payload(object data, payload* into):
@@ -129,8 +127,9 @@ cdef class ReceiveBuffers:
         if code < 0:
             raise OSError(-code, f'provided buffers: {os.strerror(-code)}')
         io_uring_buf_ring_init(self.entries)
-        for _ in range(offered):
-            self.offer_more()
+        while self.offered < offered:
+            self.give_back(self.offered)
+            self.offered += 1
         # The kernel may write here until the ring is dead.
         ring.keepalive.append(self)
 
@@ -164,13 +163,13 @@ cdef class ReceiveBuffers:
         io_uring_buf_ring_advance(self.entries, 1)
         return 0
 
-    cdef bint offer_more(self) except -1:
-        """Offer a buffer that the kernel has not seen yet; whether there was one."""
-        if self.offered >= self.count:
-            return False
-        self.give_back(self.offered)
-        self.offered += 1
-        return True
+    cdef int grow(self) except -1:
+        """They ran out: offer as many again as were offered so far."""
+        cdef unsigned goal = min(self.count, 2 * self.offered)
+        while self.offered < goal:
+            self.give_back(self.offered)
+            self.offered += 1
+        return 0
 
     cdef object claim(self, unsigned number, Py_ssize_t length):
         """The buffer itself as ``bytes`` of ``length``; the kernel is to get a fresh one."""

@@ -6,33 +6,28 @@ callbacks ready enters the kernel only if there is something to hand over or
 to fetch.
 """
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF, Py_TYPE
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_TYPE
 from libc.math cimport fmax
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from uringloop._addresses cimport AddressCache
 from uringloop._buffers cimport ReceiveBuffers
 from uringloop._handles cimport Handle, TimerHandle, new_handle, new_timer
-from uringloop._operations cimport MULTISHOT, Completer, OperationTable, operation
+from uringloop._operations cimport Completer, OperationTable, operation
 from uringloop._ring cimport (
-    ECANCELED, IORING_CQE_F_MORE, IORING_OP_POLL_ADD, IORING_POLL_ADD_MULTI, MSG_DONTWAIT, MSG_NOSIGNAL,
-    io_uring_sqe)
+    ECANCELED, IORING_OP_POLL_ADD, MSG_DONTWAIT, MSG_NOSIGNAL, io_uring_sqe)
 from uringloop._policy cimport CopyMemory
-from uringloop._uring cimport Ring
+from uringloop._uring cimport Ring, this_thread
 
 import asyncio
 import sys
 import threading
-from asyncio import events
-from asyncio.log import logger
+from asyncio import base_events, events
 
 from uringloop._uring import bury
 
-
-cdef extern from "Python.h":
-    unsigned long PyThread_get_thread_ident() nogil
 
 cdef extern from "<poll.h>":
     enum:
@@ -210,7 +205,7 @@ cdef class LoopCore:
 
     def _write_to_self(self):
         # From the loop's own thread there is nobody to wake: it is not asleep.
-        if self.woken or self.wake_fd < 0 or self.thread == PyThread_get_thread_ident():
+        if self.woken or self.wake_fd < 0 or self.thread == this_thread():
             return
         self.woken = True
         send(self.wake_fd, b'\0', 1, MSG_DONTWAIT | MSG_NOSIGNAL)
@@ -429,9 +424,9 @@ cdef class LoopCore:
                     self._current_handle = None
             took = monotonic() - start
             if took >= self.slow_callback_duration:
-                logger.warning('Executing %s took %.3f seconds',
-                               asyncio.base_events._format_handle(handle)
-                               if hasattr(handle, '_callback') else repr(handle), took)
+                what = base_events._format_handle(handle) if hasattr(handle, '_callback') \
+                    else repr(handle)
+                base_events.logger.warning('Executing %s took %.3f seconds', what, took)
         return 0
 
     # -- running -------------------------------------------------------------------------------
@@ -443,7 +438,7 @@ cdef class LoopCore:
         self._set_coroutine_origin_tracking(self._debug)
         hooks = sys.get_asyncgen_hooks()
         self._thread_id = threading.get_ident()
-        self.thread = PyThread_get_thread_ident()
+        self.thread = this_thread()
         sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook,
                                finalizer=self._asyncgen_finalizer_hook)
         try:
@@ -522,7 +517,7 @@ cdef class LoopCore:
         if self.watcher is not None:
             self.watcher.closed = True
         if self.ring is not None:
-            if self.ring.is_usable() and self.ring.thread == PyThread_get_thread_ident():
+            if self.ring.is_usable() and self.ring.thread == this_thread():
                 if self.waker is not None:
                     self.waker.closed = True
                 self.flush()
@@ -532,7 +527,8 @@ cdef class LoopCore:
             self.closing = True
             self.leave_ring()
         self.closing = True
-        self.flushers.clear()
+        while self.flushers:
+            (<Completer>self.flushers.pop()).forget()
         self.drop_all()
 
     def create_task(self, coro, **kwargs):

@@ -34,6 +34,7 @@ cdef class DatagramTransport(SocketTransport):
     cdef int enqueue(self, object owner, char* base, size_t length, object addr,
                      object future) except -1
     cdef int receive(self) except -1
+    cdef ReceiveBuffers receive_buffers(self)
     cdef int received(self, operation* op, int res, uint32_t flags) except -1
     cdef int take_datagram(self, ReceiveBuffers buffers, int res, uint32_t flags) except -1
     cdef int send_chain(self) except -1
@@ -45,3 +46,6 @@ cdef class DatagramTransport(SocketTransport):
     cdef int retry_members(self, operation* op) except -1
     cdef int resolve(self, operation* op, int error) except -1
     cdef int chain_done(self) except -1
+
+
+cdef object send_report(size_t nbytes, bint copied, bint zerocopy)

@@ -13,7 +13,7 @@ from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport malloc
 from libc.string cimport memcmp, memset
 
@@ -22,14 +22,15 @@ from uringloop._buffers cimport (
 from uringloop._core cimport DATAGRAM, LOCAL, LoopCore
 from uringloop._operations cimport (
     EXPLICIT, FOLLOWER, GATHERED, MEMORY, MULTISHOT, NOTIF_DUE, ZEROCOPY, operation)
-from uringloop._policy cimport ZEROCOPY_MINIMUM, CopyMemory, zerocopy_pays
+from uringloop._policy cimport (
+    REPORTS_USAGE, SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, CopyMemory, zerocopy_pays)
 from uringloop._ring cimport *
 from uringloop._transports cimport SocketTransport, event
 
-import asyncio
 import os
 import socket
 import sys
+from asyncio import selector_events
 from collections import namedtuple
 
 
@@ -69,6 +70,12 @@ scatter/gather or checksum offload, and when the datagram exceeds the path's MTU
 None where the kernel can't tell (before Linux 6.2)."""
 
 
+cdef object send_report(size_t nbytes, bint copied, bint zerocopy):
+    if zerocopy and not REPORTS_USAGE:
+        return SendReport(nbytes, None)
+    return SendReport(nbytes, bool(copied))
+
+
 cdef class DatagramTransport(SocketTransport):
     """asyncio's datagram transport on the ring; made by ``create_datagram_endpoint``."""
 
@@ -90,7 +97,7 @@ cdef class DatagramTransport(SocketTransport):
     @property
     def __class__(self):
         # asyncio's class cannot be a base: its slots conflict in layout.
-        return asyncio.DatagramTransport
+        return selector_events._SelectorDatagramTransport
 
     def sendto(self, data, addr=None):
         """Send a datagram; never waits.
@@ -265,7 +272,7 @@ cdef class DatagramTransport(SocketTransport):
                     and zerocopy_pays(op, self.paths, self.loop.operations.pinned):
                 sqe = self.loop.ring.prepare(
                     op, IORING_OP_SEND_ZC, fd, flags, traits | ZEROCOPY)
-                sqe.ioprio = IORING_SEND_ZC_REPORT_USAGE
+                sqe.ioprio = SEND_ZC_FLAGS
                 self.loop.zerocopy_sent += 1
             else:
                 sqe = self.loop.ring.prepare(op, IORING_OP_SEND, fd, flags, traits)
@@ -276,6 +283,10 @@ cdef class DatagramTransport(SocketTransport):
                     sqe.addr2 = <uintptr_t>&op.address
                     sqe.addr_len = <uint16_t>op.address_length
             sqe.msg_flags = MSG_NOSIGNAL
+            if self.family == AF_UNIX:
+                # A send that waits inside the ring for a full receiver later delivers
+                # an empty datagram and reports success (6.18).  So none waits.
+                sqe.msg_flags |= MSG_DONTWAIT
             if before is not NULL:
                 before.flags |= IOSQE_IO_LINK
             self.in_chain += 1
@@ -439,9 +450,8 @@ cdef class DatagramTransport(SocketTransport):
 
     cdef int notified(self, operation* op) except -1:
         self.loop.buffers_released += 1
-        if op.copied:
-            self.loop.zerocopy_copied += 1
-        if op.status >= 0:
+        if op.status >= 0 and REPORTS_USAGE:
+            self.loop.zerocopy_copied += op.copied
             self.paths.learn(&op.address, op.address_length, op.length, op.copied)
         if op.future is not NULL:
             self.resolve(op, -op.status if op.status < 0 else 0)
@@ -452,13 +462,15 @@ cdef class DatagramTransport(SocketTransport):
         Py_CLEAR(op.future)
         if future.done():
             return 0         # cancelled by the caller; the datagram went its way
-        if error == ECANCELED:
+        if error == ECANCELED and self.loop.closing:
+            future.cancel()
+        elif error == ECANCELED:
             future.set_exception(ConnectionAbortedError(
                 f'{self!r} was aborted: {op.length} bytes were not sent'))
         elif error:
             future.set_exception(self.send_error(error, op.length))
         else:
-            future.set_result(SendReport(op.length, bool(op.copied)))
+            future.set_result(send_report(op.length, op.copied, op.traits & ZEROCOPY))
         return 0
 
     cdef int chain_done(self) except -1:
@@ -497,8 +509,7 @@ cdef class DatagramTransport(SocketTransport):
     # -- receiving -----------------------------------------------------------------------------
 
     cdef int receive(self) except -1:
-        cdef ReceiveBuffers buffers = self.loop.receive_buffers(
-            LOCAL if self.family == AF_UNIX else DATAGRAM)
+        cdef ReceiveBuffers buffers = self.receive_buffers()
         cdef operation* op = self.loop.operations.acquire(self)
         cdef io_uring_sqe* sqe
         cdef bint fixed = self.slot >= 0
@@ -515,12 +526,13 @@ cdef class DatagramTransport(SocketTransport):
         self.receiving = op
         return 0
 
+    cdef ReceiveBuffers receive_buffers(self):
+        return self.loop.receive_buffers(LOCAL if self.family == AF_UNIX else DATAGRAM)
+
     cdef int received(self, operation* op, int res, uint32_t flags) except -1:
         cdef ReceiveBuffers buffers
-        cdef unsigned i
         if flags & IORING_CQE_F_BUFFER:
-            buffers = self.loop.receive_buffers(
-            LOCAL if self.family == AF_UNIX else DATAGRAM)
+            buffers = self.receive_buffers()
             if not self._closing:
                 self.take_datagram(buffers, res, flags)
             buffers.give_back(flags >> IORING_CQE_BUFFER_SHIFT)
@@ -530,10 +542,7 @@ cdef class DatagramTransport(SocketTransport):
         self.receiving = NULL
         if res == -ENOBUFS:
             self.loop.receive_exhausted += 1
-            buffers = self.loop.receive_buffers(
-            LOCAL if self.family == AF_UNIX else DATAGRAM)
-            for i in range(buffers.offered):
-                buffers.offer_more()
+            self.receive_buffers().grow()
         elif res < 0 and res != -ECANCELED and not self._closing:
             self.post(ERROR, OSError(-res, os.strerror(-res)), None)
         if self._closing:
@@ -568,7 +577,7 @@ cdef class DatagramTransport(SocketTransport):
             if item.kind == ERROR:
                 if self._protocol is not None:
                     self._protocol.error_received(what)
-            elif not self._conn_lost:
+            elif not self._closing:
                 self._protocol.datagram_received(what, address)
         except (SystemExit, KeyboardInterrupt):
             raise

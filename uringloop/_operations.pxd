@@ -40,18 +40,20 @@ cdef struct operation:
     iovec vector
     msghdr message
     sockaddr_storage address
+    uint64_t control[4]       # a cmsghdr: aligned
     uint32_t address_length
-    uint8_t control[32]
 
 
 cdef class Completer:
     """What owns operations: told of each completion, later run by the loop."""
     # ``result`` and ``notified`` are called while completions are drained: no
-    # user code may run in them.  ``deliver`` is called as a callback is.
+    # user code may run in them.  ``deliver`` is called as a callback is; ``flush``
+    # before the kernel is entered; ``forget`` instead of it once the loop is closed.
     cdef int result(self, operation* op, int res, uint32_t flags) except -1
     cdef int notified(self, operation* op) except -1
     cdef int deliver(self) except -1
     cdef int flush(self) except -1
+    cdef int forget(self) except -1
 
 
 cdef class OperationTable:

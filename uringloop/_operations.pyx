@@ -46,6 +46,9 @@ cdef class Completer:
     cdef int flush(self) except -1:
         return 0
 
+    cdef int forget(self) except -1:
+        return 0
+
 
 cdef class OperationTable:
     """All operations of one loop, addressed by slot number and generation.

@@ -1,5 +1,5 @@
 """Whether a send goes zero-copy: the one predicate, and what paths have reported."""
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from uringloop._operations cimport operation
 
@@ -9,6 +9,11 @@ cdef enum:
     # Ordinary memory, 8 requests a syscall: at 16 KiB zero-copy is 20 % slower than a
     # copy when the payload is hot and 26 % faster when it is cold; below it mostly loses.
     ZEROCOPY_MINIMUM = 16384
+
+
+# Whether the kernel says what became of a zero-copy send (6.2), and the flags to ask for it.
+cdef bint REPORTS_USAGE
+cdef uint16_t SEND_ZC_FLAGS
 
 
 cdef struct path:

@@ -12,6 +12,14 @@ from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
 from uringloop._buffers cimport MAX_FRAGMENTS, fragments
 from uringloop._operations cimport EXPLICIT, operation
+from uringloop._ring cimport IORING_SEND_ZC_REPORT_USAGE
+
+import os
+import re
+
+# Linux 6.1 refuses the flag (EINVAL).
+REPORTS_USAGE = tuple(map(int, re.findall(r'\d+', os.uname().release)[:2])) >= (6, 2)
+SEND_ZC_FLAGS = IORING_SEND_ZC_REPORT_USAGE if REPORTS_USAGE else 0
 
 cdef double FIRST_PATIENCE = 1.0      # seconds
 cdef double LONGEST_PATIENCE = 60.0

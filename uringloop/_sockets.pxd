@@ -37,6 +37,7 @@ cdef class SocketCore(LoopCore):
         dict leftovers         # descriptor: (weak reference to the socket, [what was taken])
 
     cdef int check_socket(self, object sock) except -1
+    cdef bint native(self, object sock) except -1
     cdef SocketCall new_call(self, object sock, int opcode)
     cdef object leftover(self, object sock)
     cdef int leave(self, SocketCall call) except -1

@@ -19,16 +19,22 @@ from posix.unistd cimport close
 
 from uringloop._buffers cimport copy_payload, lend_payload, open_payload, payload
 from uringloop._core cimport LoopCore
+from uringloop._datagrams cimport send_report
 from uringloop._operations cimport EXPLICIT, MEMORY, NOTIF_DUE, ZEROCOPY, Completer, operation
-from uringloop._policy cimport ZEROCOPY_MINIMUM, zerocopy_pays
+from uringloop._policy cimport (
+    REPORTS_USAGE, SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, zerocopy_pays)
 from uringloop._ring cimport *
 
+import asyncio
 import errno
 import os
 import socket
 import weakref
 
-from uringloop._datagrams import SendReport
+cdef extern from "<poll.h>":
+    enum:
+        POLLOUT
+
 
 try:
     from ssl import SSLSocket
@@ -40,6 +46,7 @@ cdef object PlainSocket = socket.socket
 cdef object family_of = socket.SocketType.family.__get__
 cdef object type_of = socket.SocketType.type.__get__
 
+cdef object SystemSocket = socket.SocketType
 cdef tuple ADDRESSED = (AF_INET, AF_INET6, AF_UNIX)
 cdef tuple CONNECT_FAILURES = (
     errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ECONNRESET)
@@ -106,6 +113,8 @@ cdef class SocketCall(Completer):
             sqe.addr = <uintptr_t>&op.address
             sqe.addr2 = <uintptr_t>&op.address_length
             sqe.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC
+        elif self.opcode == IORING_OP_POLL_ADD:
+            sqe.poll32_events = POLLOUT
         elif self.opcode == IORING_OP_CONNECT:
             sqe.addr = <uintptr_t>&op.address
             sqe.off = op.address_length
@@ -116,7 +125,7 @@ cdef class SocketCall(Completer):
                 sqe.addr2 = <uintptr_t>&op.address
                 sqe.addr_len = <uint16_t>op.address_length
         if self.zerocopy:
-            sqe.ioprio = IORING_SEND_ZC_REPORT_USAGE
+            sqe.ioprio = SEND_ZC_FLAGS
             self.loop.zerocopy_sent += 1
         return 0
 
@@ -148,9 +157,8 @@ cdef class SocketCall(Completer):
 
     cdef int notified(self, operation* op) except -1:
         self.loop.buffers_released += 1
-        if op.copied:
-            self.loop.zerocopy_copied += 1
-        if op.status >= 0:
+        if op.status >= 0 and REPORTS_USAGE:
+            self.loop.zerocopy_copied += op.copied
             self.loop.paths.learn(&op.address, op.address_length, op.length, op.copied)
         if self.explicit:
             self.resolve(-op.status, op.copied)
@@ -167,17 +175,26 @@ cdef class SocketCall(Completer):
         elif error:
             self.future.set_exception(OSError(error, os.strerror(error)))
         else:
-            self.future.set_result(SendReport(self.length, copied))
+            self.future.set_result(send_report(self.length, copied, self.zerocopy))
 
     def go_plain(self):
         self.zerocopy = False
         self.opcode = IORING_OP_SEND
-        self.flags &= ~MSG_DONTWAIT
+        if family_of(self.sock) != AF_UNIX:
+            self.flags &= ~MSG_DONTWAIT
         self.done = False
 
     cdef int flush(self) except -1:
         if not self.done or (self.future is not None and not self.future.done()):
             self.start()
+        return 0
+
+    cdef int forget(self) except -1:
+        # The loop is closed while the call waited for another ring.
+        cdef operation* op = self.op
+        if op is not NULL and op.duties == 0:
+            self.op = NULL
+            self.loop.operations.release(op)
         return 0
 
     cdef int abandon(self) except -1:
@@ -212,6 +229,11 @@ cdef class SocketCore(LoopCore):
         if self._debug and sock.gettimeout() != 0:
             raise ValueError('the socket must be non-blocking')
         return 0
+
+    cdef bint native(self, object sock) except -1:
+        """Whether the ring is for this socket; else asyncio's way, which asks the object."""
+        self.check_socket(sock)
+        return isinstance(sock, SystemSocket) and family_of(sock) in ADDRESSED
 
     cdef SocketCall new_call(self, object sock, int opcode):
         cdef SocketCall call = SocketCall.__new__(SocketCall)
@@ -272,12 +294,13 @@ cdef class SocketCore(LoopCore):
     async def sock_recv(self, sock, n):
         """Receive up to ``n`` bytes."""
         cdef SocketCall call
+        if not self.native(sock):
+            return await super().sock_recv(sock, n)
         if self.leftovers:
-            self.check_socket(sock)
             before = self.received_before(sock, n)
             if before is not None:
                 return before[0]
-        call = self.new_call(sock, IORING_OP_RECV)
+        call = self.new_call(sock, receive_opcode(sock))
         self.lend_fresh(call, n, 'recv')
         call.submit()
         if not call.done:
@@ -289,14 +312,13 @@ cdef class SocketCore(LoopCore):
     async def sock_recvfrom(self, sock, bufsize):
         """Receive a datagram of up to ``bufsize`` bytes; returns ``(data, address)``."""
         cdef SocketCall call
+        if not self.native(sock):
+            return await super().sock_recvfrom(sock, bufsize)
         if self.leftovers:
-            self.check_socket(sock)
             before = self.received_before(sock, bufsize)
             if before is not None:
                 return before
         call = self.new_call(sock, IORING_OP_RECVMSG)
-        if family_of(sock) not in ADDRESSED:
-            return await super().sock_recvfrom(sock, bufsize)
         self.lend_fresh(call, bufsize, 'recvfrom')
         call.submit()
         if not call.done:
@@ -309,12 +331,13 @@ cdef class SocketCore(LoopCore):
     async def sock_recv_into(self, sock, buf):
         """Receive into the writable buffer ``buf``; returns the number of bytes."""
         cdef SocketCall call
+        if not self.native(sock):
+            return await super().sock_recv_into(sock, buf)
         if self.leftovers:
-            self.check_socket(sock)
             before = self.received_before(sock, memoryview(buf).nbytes)
             if before is not None:
                 return fill(buf, before[0])
-        call = self.new_call(sock, IORING_OP_RECV)
+        call = self.new_call(sock, receive_opcode(sock))
         self.lend_writable(call, buf, 0, 'recv_into')
         call.submit()
         if not call.done:
@@ -327,16 +350,15 @@ cdef class SocketCore(LoopCore):
     async def sock_recvfrom_into(self, sock, buf, nbytes=0):
         """Receive a datagram into the writable ``buf``; returns ``(number of bytes, address)``."""
         cdef SocketCall call
+        if not self.native(sock):
+            return await super().sock_recvfrom_into(sock, buf, nbytes)
         if not nbytes:
             nbytes = len(buf)
         if self.leftovers:
-            self.check_socket(sock)
             before = self.received_before(sock, nbytes)
             if before is not None:
                 return fill(buf, before[0]), before[1]
         call = self.new_call(sock, IORING_OP_RECVMSG)
-        if family_of(sock) not in ADDRESSED:
-            return await super().sock_recvfrom_into(sock, buf, nbytes)
         self.lend_writable(call, buf, nbytes, 'recvfrom_into')
         call.submit()
         if not call.done:
@@ -399,14 +421,16 @@ cdef class SocketCore(LoopCore):
         """
         cdef SocketCall call
         cdef payload memory
-        owner = open_payload(data, &memory)
-        if family_of(sock) not in ADDRESSED:
+        if not self.native(sock):
             return await super().sock_sendto(sock, data, address)
+        owner = open_payload(data, &memory)
         call = self.new_send(sock, address, IORING_OP_SEND)
         call.data = owner
         call.base = call.op.base = memory.base
         call.length = call.op.length = memory.length
-        if not memory.immutable:
+        if not memory.immutable or family_of(sock) == AF_UNIX:
+            # Neither may wait in the ring: one could change, the other would
+            # arrive empty (see DatagramTransport.send_chain).
             call.flags |= MSG_DONTWAIT
         elif memory.length >= ZEROCOPY_MINIMUM:
             self.choose(call)
@@ -419,6 +443,17 @@ cdef class SocketCore(LoopCore):
                 return call.res
             if not self.another_way(call, data):
                 raise OSError(-call.res, os.strerror(-call.res))
+            if call.flags & MSG_DONTWAIT:
+                await self.wait_for_room(sock)
+
+    async def wait_for_room(self, sock):
+        """Wait until the socket takes more, by a poll."""
+        cdef SocketCall call = self.new_call(sock, IORING_OP_POLL_ADD)
+        call.submit()
+        if not call.done:
+            await self.wait_for(call)
+        # An unconnected AF_UNIX socket is writable at any time: let others run.
+        await asyncio.sleep(0)
 
     cdef int choose(self, SocketCall call) except -1:
         """Zero-copy or not: asks the one predicate."""
@@ -435,7 +470,7 @@ cdef class SocketCore(LoopCore):
             self.zerocopy_fell_back += 1
         elif call.flags & MSG_DONTWAIT and call.res == -EAGAIN:
             # No room now, and the memory may change while we wait: wait with a copy.
-            call.data = copy_payload(data, &memory)
+            call.data = copy_payload(call.data, &memory)
             call.base = memory.base
         else:
             return False
@@ -450,6 +485,10 @@ cdef class SocketCore(LoopCore):
         """
         cdef SocketCall call
         cdef payload memory
+        if family_of(sock) == AF_UNIX:
+            # Never zero-copy (EOPNOTSUPP), and it may have to be tried again.
+            self.new_send(sock, address, IORING_OP_SEND).forget()
+            return self.create_task(self.send_copied(sock, data, address))
         owner = lend_payload(data, &memory)
         call = self.new_send(sock, address, IORING_OP_SEND)
         call.data = owner
@@ -462,14 +501,18 @@ cdef class SocketCore(LoopCore):
         call.submit()
         return call.future
 
+    async def send_copied(self, sock, data, address):
+        return send_report(await self.sock_sendto(sock, data, address), True, False)
+
     async def sock_sendall(self, sock, data):
         """Send all of ``data`` to a connected socket."""
         cdef SocketCall call
         cdef payload memory
         cdef size_t sent = 0
+        if not self.native(sock):
+            return await super().sock_sendall(sock, data)
         owner = lend_payload(data, &memory)
         if memory.length == 0:
-            self.check_socket(sock)
             sock.send(data)
             return
         while sent < memory.length:
@@ -479,9 +522,14 @@ cdef class SocketCore(LoopCore):
             call.length = memory.length - sent
             # The kernel goes on by itself until all is sent.
             call.flags |= MSG_WAITALL
+            if family_of(sock) == AF_UNIX and type_of(sock) & 0xf != SOCK_STREAM:
+                call.flags |= MSG_DONTWAIT
             call.submit()
             if not call.done:
                 await self.wait_for(call)
+            if call.res == -EAGAIN:
+                await self.wait_for_room(sock)
+                continue
             if call.res < 0:
                 raise OSError(-call.res, os.strerror(-call.res))
             sent += call.res
@@ -492,10 +540,9 @@ cdef class SocketCore(LoopCore):
         """Connect to ``address``; host names are resolved."""
         cdef SocketCall call
         cdef bint waited = False
-        self.check_socket(sock)
-        family = family_of(sock)
-        if family not in ADDRESSED:
+        if not self.native(sock):
             return await super().sock_connect(sock, address)
+        family = family_of(sock)
         if family != AF_UNIX:
             resolved = await self._ensure_resolved(
                 address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
@@ -515,6 +562,8 @@ cdef class SocketCore(LoopCore):
     async def sock_accept(self, sock):
         """Accept a connection; returns ``(socket, address)``."""
         cdef SocketCall call
+        if not self.native(sock):
+            return await super().sock_accept(sock)
         before = None
         if self.leftovers:
             before = self.leftover(sock)
@@ -532,6 +581,11 @@ cdef class SocketCore(LoopCore):
         connection = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
         connection.setblocking(False)
         return connection, address
+
+
+cdef int receive_opcode(object sock) except -1:
+    # A datagram that a cancelled call leaves behind must keep its sender.
+    return IORING_OP_RECV if type_of(sock) & 0xf == SOCK_STREAM else IORING_OP_RECVMSG
 
 
 def fill(buf, data):

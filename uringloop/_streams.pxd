@@ -50,6 +50,7 @@ cdef class Acceptor(Completer):
         object sock
         object factory
         tuple arguments         # of _accept_connection2, after the connection
+        dict options
         object server
         operation* accepting
         list arrived            # descriptors, or the error

@@ -16,16 +16,17 @@ from uringloop._buffers cimport CLAIM_MINIMUM, ReceiveBuffers, copy_payload, pay
 from uringloop._core cimport STREAM, LoopCore
 from uringloop._operations cimport (
     MEMORY, MULTISHOT, NOTIF_DUE, ZEROCOPY, Completer, operation)
-from uringloop._policy cimport ZEROCOPY_MINIMUM, stream_zerocopy_pays
+from uringloop._policy cimport REPORTS_USAGE, SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, stream_zerocopy_pays
 from uringloop._ring cimport *
 from uringloop._transports cimport SocketTransport, event
+from uringloop._uring cimport this_thread
 
 import asyncio
 import errno
 import inspect
 import os
 import socket
-from asyncio import base_events, constants, trsock
+from asyncio import base_events, constants, selector_events, trsock
 from asyncio.log import logger
 
 
@@ -76,7 +77,7 @@ cdef class StreamTransport(SocketTransport):
     @property
     def __class__(self):
         # asyncio's class cannot be a base: its slots conflict in layout.
-        return asyncio.Transport
+        return selector_events._SelectorSocketTransport
 
     @property
     def _server(self):
@@ -271,7 +272,7 @@ cdef class StreamTransport(SocketTransport):
             sqe.addr = <uintptr_t>op.base
             sqe.len = <uint32_t>min(op.length, <size_t>0x7ffff000)
             if zerocopy:
-                sqe.ioprio = IORING_SEND_ZC_REPORT_USAGE
+                sqe.ioprio = SEND_ZC_FLAGS
                 self.loop.zerocopy_sent += 1
         else:
             op.vectors = <iovec*>malloc(pieces * sizeof(iovec))
@@ -364,7 +365,7 @@ cdef class StreamTransport(SocketTransport):
 
     cdef int notified(self, operation* op) except -1:
         self.loop.buffers_released += 1
-        if op.copied:
+        if op.copied and op.status >= 0 and REPORTS_USAGE:
             self.loop.zerocopy_copied += 1
             self.refuse_zerocopy(op)
         return 0
@@ -391,7 +392,6 @@ cdef class StreamTransport(SocketTransport):
     cdef int received(self, operation* op, int res, uint32_t flags) except -1:
         cdef ReceiveBuffers buffers = self.loop.receive_buffers(STREAM)
         cdef unsigned number = flags >> IORING_CQE_BUFFER_SHIFT
-        cdef unsigned i
         if flags & IORING_CQE_F_BUFFER:
             if res > 0 and not self._closing:
                 if res >= CLAIM_MINIMUM:
@@ -405,8 +405,7 @@ cdef class StreamTransport(SocketTransport):
         self.receiving = NULL
         if res == -ENOBUFS:
             self.loop.receive_exhausted += 1
-            for i in range(buffers.offered):
-                buffers.offer_more()
+            buffers.grow()
         elif res == 0 and not self._closing:
             self.received_eof = True
             self.post(EOF, None, None)
@@ -506,11 +505,12 @@ cdef class StreamTransport(SocketTransport):
 cdef class Acceptor(Completer):
     """Accepts a listening socket's connections, by one multishot operation."""
 
-    def __init__(self, LoopCore loop, sock, factory, tuple arguments, server):
+    def __init__(self, LoopCore loop, sock, factory, tuple arguments, dict options, server):
         self.loop = loop
         self.sock = sock
         self.factory = factory
         self.arguments = arguments
+        self.options = options
         self.server = server
         self.arrived = []
         loop.flush_soon(self)
@@ -562,7 +562,8 @@ cdef class Acceptor(Completer):
         if self.loop._debug:
             logger.debug('%r got a new connection from %r: %r', self.server, address, connection)
         self.loop.create_task(self.loop._accept_connection2(
-            self.factory, connection, {'peername': address}, *self.arguments))
+            self.factory, connection, {'peername': address}, *self.arguments,
+            **self.options))
 
     def failed(self, error):
         exc = OSError(error, os.strerror(error))
@@ -593,6 +594,7 @@ cdef class Acceptor(Completer):
                 close(res)
         self.arrived = []
         if self.accepting is not NULL and self.loop.ring is not None \
-                and self.loop.ring.is_usable() and self.loop.thread:
+                and self.loop.ring.is_usable() \
+                and self.loop.ring.thread == this_thread():
             self.loop.ring.cancel(self.accepting)
             self.loop.ring.poll()

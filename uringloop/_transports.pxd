@@ -24,6 +24,7 @@ cdef class SocketTransport(Completer):
         readonly Py_ssize_t _conn_lost
         object context
         object lost_exc
+        object lost_context
         int family
         bint paused_reading
         bint reading               # connection_made has been called

@@ -11,16 +11,13 @@ from libc.stdlib cimport free, realloc
 
 from uringloop._core cimport LoopCore
 from uringloop._operations cimport Completer, operation
+from uringloop._uring cimport this_thread
 
 import asyncio
 import os
 import warnings
 from asyncio import constants, trsock
 from asyncio.log import logger
-
-
-cdef extern from "Python.h":
-    unsigned long PyThread_get_thread_ident() nogil
 
 
 cdef class SocketTransport(Completer):
@@ -87,6 +84,11 @@ cdef class SocketTransport(Completer):
     @property
     def _loop(self):
         return self.loop
+
+    @property
+    def _protocol_paused(self):
+        # asyncio's sendfile asks.
+        return self.protocol_paused
 
     def get_extra_info(self, name, default=None):
         """'socket', 'sockname', 'peername', ...; ``default`` for what there is not."""
@@ -159,6 +161,7 @@ cdef class SocketTransport(Completer):
         if self._closing:
             return
         self._closing = True
+        self.lost_context = PyContext_CopyCurrent()
         self.cancel_due = True
         self.flush_later()
         if not self.has_queue() and not self.in_chain:
@@ -173,6 +176,7 @@ cdef class SocketTransport(Completer):
         if self._conn_lost:
             return
         self._closing = True
+        self.lost_context = PyContext_CopyCurrent()
         self._conn_lost += 1
         self.lost_exc = exc
         self.aborted = True
@@ -219,6 +223,10 @@ cdef class SocketTransport(Completer):
         """Called when the socket is about to be closed."""
         return 0
 
+    cdef int forget(self) except -1:
+        # The loop is closed: nothing more will leave.
+        return self.drop_queue()
+
     # -- the ring's side -----------------------------------------------------------------------
 
     cdef int flush_later(self) except -1:
@@ -239,7 +247,7 @@ cdef class SocketTransport(Completer):
         return 0
 
     cdef int flush_now(self) except -1:
-        if self.loop.ring is None or self.loop.ring.thread != PyThread_get_thread_ident():
+        if self.loop.ring is None or self.loop.ring.thread != this_thread():
             return 0
         self.flush()
         self.loop.ring.poll()
@@ -337,7 +345,9 @@ cdef class SocketTransport(Completer):
         if self._conn_lost and not self.finished and self.receiving is NULL \
                 and self.in_chain == 0:
             self.finished = True
-            self.loop.call_soon(self._call_connection_lost, self.lost_exc)
+            # In the context of the call that closed it, as asyncio has it.
+            self.loop.call_soon(
+                self._call_connection_lost, self.lost_exc, context=self.lost_context)
         return 0
 
     def _call_connection_lost(self, exc):
@@ -348,4 +358,4 @@ cdef class SocketTransport(Completer):
             self._sock.close()
             self._sock = None
             self._protocol = None
-            self.lost_exc = None
+            self.lost_exc = self.lost_context = None

@@ -59,3 +59,4 @@ cdef class Ring:
 
 cdef bint forked(int generation) noexcept
 cdef int current_generation() noexcept
+cdef unsigned long this_thread() noexcept

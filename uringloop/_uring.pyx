@@ -5,13 +5,13 @@ call returns EEXIST, also after the owner has exited.  With DEFER_TASKRUN
 completions appear only while its owner is inside ``io_uring_enter``, so what
 a cancelled receive had taken is always seen.
 """
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from posix.unistd cimport close, dup
 
 from uringloop._operations cimport (
-    FOLLOWER, MEMORY, NOBODY, SILENT, OperationTable, operation, user_data)
+    MEMORY, NOBODY, SILENT, OperationTable, operation, user_data)
 from uringloop._ring cimport *
 
 import os
@@ -21,11 +21,29 @@ import weakref
 
 
 cdef extern from "Python.h":
-    unsigned long PyThread_get_thread_ident() nogil
     int PyErr_CheckSignals() except -1
 
 cdef extern from "<pthread.h>":
     int pthread_atfork(void (*)() noexcept, void (*)() noexcept, void (*)() noexcept)
+
+
+cdef extern from *:
+    """
+    /* Thread identifiers of the system are used again once a thread has ended. */
+    static unsigned long threads;
+    static __thread unsigned long thread_number;
+    static inline unsigned long number_thread(void) {
+        if (!thread_number)
+            thread_number = __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED);
+        return thread_number;
+    }
+    """
+    unsigned long number_thread() noexcept nogil
+
+
+cdef unsigned long this_thread() noexcept:
+    """A number of this thread that no other thread of this process has or will have."""
+    return number_thread()
 
 
 cdef int fork_generation = 0
@@ -77,7 +95,7 @@ cdef class Ring:
         global eras
         self.operations = operations
         self.keepalive = []
-        self.thread = PyThread_get_thread_ident()
+        self.thread = this_thread()
         self.generation = fork_generation
         code = open_patiently(&self.ring, entries, cq_entries, &self.setup_flags)
         if code < 0:
@@ -222,7 +240,10 @@ cdef class Ring:
         return self.check(code)
 
     cdef int wait(self, double timeout) except -1:
-        """As ``poll``, but sleeps until something completes; ``timeout`` in seconds, < 0 for ever."""
+        """As ``poll``, but sleeps until something completes.
+
+        ``timeout`` in seconds; negative: for ever.
+        """
         cdef int code
         cdef __kernel_timespec ts
         cdef __kernel_timespec* limit = NULL

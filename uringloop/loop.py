@@ -8,13 +8,16 @@ import signal
 import socket
 import weakref
 from asyncio import sslproto
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uringloop._datagrams import DatagramTransport
 from uringloop._sockets import SocketCore
 from uringloop._streams import Acceptor, StreamTransport
 
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 _SelectorEventLoop = asyncio.SelectorEventLoop
 _DATAGRAM_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
@@ -43,7 +46,7 @@ class LoopStats:
     datagrams_gathered: int
     """Of those sent, how many left as parts of segmented sends (UDP_SEGMENT)."""
     datagrams_dropped: int
-    """Datagrams that could not be sent: refused by the kernel, aborted, or on a closed transport."""
+    """Datagrams not sent: refused by the kernel, aborted, or on a closed transport."""
     datagrams_truncated: int
     """Datagrams received that were longer than a buffer."""
     zerocopy_sent: int
@@ -60,36 +63,45 @@ class LoopStats:
     """How often the completion queue overflowed; nothing is lost, the kernel keeps them."""
 
 
+def _nobody(fd: int) -> None:
+    """Told of an epoll that nobody waits for."""
+
+
 class _LazySelector(selectors.BaseSelector):
     """An epoll that is made when a program first uses ``add_reader`` or ``add_writer``."""
 
     def __init__(self) -> None:
         self._real: selectors.EpollSelector | None = None
-        self.on_open: Any = None
+        self.on_open: Callable[[int], None] = _nobody
 
-    def register(self, fileobj, events, data=None):
+    def register(
+            self, fileobj: FileDescriptorLike, events: int,
+            data: Any = None) -> selectors.SelectorKey:
         if self._real is None:
             self._real = selectors.EpollSelector()
             self.on_open(self._real.fileno())
         return self._real.register(fileobj, events, data)
 
-    def unregister(self, fileobj):
+    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         if self._real is None:
             raise KeyError(f'{fileobj!r} is not registered')
         return self._real.unregister(fileobj)
 
-    def modify(self, fileobj, events, data=None):
+    def modify(
+            self, fileobj: FileDescriptorLike, events: int,
+            data: Any = None) -> selectors.SelectorKey:
         if self._real is None:
             raise KeyError(f'{fileobj!r} is not registered')
         return self._real.modify(fileobj, events, data)
 
-    def select(self, timeout=None):
+    def select(
+            self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         return [] if self._real is None else self._real.select(timeout)
 
-    def get_map(self):
+    def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
         return {} if self._real is None else self._real.get_map()
 
-    def get_key(self, fileobj):
+    def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         if self._real is None:
             raise KeyError(f'{fileobj!r} is not registered')
         return self._real.get_key(fileobj)
@@ -123,6 +135,12 @@ os.register_at_fork(after_in_child=_close_in_child)
 class Loop(SocketCore, _SelectorEventLoop):
     """asyncio's event loop on io_uring.  Make one with ``uringloop.new_event_loop``."""
 
+    # asyncio's own
+    _ssock: socket.socket | None
+    _csock: socket.socket | None
+    _internal_fds: int
+    _signal_handlers: dict[int, asyncio.Handle]
+
     def __init__(self, *, entries: int = 256) -> None:
         selector = _LazySelector()
         self._acceptors: dict[int, Acceptor] = {}
@@ -135,56 +153,74 @@ class Loop(SocketCore, _SelectorEventLoop):
         """The loop's counters, now."""
         return LoopStats(**self._counters())
 
-    def _make_self_pipe(self):
+    def _make_self_pipe(self) -> None:
         self._ssock, self._csock = socket.socketpair()
         self._ssock.setblocking(False)
         self._csock.setblocking(False)
         self._internal_fds += 1
 
-    def _close_self_pipe(self):
+    def _close_self_pipe(self) -> None:
+        assert self._ssock is not None and self._csock is not None
         self._ssock.close()
         self._csock.close()
         self._ssock = self._csock = None
         self._internal_fds -= 1
 
-    def _renew_self_pipe(self):
+    def _renew_self_pipe(self) -> None:
         self._close_self_pipe()
         self._make_self_pipe()
-        if self._signal_handlers:
+        if self._signal_handlers and self._csock is not None:
             signal.set_wakeup_fd(self._csock.fileno())
 
-    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
-        self._ensure_fd_no_transport(sock)
+    def _make_datagram_transport(
+            self, sock: socket.socket, protocol: asyncio.BaseProtocol, address: Any = None,
+            waiter: asyncio.Future[None] | None = None,
+            extra: Mapping[str, Any] | None = None) -> asyncio.DatagramTransport:
+        self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
         if sock.family not in _DATAGRAM_FAMILIES:
             # Netlink, packet, vsock, ...: asyncio's transport, which asks the socket module.
-            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
+            return super()._make_datagram_transport(  # type: ignore[misc, no-any-return]
+                sock, protocol, address, waiter, extra)
         return DatagramTransport(self, sock, protocol, address, waiter, extra)
 
-    def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None):
-        self._ensure_fd_no_transport(sock)
+    def _make_socket_transport(
+            self, sock: socket.socket, protocol: asyncio.BaseProtocol,
+            waiter: asyncio.Future[None] | None = None, *,
+            extra: Mapping[str, Any] | None = None,
+            server: asyncio.AbstractServer | None = None) -> asyncio.Transport:
+        self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
         return StreamTransport(self, sock, protocol, waiter, extra, server)
 
-    def _make_ssl_transport(self, rawsock, protocol, sslcontext, waiter=None, *,
-                            server_side=False, server_hostname=None, extra=None, server=None,
-                            **timeouts):
-        self._ensure_fd_no_transport(rawsock)
+    def _make_ssl_transport(
+            self, rawsock: socket.socket, protocol: asyncio.BaseProtocol, sslcontext: Any,
+            waiter: asyncio.Future[None] | None = None, *, server_side: bool = False,
+            server_hostname: str | None = None, extra: Mapping[str, Any] | None = None,
+            server: asyncio.AbstractServer | None = None, **timeouts: Any) -> asyncio.Transport:
+        self._ensure_fd_no_transport(rawsock)  # type: ignore[attr-defined]
         ssl_protocol = sslproto.SSLProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
         StreamTransport(self, rawsock, ssl_protocol, None, extra, server)
         return ssl_protocol._app_transport
 
-    def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100,
-                       *timeouts):
+    def _start_serving(
+            self, protocol_factory: Callable[[], asyncio.BaseProtocol], sock: socket.socket,
+            sslcontext: Any = None, server: asyncio.AbstractServer | None = None,
+            backlog: int = 100, *timeouts: Any, **more: Any) -> None:
+        if not isinstance(sock, socket.SocketType):
+            # Not a socket of the system's: asyncio asks it for its readiness.
+            super()._start_serving(  # type: ignore[misc]
+                protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more)
+            return
         self._acceptors[sock.fileno()] = Acceptor(
-            self, sock, protocol_factory, (sslcontext, server, *timeouts), server)
+            self, sock, protocol_factory, (sslcontext, server, *timeouts), more, server)
 
-    def _stop_serving(self, sock):
+    def _stop_serving(self, sock: socket.socket) -> None:
         acceptor = self._acceptors.pop(sock.fileno(), None)
         if acceptor is not None:
             acceptor.stop()
-        sock.close()
+        super()._stop_serving(sock)  # type: ignore[misc]
 
-    def close(self):
+    def close(self) -> None:
         """Close the loop: cancel what is in flight, wait for it, release what it held."""
         if self.is_running():
             raise RuntimeError('Cannot close a running event loop')

@@ -79,6 +79,8 @@ def new_event_loop(
 
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
     """As ``asyncio.run``, on this loop."""
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError('uringloop.run() cannot be called from a running event loop')
     if sys.version_info >= (3, 11):
         with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
             return runner.run(main)
@@ -87,8 +89,6 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
 
 def _run_310(main: Coroutine[Any, Any, T], debug: bool | None) -> T:
     # asyncio.run of 3.10 takes its loop from the policy only.
-    if asyncio._get_running_loop() is not None:
-        raise RuntimeError('asyncio.run() cannot be called from a running event loop')
     if not asyncio.iscoroutine(main):
         raise ValueError(f'a coroutine was expected, got {main!r}')
     loop = new_event_loop()

@@ -1,0 +1,167 @@
+"""The package as such: versions, names, stubs, what its documents say."""
+import ast
+import importlib
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import uringloop
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / 'uringloop'
+STUBS = sorted(PACKAGE.glob('*.pyi'))
+
+
+def python(*arguments, **options):
+    """Run a Python of this kind; its output is in ``stdout`` and ``stderr``."""
+    return subprocess.run([sys.executable, *arguments], check=False, capture_output=True,
+                          text=True, timeout=60, **options)
+
+
+# -- versions ----------------------------------------------------------------------------------
+
+def test_version_is_the_projects():
+    project = (ROOT / 'pyproject.toml').read_text()
+    assert re.search(r'^version = "(.+)"$', project, re.MULTILINE)[1] == uringloop.__version__
+
+
+def test_changelog_begins_with_this_version():
+    headings = re.findall(r'^## (\S+)', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
+    assert headings[0] == uringloop.__version__
+
+
+def test_command_tells_version():
+    done = python('-m', 'uringloop', '--version', cwd=ROOT)
+    assert done.stdout == f'uringloop-zc {uringloop.__version__}\n'
+
+
+# -- public names ------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('name', uringloop.__all__)
+def test_public_name_has_a_docstring(name):
+    thing = getattr(uringloop, name)
+    text = inspect.cleandoc(thing.__doc__)
+    # namedtuple and dataclass make docstrings that only repeat the signature.
+    assert not text.startswith(f'{name}(')
+    assert len(text.split()) >= 4
+
+
+@pytest.mark.parametrize('name', ['sendto', 'sendto_zerocopy', 'close', 'abort'])
+def test_transport_method_has_a_docstring(name):
+    from uringloop._datagrams import DatagramTransport
+    assert len(getattr(DatagramTransport, name).__doc__.split()) >= 4
+
+
+def test_all_is_sorted_and_complete():
+    assert uringloop.__all__ == sorted(uringloop.__all__)
+    namespace = {}
+    exec('from uringloop import *', namespace)
+    assert set(uringloop.__all__) <= set(namespace)
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'uringloop' has no attribute 'nothing'"):
+        _ = uringloop.nothing
+
+
+# -- stubs -------------------------------------------------------------------------------------
+
+def named_in(body):
+    """The names that a stub's statements define, with the statements of classes."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name, node.body
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node.name, []
+        elif isinstance(node, ast.AnnAssign):
+            yield node.target.id, []
+
+
+def missing_from(thing, body, prefix=''):
+    for name, inner in named_in(body):
+        if not hasattr(thing, name):
+            yield prefix + name
+        else:
+            yield from missing_from(getattr(thing, name), inner, f'{prefix}{name}.')
+
+
+@pytest.mark.parametrize('stub', STUBS, ids=lambda path: path.stem)
+def test_what_a_stub_names_exists(stub):
+    module = importlib.import_module(f'uringloop.{stub.stem}'.removesuffix('.__init__'))
+    assert list(missing_from(module, ast.parse(stub.read_text()).body)) == []
+
+
+def test_stubs_name_what_is_public():
+    tree = ast.parse((PACKAGE / '__init__.pyi').read_text())
+    listed = [ast.literal_eval(node.value) for node in tree.body
+              if isinstance(node, ast.Assign) and node.targets[0].id == '__all__']
+    assert listed == [uringloop.__all__]
+
+
+def test_each_extension_module_has_a_stub():
+    modules = {path.stem for path in PACKAGE.glob('*.pyx')}
+    assert modules and modules <= {path.stem for path in STUBS}
+
+
+def test_typing_marker_is_there():
+    assert (PACKAGE / 'py.typed').is_file()
+
+
+# -- building ----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('pkg_config', 'missing'), [
+    ('/bin/false', 'liburing 2.3 or newer'),
+    ('/nowhere/pkg-config', 'pkg-config'),
+])
+def test_build_without_liburing_says_what_to_install(tmp_path, pkg_config, missing):
+    shutil.copy(ROOT / 'setup.py', tmp_path)
+    (tmp_path / 'uringloop').mkdir()
+    done = python('setup.py', 'build_ext', cwd=tmp_path,
+                  env={**os.environ, 'PKG_CONFIG': pkg_config})
+    assert done.returncode == 1
+    line, = done.stderr.splitlines()
+    assert line.startswith(f'uringloop: {missing} is not installed.')
+    for package in ('apt install liburing-dev', 'dnf install liburing-devel',
+                    'pacman -S liburing'):
+        assert package in line
+
+
+# -- documents ---------------------------------------------------------------------------------
+
+def examples(document, language):
+    return re.findall(rf'^```{language}\n(.*?)^```$', (ROOT / document).read_text(),
+                      re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize('document', ['README.md', 'docs/zerocopy.md'])
+def test_examples_run(document, tmp_path):
+    blocks = examples(document, 'python')
+    assert blocks
+    for block in blocks:
+        done = python('-W', 'error', '-c', block, cwd=tmp_path,
+                      env={**os.environ, 'PYTHONPATH': str(ROOT)})
+        assert (done.returncode, done.stderr) == (0, '')
+        shown = re.findall(r'# prints: (.*)', block)
+        assert done.stdout.splitlines() == shown
+
+
+def test_documents_name_what_exists():
+    """`loop.stats().name`s of the documents are fields of LoopStats."""
+    fields = set(uringloop.LoopStats.__dataclass_fields__)
+    for document in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
+        for name in re.findall(r'stats\(\)\.(\w+)', document.read_text()):
+            assert name in fields, f'{document.name}: {name}'
+
+
+@pytest.mark.parametrize('document', ['README.md', 'CHANGELOG.md', 'docs/design.md',
+                                      'docs/zerocopy.md'])
+def test_links_between_documents_lead_somewhere(document):
+    path = ROOT / document
+    for target in re.findall(r'\]\((?!https?:)([^)#]+)', path.read_text()):
+        assert (path.parent / target).exists(), target

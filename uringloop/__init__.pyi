@@ -1,0 +1,27 @@
+"""An asyncio event loop on io_uring that sends datagrams without copying them."""
+import asyncio
+
+from uringloop._datagrams import SendReport as SendReport
+from uringloop._uring import UringUnavailableError as UringUnavailableError
+from uringloop.loop import Loop as Loop
+from uringloop.loop import LoopStats as LoopStats
+from uringloop.policy import install as install
+from uringloop.policy import new_event_loop as new_event_loop
+from uringloop.policy import run as run
+
+__version__: str
+
+__all__ = [
+    'EventLoopPolicy',
+    'Loop',
+    'LoopStats',
+    'SendReport',
+    'UringUnavailableError',
+    'install',
+    'new_event_loop',
+    'run',
+]
+
+# Made when it is first asked for: policies are deprecated from Python 3.14 on.
+class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
+    """An event loop policy whose loops are on io_uring."""

@@ -1,0 +1,3 @@
+"""Socket addresses between Python's tuples and the kernel's structures."""
+
+class AddressCache: ...

@@ -1,0 +1,54 @@
+"""The loop's core: ready queue, timers, wake-up, turns."""
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+from typing_extensions import TypeVarTuple, Unpack
+
+from uringloop._operations import Completer
+
+_Args = TypeVarTuple('_Args')
+
+class Watch(Completer):
+    """A poll that the loop keeps armed on a descriptor of its own."""
+
+class LoopCore:
+    """What is hot of an event loop; ``uringloop.Loop`` adds asyncio's cold half."""
+
+    _closed: bool
+    _stopping: bool
+    _debug: bool
+    _thread_id: int | None
+    _task_factory: Any
+    @property
+    def _timers_cancelled(self) -> int: ...
+    def call_soon(self, callback: Callable[[Unpack[_Args]], object], *args: Unpack[_Args],
+                  context: Context | None = None) -> asyncio.Handle:
+        """Call ``callback(*args)`` in the loop's next turn; returns a handle to cancel it."""
+    def call_soon_threadsafe(
+            self, callback: Callable[[Unpack[_Args]], object], *args: Unpack[_Args],
+            context: Context | None = None) -> asyncio.Handle:
+        """As ``call_soon``, from any thread: wakes the loop."""
+    def call_later(
+            self, delay: float, callback: Callable[[Unpack[_Args]], object],
+            *args: Unpack[_Args], context: Context | None = None) -> asyncio.TimerHandle:
+        """Call ``callback(*args)`` after ``delay`` seconds; returns a handle to cancel it."""
+    def call_at(
+            self, when: float, callback: Callable[[Unpack[_Args]], object],
+            *args: Unpack[_Args], context: Context | None = None) -> asyncio.TimerHandle:
+        """Call ``callback(*args)`` when ``loop.time()`` reaches ``when``."""
+    def time(self) -> float:
+        """Seconds of the monotonic clock, as ``time.monotonic()``."""
+    def create_future(self) -> asyncio.Future[Any]:
+        """A future attached to this loop."""
+    def run_forever(self) -> None:
+        """Run until ``stop()`` is called."""
+    def stop(self) -> None:
+        """Stop running after the present turn."""
+    def _add_callback(self, handle: asyncio.Handle) -> None: ...
+    def _close_core(self) -> None: ...
+    def _counters(self) -> dict[str, int]: ...
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None: ...
+    def _watch_selector(self, fd: int) -> None: ...
+    def _write_to_self(self) -> None: ...

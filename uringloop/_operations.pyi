@@ -1,0 +1,20 @@
+"""Operations: what the kernel has been asked to do, and what it may still touch."""
+
+class Completer:
+    """What owns operations: told of each completion, later run by the loop."""
+
+class OperationTable:
+    """All operations of one loop, addressed by slot number and generation."""
+
+    @property
+    def live(self) -> int:
+        """Acquired and not yet released."""
+    @property
+    def in_flight(self) -> int:
+        """With a completion or a notification outstanding."""
+    @property
+    def pinned(self) -> int:
+        """Bytes lent to zero-copy sends."""
+    @property
+    def strangers(self) -> int:
+        """Completions of no known operation."""

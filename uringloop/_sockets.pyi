@@ -1,0 +1,47 @@
+"""The ``sock_*`` methods: one operation a call, on the user's own sockets."""
+import asyncio
+from socket import socket
+from typing import Any
+
+from _typeshed import ReadableBuffer, WriteableBuffer
+
+from uringloop._core import LoopCore
+from uringloop._datagrams import SendReport
+from uringloop._operations import Completer
+
+class SocketCall(Completer):
+    def go_plain(self) -> None: ...
+
+class SocketCore(LoopCore):
+    """The loop with asyncio's ``sock_*`` methods on the ring."""
+
+    async def sock_recv(self, sock: socket, n: int) -> bytes:
+        """Receive up to ``n`` bytes."""
+    async def sock_recvfrom(self, sock: socket, bufsize: int) -> tuple[bytes, Any]:
+        """Receive a datagram of up to ``bufsize`` bytes; returns ``(data, address)``."""
+    async def sock_recv_into(self, sock: socket, buf: WriteableBuffer) -> int:
+        """Receive into the writable buffer ``buf``; returns the number of bytes."""
+    async def sock_recvfrom_into(
+            self, sock: socket, buf: WriteableBuffer, nbytes: int = 0) -> tuple[int, Any]:
+        """Receive a datagram into ``buf``; returns ``(number of bytes, address)``."""
+    async def sock_sendto(self, sock: socket, data: ReadableBuffer, address: Any) -> int:
+        """Send a datagram; returns the number of bytes.
+
+        Exact ``bytes`` and views of them may go zero-copy; the loop then keeps
+        the reference until the kernel has let go.  Any other buffer is sent
+        or copied before this first waits.
+        """
+    def sock_sendto_zerocopy(
+            self, sock: socket, data: ReadableBuffer, address: Any) -> asyncio.Future[SendReport]:
+        """Send a datagram without copying it; returns a future of ``SendReport``.
+
+        ``data`` may be any contiguous buffer, mutable too.  Leave it alone until
+        the future is done: that is when the kernel has let go of it.
+        """
+    async def sock_sendall(self, sock: socket, data: ReadableBuffer) -> None:
+        """Send all of ``data`` to a connected socket."""
+    async def sock_connect(self, sock: socket, address: Any) -> None:
+        """Connect to ``address``; host names are resolved."""
+    async def sock_accept(self, sock: socket) -> tuple[socket, Any]:
+        """Accept a connection; returns ``(socket, address)``."""
+    def _set_entries(self, entries: int) -> None: ...

@@ -1,0 +1,49 @@
+"""The ring: made, filled, entered, drained and closed; and the dead ones' memory."""
+from weakref import WeakSet
+
+from uringloop._operations import OperationTable
+
+class UringUnavailableError(OSError):
+    """io_uring cannot be had: refused, switched off, or out of memory."""
+
+class Ring:
+    """One io_uring of one thread, for the operations of one table."""
+
+    def __init__(self, operations: OperationTable, entries: int, cq_entries: int,
+                 certificate: int) -> None: ...
+    @property
+    def is_open(self) -> bool: ...
+    @property
+    def era(self) -> int:
+        """The number of this ring; no two of a process have the same."""
+    @property
+    def setup_flags(self) -> int:
+        """The IORING_SETUP_* that the kernel took."""
+    @property
+    def syscalls(self) -> int: ...
+    @property
+    def submissions(self) -> int: ...
+    @property
+    def completions(self) -> int: ...
+    @property
+    def overflows(self) -> int: ...
+    def cancel_all(self, bound: float) -> None:
+        """Cancel everything; wait at most ``bound`` seconds until nothing is in flight."""
+    def close(self, witness: int) -> list[Exception]:
+        """Close the ring, from any thread; returns the exceptions that owners met."""
+    def close_in_child(self) -> None: ...
+    def holds_memory(self) -> bool: ...
+
+open_rings: WeakSet[Ring]
+graveyard: list[tuple[int, OperationTable, int, list[object]]]
+
+def try_ring() -> None:
+    """Make the smallest ring and close it; raises UringUnavailableError."""
+
+def hung_up(witness: int, bound: float) -> bool:
+    """Whether the other end of ``witness`` is closed, within ``bound`` seconds."""
+
+def bury() -> None:
+    """Let go of what was buried with rings that are proved dead by now."""
+
+def _close_in_child() -> None: ...
