@@ -67,6 +67,7 @@ cdef class LoopCore:
         bint lone_flush         # only one transport has something to flush this turn
         CopyMemory paths        # what destinations have reported, for all but datagram transports
         list flushers
+        list late               # deliveries that became due while the loop did not run
         Watch waker
         Watch watcher
         # statistics of rings gone, and what only the owners see

@@ -121,6 +121,7 @@ cdef class LoopCore:
         self.addresses = AddressCache()
         self.paths = CopyMemory()
         self.flushers = []
+        self.late = []
         self.past = {}
         self.wake_fd = -1
         self.entries = 256
@@ -366,10 +367,16 @@ cdef class LoopCore:
             if timeout == 0:
                 if self.ring.has_work():
                     self.ring.poll()
+            elif self.late:
+                self.ring.poll()
             else:
                 self.ring.wait(timeout)
         if self.waker.fired or self.watcher is not None and self.watcher.fired:
             self.wake()
+        if self.late:
+            for who in self.late:
+                self.push(who)
+            self.late.clear()
         if self.timer_count:
             self.expire_timers()
         if self._debug:
@@ -529,6 +536,7 @@ cdef class LoopCore:
         self.closing = True
         while self.flushers:
             (<Completer>self.flushers.pop()).forget()
+        self.late.clear()
         self.drop_all()
 
     def create_task(self, coro, **kwargs):

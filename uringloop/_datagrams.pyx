@@ -486,11 +486,10 @@ cdef class DatagramTransport(SocketTransport):
             self.retries = 0
         if self.queue is not NULL:
             self.flush_quietly()
-        elif self._closing:
-            if not self._conn_lost:
-                self._conn_lost += 1
-            self.maybe_finish()
-        return self.maybe_resume()
+        # The protocol may send more when it is told to resume: so first that.
+        self.maybe_resume()
+        self.all_sent()
+        return self.maybe_finish()
 
     cdef int drop_queue(self) except -1:
         cdef operation* op

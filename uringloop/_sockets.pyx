@@ -233,7 +233,7 @@ cdef class SocketCore(LoopCore):
     cdef bint native(self, object sock) except -1:
         """Whether the ring is for this socket; else asyncio's way, which asks the object."""
         self.check_socket(sock)
-        return isinstance(sock, SystemSocket) and family_of(sock) in ADDRESSED
+        return issubclass(type(sock), SystemSocket) and family_of(sock) in ADDRESSED
 
     cdef SocketCall new_call(self, object sock, int opcode):
         cdef SocketCall call = SocketCall.__new__(SocketCall)

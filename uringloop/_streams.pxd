@@ -32,6 +32,7 @@ cdef class StreamTransport(SocketTransport):
         size_t flying
 
     cdef int enqueue(self, object data) except -1
+    cdef int relieve(self) except -1
     cdef int receive(self) except -1
     cdef int received(self, operation* op, int res, uint32_t flags) except -1
     cdef int send(self) except -1

@@ -109,7 +109,8 @@ cdef class StreamTransport(SocketTransport):
             self._write_on_lost()
             return
         self.enqueue(data)
-        self.maybe_pause()
+        if self.buffered > self.high_water:
+            self.relieve()
 
     def writelines(self, list_of_data):
         """Send all of ``list_of_data``, without joining it."""
@@ -128,7 +129,8 @@ cdef class StreamTransport(SocketTransport):
         for data in list_of_data:
             if data:
                 self.enqueue(data)
-        self.maybe_pause()
+        if self.buffered > self.high_water:
+            self.relieve()
 
     cdef int enqueue(self, object data) except -1:
         cdef payload memory
@@ -154,6 +156,12 @@ cdef class StreamTransport(SocketTransport):
         if self.sending is NULL:
             self.flush_later()
         return 0
+
+    cdef int relieve(self) except -1:
+        """Too much to keep until the end of the turn: the socket may take it now."""
+        if self.sending is NULL and not self.loop.closing:
+            self.flush_now()
+        return self.maybe_pause()
 
     def can_write_eof(self):
         """Whether ``write_eof()`` may be called."""
@@ -328,17 +336,17 @@ cdef class StreamTransport(SocketTransport):
         self.first = 0
         if self._empty_waiter is not None and not self._empty_waiter.done():
             self._empty_waiter.set_result(None)
+        # The protocol may write more when it is told to resume: so first that.
+        self.maybe_resume()
         if self._closing:
-            if not self._conn_lost:
-                self._conn_lost += 1
-            self.maybe_finish()
+            self.all_sent()
         elif self.wrote_eof and not self.shut:
             self.shut = True
             try:
                 self._sock.shutdown(socket.SHUT_WR)
             except OSError as exc:
                 self.post(ERROR, exc, None)
-        return self.maybe_resume()
+        return 0
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
         if op is self.receiving:

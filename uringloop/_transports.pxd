@@ -57,9 +57,11 @@ cdef class SocketTransport(Completer):
     cdef int deliver_one(self, event* item) except -1
     cdef int maybe_pause(self) except -1
     cdef int maybe_resume(self) except -1
+    cdef int all_sent(self) except -1
     cdef int maybe_finish(self) except -1
     cdef int drop_queue(self) except -1
     cdef bint has_queue(self) noexcept
+    cdef int stop_receiving(self) except -1
     cdef int cancel_sends(self) except -1
     cdef int leave_ring(self) except -1
     cdef int report(self, object exc, str message) except -1

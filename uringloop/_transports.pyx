@@ -162,11 +162,8 @@ cdef class SocketTransport(Completer):
             return
         self._closing = True
         self.lost_context = PyContext_CopyCurrent()
-        self.cancel_due = True
-        self.flush_later()
-        if not self.has_queue() and not self.in_chain:
-            self._conn_lost += 1
-            self.maybe_finish()
+        self.stop_receiving()
+        self.all_sent()
 
     def abort(self):
         """Close without sending what is queued."""
@@ -180,9 +177,8 @@ cdef class SocketTransport(Completer):
         self._conn_lost += 1
         self.lost_exc = exc
         self.aborted = True
-        self.cancel_due = True
         self.drop_queue()
-        self.flush_later()
+        self.stop_receiving()
         self.maybe_finish()
 
     def _fatal_error(self, exc, message='Fatal error on transport'):
@@ -253,6 +249,22 @@ cdef class SocketTransport(Completer):
         self.loop.ring.poll()
         return 0
 
+    cdef int stop_receiving(self) except -1:
+        """Have the receive called back; at once if may be, as asyncio forgets the descriptor."""
+        self.cancel_due = True
+        cdef bint sends = self.aborted and self.in_chain
+        if self.receiving is NULL and not sends:
+            return 0
+        if self.loop.closing or self.loop.ring is None or not self.loop.ring.is_usable() \
+                or self.loop.ring.thread != this_thread():
+            return self.flush_later()
+        self.cancel_due = False
+        if self.receiving is not NULL:
+            self.loop.ring.cancel(self.receiving)
+        if sends:
+            self.cancel_sends()
+        return self.loop.ring.poll()
+
     cdef int cancel_sends(self) except -1:
         cdef uint32_t i
         cdef operation* op
@@ -286,7 +298,11 @@ cdef class SocketTransport(Completer):
     cdef int schedule_delivery(self) except -1:
         if not self.delivering:
             self.delivering = True
-            self.loop.push(self)
+            if self.loop.thread:
+                self.loop.push(self)
+            else:
+                # What was waiting when the loop starts to run goes first.
+                self.loop.late.append(self)
         return 0
 
     cdef int deliver(self) except -1:
@@ -306,6 +322,7 @@ cdef class SocketTransport(Completer):
             if self.resume_due:
                 self.resume_due = False
                 self.resume_writing()
+                self.all_sent()
         finally:
             PyContext_Exit(self.context)
             if self.inbox_count and not self.paused_reading:
@@ -339,6 +356,14 @@ cdef class SocketTransport(Completer):
             self.report(exc, f'protocol.{name}() failed')
 
     # -- the end -------------------------------------------------------------------------------
+
+    cdef int all_sent(self) except -1:
+        """Nothing is queued or in flight: a transport that is being closed may be."""
+        if self._closing and not self._conn_lost and not self.in_chain \
+                and not self.has_queue() and not self.resume_due:
+            self._conn_lost += 1
+            self.maybe_finish()
+        return 0
 
     cdef int maybe_finish(self) except -1:
         """Closing is asynchronous: the kernel must first have let go of the socket."""

@@ -206,7 +206,7 @@ class Loop(SocketCore, _SelectorEventLoop):
             self, protocol_factory: Callable[[], asyncio.BaseProtocol], sock: socket.socket,
             sslcontext: Any = None, server: asyncio.AbstractServer | None = None,
             backlog: int = 100, *timeouts: Any, **more: Any) -> None:
-        if not isinstance(sock, socket.SocketType):
+        if not issubclass(type(sock), socket.SocketType):
             # Not a socket of the system's: asyncio asks it for its readiness.
             super()._start_serving(  # type: ignore[misc]
                 protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more)
