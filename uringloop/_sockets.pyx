@@ -520,8 +520,6 @@ cdef class SocketCore(LoopCore):
             call.data = owner
             call.base = memory.base + sent
             call.length = memory.length - sent
-            # The kernel goes on by itself until all is sent.
-            call.flags |= MSG_WAITALL
             if family_of(sock) == AF_UNIX and type_of(sock) & 0xf != SOCK_STREAM:
                 call.flags |= MSG_DONTWAIT
             call.submit()
