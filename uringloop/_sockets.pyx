@@ -33,6 +33,7 @@ import weakref
 
 cdef extern from "<poll.h>":
     enum:
+        POLLIN
         POLLOUT
 
 
@@ -114,7 +115,7 @@ cdef class SocketCall(Completer):
             sqe.addr2 = <uintptr_t>&op.address_length
             sqe.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC
         elif self.opcode == IORING_OP_POLL_ADD:
-            sqe.poll32_events = POLLOUT
+            sqe.poll32_events = self.flags
         elif self.opcode == IORING_OP_CONNECT:
             sqe.addr = <uintptr_t>&op.address
             sqe.off = op.address_length
@@ -446,12 +447,17 @@ cdef class SocketCore(LoopCore):
             if call.flags & MSG_DONTWAIT:
                 await self.wait_for_room(sock)
 
-    async def wait_for_room(self, sock):
-        """Wait until the socket takes more, by a poll."""
+    async def wait_ready(self, sock, events):
+        """Wait for POLLIN or POLLOUT."""
         cdef SocketCall call = self.new_call(sock, IORING_OP_POLL_ADD)
+        call.flags = events
         call.submit()
         if not call.done:
             await self.wait_for(call)
+
+    async def wait_for_room(self, sock):
+        """Wait until the socket takes more."""
+        await self.wait_ready(sock, POLLOUT)
         # An unconnected AF_UNIX socket is writable at any time: let others run.
         await asyncio.sleep(0)
 
@@ -531,6 +537,39 @@ cdef class SocketCore(LoopCore):
             if call.res < 0:
                 raise OSError(-call.res, os.strerror(-call.res))
             sent += call.res
+
+    # -- messages ------------------------------------------------------------------------------
+
+    async def sock_sendmsg(self, sock, buffers, ancdata=(), flags=0, address=None):
+        """Send ``buffers`` as one message, with ancillary data, as ``socket.sendmsg``.
+
+        Returns the number of bytes.  The message is the socket module's to build;
+        this waits, on the ring, while there is no room for it.
+        """
+        buffers = list(buffers)
+        self.check_socket(sock)
+        destination = () if address is None else (address,)
+        while True:
+            try:
+                return sock.sendmsg(buffers, ancdata, flags | MSG_DONTWAIT, *destination)
+            except (BlockingIOError, InterruptedError):
+                await self.wait_for_room(sock)
+
+    async def sock_recvmsg(self, sock, bufsize, ancbufsize=0, flags=0):
+        """Receive a message as ``socket.recvmsg``: ``(data, ancdata, msg_flags, address)``.
+
+        Nothing is taken before it can be returned, so a cancelled call loses nothing.
+        """
+        self.check_socket(sock)
+        if self.leftovers:
+            before = self.received_before(sock, bufsize)
+            if before is not None:
+                return before[0], [], 0, before[1]
+        while True:
+            try:
+                return sock.recvmsg(bufsize, ancbufsize, flags | MSG_DONTWAIT)
+            except (BlockingIOError, InterruptedError):
+                await self.wait_ready(sock, POLLIN)
 
     # -- connections ---------------------------------------------------------------------------
 

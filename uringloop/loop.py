@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import selectors
 import signal
 import socket
 import weakref
-from asyncio import sslproto
+from asyncio import sslproto, unix_events
+from asyncio.log import logger
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -109,6 +111,16 @@ class _LazySelector(selectors.BaseSelector):
     def close(self) -> None:
         if self._real is not None:
             self._real.close()
+
+
+@functools.cache
+def _can_use_pidfd() -> bool:
+    """Whether this process may have pidfds; a seccomp filter can forbid them."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
 
 
 # For the child of a fork: see _close_in_child.
@@ -219,6 +231,45 @@ class Loop(SocketCore, _SelectorEventLoop):
         if acceptor is not None:
             acceptor.stop()
         super()._stop_serving(sock)  # type: ignore[misc]
+
+    async def _make_subprocess_transport(  # type: ignore[override]
+            self, protocol: asyncio.BaseProtocol, args: Any, shell: bool, stdin: Any, stdout: Any,
+            stderr: Any, bufsize: int, extra: Mapping[str, Any] | None = None,
+            **kwargs: Any) -> asyncio.SubprocessTransport:
+        """Watch the child by its pidfd: no thread, no SIGCHLD, no child watcher."""
+        if not _can_use_pidfd():
+            return await super()._make_subprocess_transport(  # type: ignore[misc, no-any-return]
+                protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs)
+        waiter = self.create_future()
+        transport = unix_events._UnixSubprocessTransport(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize,
+            waiter=waiter, extra=extra, **kwargs)
+        pidfd = os.pidfd_open(transport.get_pid())
+        self._add_reader(pidfd, self._child_exited, pidfd, transport)  # type: ignore[attr-defined]
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await transport._wait()
+            raise
+        return transport
+
+    def _child_exited(self, pidfd: int, transport: Any) -> None:
+        self._remove_reader(pidfd)  # type: ignore[attr-defined]
+        os.close(pidfd)
+        pid = transport.get_pid()
+        try:
+            _, status = os.waitpid(pid, 0)
+        except ChildProcessError:
+            # Someone else has waited for it: its status is lost.
+            logger.warning('child process pid %d exit status already read: '
+                           'will report returncode 255', pid)
+            returncode = 255
+        else:
+            returncode = os.waitstatus_to_exitcode(status)
+        transport._process_exited(returncode)
 
     def close(self) -> None:
         """Close the loop: cancel what is in flight, wait for it, release what it held."""
