@@ -426,13 +426,12 @@ cdef class DatagramTransport(SocketTransport):
                 self.resolve(op, error)
         elif not self.aborted:
             self.loop.datagrams_dropped += 1
-            self.post(ERROR, self.send_error(error, op.length), None)
+            self.post_error(error, self.error_text(error, op.length))
         return 0
 
-    def send_error(self, int error, size_t length):
-        if error == EMSGSIZE:
-            return OSError(error, f'{os.strerror(error)}: a datagram of {length} bytes')
-        return OSError(error, os.strerror(error))
+    def error_text(self, int error, size_t length):
+        text = os.strerror(error)
+        return f'{text}: a datagram of {length} bytes' if error == EMSGSIZE else text
 
     cdef int retry_members(self, operation* op) except -1:
         cdef operation* member
@@ -468,7 +467,7 @@ cdef class DatagramTransport(SocketTransport):
             future.set_exception(ConnectionAbortedError(
                 f'{self!r} was aborted: {op.length} bytes were not sent'))
         elif error:
-            future.set_exception(self.send_error(error, op.length))
+            future.set_exception(OSError(error, self.error_text(error, op.length)))
         else:
             future.set_result(send_report(op.length, op.copied, op.traits & ZEROCOPY))
         return 0
@@ -572,11 +571,10 @@ cdef class DatagramTransport(SocketTransport):
         address = <object>item.address
         Py_DECREF(what)
         Py_DECREF(address)
+        if item.kind == ERROR:
+            return self.deliver_error(what)
         try:
-            if item.kind == ERROR:
-                if self._protocol is not None:
-                    self._protocol.error_received(what)
-            elif not self._closing:
+            if not self._closing:
                 self._protocol.datagram_received(what, address)
         except (SystemExit, KeyboardInterrupt):
             raise
@@ -585,6 +583,16 @@ cdef class DatagramTransport(SocketTransport):
         if self.buffered >= ANSWER_FLUSH and self.in_chain == 0 and self.queue is not NULL:
             # A long answer: the peer can be at it while the next is made.
             self.flush_now()
+        return 0
+
+    cdef int deliver_error(self, object exc) except -1:
+        try:
+            if self._protocol is not None:
+                self._protocol.error_received(exc)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as problem:
+            self.report(problem, f'Exception in callback {self!r}')
         return 0
 
     cdef int leave_ring(self) except -1:

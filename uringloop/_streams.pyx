@@ -347,7 +347,7 @@ cdef class StreamTransport(SocketTransport):
             try:
                 self._sock.shutdown(socket.SHUT_WR)
             except OSError as exc:
-                self.post(ERROR, exc, None)
+                self.post_error(exc.errno, exc.strerror)
         return 0
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
@@ -366,8 +366,7 @@ cdef class StreamTransport(SocketTransport):
             self.refuse_zerocopy(op)
         elif res < 0 and res != -ECANCELED and res != -EAGAIN:
             op.status = res
-            self.post(ERROR, OSError(-res, os.strerror(-res)), None)
-            return 0
+            return self.post_error(-res, os.strerror(-res))
         if self.count:
             self.maybe_resume()
             return self.flush_quietly()
@@ -435,7 +434,7 @@ cdef class StreamTransport(SocketTransport):
         if self._conn_lost or self._protocol is None:
             return 0
         if item.kind == ERROR:
-            self._fatal_error(what, 'Fatal error on socket transport')
+            self._fatal_error(what, 'Fatal read error on socket transport')
         elif self._closing:
             return 0
         elif item.kind == EOF:
@@ -449,6 +448,10 @@ cdef class StreamTransport(SocketTransport):
                 raise
             except BaseException as exc:
                 self._fatal_error(exc, 'Fatal error: protocol.data_received() call failed.')
+        return 0
+
+    cdef int deliver_error(self, object exc) except -1:
+        self._fatal_error(exc, 'Fatal write error on socket transport')
         return 0
 
     def feed_eof(self):

@@ -47,12 +47,15 @@ cdef class SocketTransport(Completer):
         size_t inbox_count
         size_t inbox_size
         bint delivering
+        list errors                # of sends: they don't wait for resume_reading()
 
     cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra) except -1
     cdef int flush_later(self) except -1
     cdef int flush_quietly(self) except -1
     cdef int flush_now(self) except -1
     cdef int post(self, int kind, object payload, object address) except -1
+    cdef int post_error(self, int error, str message) except -1
+    cdef int deliver_error(self, object exc) except -1
     cdef int schedule_delivery(self) except -1
     cdef int deliver_one(self, event* item) except -1
     cdef int maybe_pause(self) except -1

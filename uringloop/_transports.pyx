@@ -215,6 +215,9 @@ cdef class SocketTransport(Completer):
     cdef int deliver_one(self, event* item) except -1:
         return 0
 
+    cdef int deliver_error(self, object exc) except -1:
+        return 0
+
     cdef int leave_ring(self) except -1:
         """Called when the socket is about to be closed."""
         return 0
@@ -295,6 +298,13 @@ cdef class SocketTransport(Completer):
         self.inbox_count += 1
         return self.schedule_delivery()
 
+    cdef int post_error(self, int error, str message) except -1:
+        """A send has failed: tell, even while reading is paused."""
+        if self.errors is None:
+            self.errors = []
+        self.errors.append(OSError(error, message))
+        return self.schedule_delivery()
+
     cdef int schedule_delivery(self) except -1:
         if not self.delivering:
             self.delivering = True
@@ -312,6 +322,8 @@ cdef class SocketTransport(Completer):
         if PyContext_Enter(self.context) < 0:
             return -1
         try:
+            while self.errors:
+                self.deliver_error(self.errors.pop(0))
             while self.inbox_count and not self.paused_reading:
                 item = self.inbox[self.inbox_head]
                 self.inbox_head += 1
@@ -325,7 +337,7 @@ cdef class SocketTransport(Completer):
                 self.all_sent()
         finally:
             PyContext_Exit(self.context)
-            if self.inbox_count and not self.paused_reading:
+            if self.errors or self.inbox_count and not self.paused_reading:
                 self.schedule_delivery()
         return 0
 
