@@ -1,6 +1,6 @@
 # One command for each thing one wants of this tree; `make` alone lists them.
 # On Debian and Ubuntu they install what the machine lacks; Python packages go
-# into .venv only.  What is up to date is not done again.
+# into .venv only (test-all: .venv-3.x).  What is up to date is not done again.
 
 PYTHON ?= python3
 
@@ -12,6 +12,7 @@ STAMP   := $(VENV)/.$(or $(VERSION),new)
 SOURCES := setup.py $(wildcard uringloop/*.pyx uringloop/*.pxd)
 PIP     := $(PY) -m pip --disable-pip-version-check --quiet --quiet
 JOBS    := $(shell nproc)
+VERSIONS := 3.10 3.11 3.12 3.13
 # A class made inside a function, which no stub can name.
 LOCAL_CLASS := uringloop.policy.EventLoopPolicy@[0-9]+
 
@@ -19,23 +20,53 @@ LOCAL_CLASS := uringloop.policy.EventLoopPolicy@[0-9]+
 export PATH := $(PATH):/usr/sbin:/sbin
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help demo test lint build system clean
+.PHONY: help demo test tests test-all conformance lint build system clean
 
 help:
-	@echo 'make demo    run the demonstration (examples/demo.py)'
-	@echo 'make test    lint, then run the tests; pass options on with ARGS="-k echo -x"'
-	@echo 'make lint    ruff, mypy, cython-lint; do the stubs tell the truth?'
-	@echo 'make build   compile the extension modules in place'
-	@echo 'make system  install what the machine lacks (compiler, liburing, headers, ...)'
-	@echo 'make clean   remove everything that the others made'
+	@echo 'make demo         run the demonstration (examples/demo.py)'
+	@echo 'make test         lint, then run the tests; pass options on with ARGS="-k echo -x"'
+	@echo 'make test-all     run the tests with each of Python $(VERSIONS)'
+	@echo '                  that is on PATH or among those of pyenv'
+	@echo 'make conformance  run the asyncio tests that Python brings along, on this loop and on'
+	@echo '                  asyncio itself, and compare; ARGS="--bound 60 test_streams" for some'
+	@echo 'make lint         ruff, mypy, cython-lint; do the stubs tell the truth?'
+	@echo 'make build        compile the extension modules in place'
+	@echo 'make system       install what the machine lacks (compiler, liburing, headers, ...)'
+	@echo 'make clean        remove everything that the others made'
 	@echo
-	@echo 'Each sets up what it needs first.  PYTHON=python3.12 selects an interpreter.'
+	@echo 'Each sets up what it needs first.  PYTHON=python3.12 selects an interpreter,'
+	@echo 'VENV=.venv-3.12 an environment of its own for it.'
 
 demo: $(STAMP)-built
 	@$(PY) examples/demo.py $(ARGS)
 
 test: lint
 	@$(PY) -m pytest $(ARGS)
+
+tests: $(STAMP)-built
+	@$(PY) -m pytest $(ARGS)
+
+# They get along in one tree: extension modules have the version in their names.
+# A candidate that does not run is a shim of pyenv for a version not chosen.
+test-all:
+	@mkdir -p build; failed=0; found=; \
+	for version in $(VERSIONS); do \
+	    python=; \
+	    for candidate in $$(which -a python$$version) \
+	        $$(ls "$$HOME"/.pyenv/versions/$$version.*/bin/python$$version 2>/dev/null); do \
+	        if "$$candidate" -c '' 2>/dev/null; then python=$$candidate; break; fi; \
+	    done; \
+	    [ "$$python" ] || continue; \
+	    found=yes; outcome=; log=build/test-$$version.log; \
+	    $(MAKE) --no-print-directory tests VENV=.venv-$$version PYTHON="$$python" \
+	        >$$log 2>&1 || { outcome=' FAILED:'; failed=1; }; \
+	    echo "Python $$version:$$outcome $$(tail -n 1 $$log) (all of it: $$log)"; \
+	done; \
+	[ "$$found" ] || { echo 'None of Python $(VERSIONS) was found.' >&2; exit 1; }; \
+	exit $$failed
+
+conformance: $(STAMP)-built
+	@$(PY) conformance/run.py $(ARGS)
 
 lint: $(STAMP)-built
 	@$(PY) -m ruff check .
@@ -91,6 +122,6 @@ $(STAMP)-built: $(SOURCES) $(STAMP)-tools | system
 	@touch $@
 
 clean:
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@rm -f uringloop/*.so uringloop/*.c
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 """The package as such: versions, names, stubs, what its documents say."""
 import ast
+import asyncio
 import importlib
 import inspect
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import uringloop
+from uringloop._streams import StreamTransport
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'uringloop'
@@ -52,10 +54,19 @@ def test_public_name_has_a_docstring(name):
     assert len(text.split()) >= 4
 
 
-@pytest.mark.parametrize('name', ['sendto', 'sendto_zerocopy', 'close', 'abort'])
-def test_transport_method_has_a_docstring(name):
-    from uringloop._datagrams import DatagramTransport
-    assert len(getattr(DatagramTransport, name).__doc__.split()) >= 4
+@pytest.mark.parametrize('transport', [uringloop.DatagramTransport, StreamTransport])
+def test_transport_methods_have_docstrings(transport):
+    for name in ('get_extra_info', 'pause_reading', 'set_write_buffer_limits', 'close', 'abort',
+                 'sendto', 'sendto_zerocopy', 'write', 'writelines', 'write_eof'):
+        if hasattr(transport, name):
+            assert len(getattr(transport, name).__doc__.split()) >= 4, name
+
+
+def test_transports_can_do_what_asyncios_can():
+    for transport, kind in ((uringloop.DatagramTransport, asyncio.DatagramTransport),
+                            (StreamTransport, asyncio.Transport)):
+        public = {name for name in dir(kind) if not name.startswith('_')}
+        assert public - set(dir(transport)) == set(), transport
 
 
 def test_all_is_sorted_and_complete():
@@ -109,6 +120,13 @@ def test_each_extension_module_has_a_stub():
     assert modules and modules <= {path.stem for path in STUBS}
 
 
+def test_stub_has_the_docstring_of_its_module():
+    for stub in STUBS:
+        module = importlib.import_module(f'uringloop.{stub.stem}'.removesuffix('.__init__'))
+        first = ast.get_docstring(ast.parse(stub.read_text())).splitlines()[0]
+        assert first == module.__doc__.splitlines()[0], stub.name
+
+
 def test_typing_marker_is_there():
     assert (PACKAGE / 'py.typed').is_file()
 
@@ -130,6 +148,14 @@ def test_build_without_liburing_says_what_to_install(tmp_path, pkg_config, missi
     for package in ('apt install liburing-dev', 'dnf install liburing-devel',
                     'pacman -S liburing'):
         assert package in line
+
+
+def test_help_names_each_target():
+    lines = (ROOT / 'Makefile').read_text()
+    targets = set(re.search(r'^\.PHONY: (.*)$', lines, re.MULTILINE)[1].split())
+    told = set(re.findall(r"^\t@echo 'make ([a-z-]+) ", lines, re.MULTILINE))
+    assert targets - told == {'help', 'tests'}
+    assert told < targets
 
 
 # -- documents ---------------------------------------------------------------------------------

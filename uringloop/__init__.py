@@ -1,5 +1,5 @@
 """An asyncio event loop on io_uring that sends datagrams without copying them."""
-from uringloop._datagrams import SendReport
+from uringloop._datagrams import DatagramTransport, SendReport
 from uringloop._uring import UringUnavailableError
 from uringloop.loop import Loop, LoopStats
 from uringloop.policy import install, new_event_loop, run
@@ -7,6 +7,7 @@ from uringloop.policy import install, new_event_loop, run
 __version__ = '0.1.0'
 
 __all__ = [
+    'DatagramTransport',
     'EventLoopPolicy',
     'Loop',
     'LoopStats',

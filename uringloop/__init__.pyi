@@ -1,6 +1,7 @@
 """An asyncio event loop on io_uring that sends datagrams without copying them."""
 import asyncio
 
+from uringloop._datagrams import DatagramTransport as DatagramTransport
 from uringloop._datagrams import SendReport as SendReport
 from uringloop._uring import UringUnavailableError as UringUnavailableError
 from uringloop.loop import Loop as Loop
@@ -12,6 +13,7 @@ from uringloop.policy import run as run
 __version__: str
 
 __all__ = [
+    'DatagramTransport',
     'EventLoopPolicy',
     'Loop',
     'LoopStats',

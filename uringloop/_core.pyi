@@ -1,14 +1,15 @@
 """The loop's core: ready queue, timers, wake-up, turns."""
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVar
 
 from typing_extensions import TypeVarTuple, Unpack
 
 from uringloop._operations import Completer
 
 _Args = TypeVarTuple('_Args')
+_Result = TypeVar('_Result')
 
 class Watch(Completer):
     """A poll that the loop keeps armed on a descriptor of its own."""
@@ -40,6 +41,10 @@ class LoopCore:
         """Call ``callback(*args)`` when ``loop.time()`` reaches ``when``."""
     def time(self) -> float:
         """Seconds of the monotonic clock, as ``time.monotonic()``."""
+    def create_task(
+            self, coro: Generator[Any, None, _Result] | Coroutine[Any, Any, _Result],
+            **kwargs: Any) -> asyncio.Task[_Result]:
+        """Schedule a coroutine; returns its task.  Arguments as ``asyncio.Task`` takes them."""
     def create_future(self) -> asyncio.Future[Any]:
         """A future attached to this loop."""
     def run_forever(self) -> None:

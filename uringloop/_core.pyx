@@ -310,7 +310,8 @@ cdef class LoopCore:
         """Forget cancelled timers: those due first, and all when they are many."""
         cdef size_t i, kept = 0
         cdef object handle
-        if self.timer_count > SWEEP_MINIMUM and 2 * <size_t>self._timers_cancelled > self.timer_count:
+        if self.timer_count > SWEEP_MINIMUM \
+                and 2 * <size_t>self._timers_cancelled > self.timer_count:
             gone = []
             for i in range(self.timer_count):
                 handle = <object>self.timers[i].handle

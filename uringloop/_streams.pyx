@@ -15,7 +15,7 @@ from posix.unistd cimport close
 from uringloop._buffers cimport CLAIM_MINIMUM, ReceiveBuffers, copy_payload, payload
 from uringloop._core cimport STREAM, LoopCore
 from uringloop._operations cimport (
-    MEMORY, MULTISHOT, NOTIF_DUE, ZEROCOPY, Completer, operation)
+    MEMORY, MULTISHOT, ZEROCOPY, Completer, operation)
 from uringloop._policy cimport REPORTS_USAGE, SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, stream_zerocopy_pays
 from uringloop._ring cimport *
 from uringloop._transports cimport SocketTransport, event

@@ -5,7 +5,7 @@ What the kernel completes goes into an inbox while completions are drained;
 """
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, realloc
 
@@ -14,7 +14,6 @@ from uringloop._operations cimport Completer, operation
 from uringloop._uring cimport this_thread
 
 import asyncio
-import os
 import warnings
 from asyncio import constants, trsock
 from asyncio.log import logger

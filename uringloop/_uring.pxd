@@ -17,7 +17,7 @@ cdef class Ring:
         io_uring_cqe batch[BATCH]
         unsigned count                # completions in ``batch``
         unsigned linked               # completions expected of the chains in flight
-        uint64_t silent[SILENT_LIMIT] # sends that say nothing when they succeed
+        uint64_t silent[SILENT_LIMIT]  # sends that say nothing when they succeed
         unsigned silent_count
         readonly bint is_open
         readonly uint32_t era

@@ -137,7 +137,7 @@ def _close_in_child() -> None:
             signal.set_wakeup_fd(-1)
         if loop._ssock is not None:
             loop._ssock.close()
-            loop._csock.close()
+            loop._csock.close()  # type: ignore[union-attr]
         loop._selector.close()
 
 
@@ -151,6 +151,7 @@ class Loop(SocketCore, _SelectorEventLoop):
     _ssock: socket.socket | None
     _csock: socket.socket | None
     _internal_fds: int
+    _selector: selectors.BaseSelector
     _signal_handlers: dict[int, asyncio.Handle]
 
     def __init__(self, *, entries: int = 256) -> None:
@@ -210,7 +211,8 @@ class Loop(SocketCore, _SelectorEventLoop):
             server: asyncio.AbstractServer | None = None, **timeouts: Any) -> asyncio.Transport:
         self._ensure_fd_no_transport(rawsock)  # type: ignore[attr-defined]
         ssl_protocol = sslproto.SSLProtocol(
-            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
+            self, protocol, sslcontext, waiter,  # type: ignore[arg-type]
+            server_side, server_hostname, **timeouts)
         StreamTransport(self, rawsock, ssl_protocol, None, extra, server)
         return ssl_protocol._app_transport
 

@@ -1,0 +1,54 @@
+"""Stream transports, and the accepting of connections."""
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from socket import socket
+from typing import Any
+
+from uringloop._core import LoopCore
+from uringloop._operations import Completer
+from uringloop._transports import SocketTransport
+
+# At run time not a subclass of asyncio's (their layouts conflict), but an
+# instance all the same: isinstance() says so.
+class StreamTransport(SocketTransport, asyncio.Transport):
+    """asyncio's socket transport on the ring: TCP and AF_UNIX."""
+
+    _start_tls_compatible: bool
+    _sendfile_compatible: Any
+    def __init__(
+            self, loop: LoopCore, sock: socket, protocol: asyncio.BaseProtocol,
+            waiter: asyncio.Future[None] | None = None,
+            extra: Mapping[str, Any] | None = None,
+            server: asyncio.AbstractServer | None = None) -> None: ...
+    @property
+    def _empty_waiter(self) -> asyncio.Future[None] | None: ...
+    @property
+    def _server(self) -> asyncio.AbstractServer | None: ...
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send ``data``; never waits.
+
+        Exact ``bytes`` and views of exact ``bytes`` are not copied; anything else is
+        before this returns.
+        """
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Send all of ``list_of_data``, without joining it."""
+    def can_write_eof(self) -> bool:
+        """Whether ``write_eof()`` may be called."""
+    def write_eof(self) -> None:
+        """Close the sending half once everything is sent."""
+    def feed_eof(self) -> None: ...
+    def _make_empty_waiter(self) -> asyncio.Future[None]: ...
+    def _reset_empty_waiter(self) -> None: ...
+
+class Acceptor(Completer):
+    """Accepts a listening socket's connections, by one multishot operation."""
+
+    def __init__(
+            self, loop: LoopCore, sock: socket, factory: Callable[[], asyncio.BaseProtocol],
+            arguments: tuple[Any, ...], options: dict[str, Any],
+            server: asyncio.AbstractServer | None) -> None: ...
+    def connected(self, fd: int) -> None: ...
+    def failed(self, error: int) -> None: ...
+    def again(self) -> None: ...
+    def stop(self) -> None:
+        """Stop accepting; when this returns the kernel has let go of the socket."""
