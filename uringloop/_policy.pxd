@@ -9,6 +9,8 @@ cdef enum:
     # Ordinary memory, 8 requests a syscall: at 16 KiB zero-copy is 20 % slower than a
     # copy when the payload is hot and 26 % faster when it is cold; below it mostly loses.
     ZEROCOPY_MINIMUM = 16384
+    # A stream's memory stays pinned until the peer has acknowledged it.
+    STREAM_MINIMUM = 65536
 
 
 # Whether the kernel says what became of a zero-copy send (6.2), and the flags to ask for it.

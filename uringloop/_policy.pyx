@@ -92,5 +92,5 @@ cdef bint stream_zerocopy_pays(const void* address, uint32_t address_length, siz
     The notification comes with the peer's acknowledgement, so what is pinned
     stays so for a round trip.
     """
-    return (length >= ZEROCOPY_MINIMUM and pinned + length <= PINNED_LIMIT
+    return (length >= STREAM_MINIMUM and pinned + length <= PINNED_LIMIT
             and not paths.copies(address, address_length, length))

@@ -16,7 +16,7 @@ from uringloop._buffers cimport CLAIM_MINIMUM, ReceiveBuffers, copy_payload, pay
 from uringloop._core cimport STREAM, LoopCore
 from uringloop._operations cimport (
     MEMORY, MULTISHOT, ZEROCOPY, Completer, operation)
-from uringloop._policy cimport REPORTS_USAGE, SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, stream_zerocopy_pays
+from uringloop._policy cimport REPORTS_USAGE, SEND_ZC_FLAGS, STREAM_MINIMUM, stream_zerocopy_pays
 from uringloop._ring cimport *
 from uringloop._transports cimport SocketTransport, event
 from uringloop._uring cimport this_thread
@@ -227,7 +227,7 @@ cdef class StreamTransport(SocketTransport):
         return 0
 
     cdef int send(self) except -1:
-        if self.loop.lone_flush and self.buffered < ZEROCOPY_MINIMUM:
+        if self.loop.lone_flush and self.buffered < STREAM_MINIMUM:
             return self.send_alone()
         return self.submit_send(GATHER_LIMIT)
 
@@ -296,9 +296,6 @@ cdef class StreamTransport(SocketTransport):
             sqe = self.loop.ring.prepare(op, IORING_OP_SENDMSG, self._sock_fd, 0, MEMORY)
             sqe.addr = <uintptr_t>&op.message
             sqe.len = 1
-        # Without MSG_WAITALL: a kernel that goes on by itself fills a small receive
-        # buffer faster than the loop's other side reads it, until the window stays
-        # below one segment and each goes by the persist timer (seen: 200 ms for 2 KiB).
         sqe.msg_flags = MSG_NOSIGNAL
         self.sending = op
         self.flying = pieces
@@ -309,8 +306,13 @@ cdef class StreamTransport(SocketTransport):
         cdef chunk* first = &self.chunks[self.first]
         cdef sockaddr_storage peer
         cdef uint32_t length
-        if first.length < ZEROCOPY_MINIMUM or self.family not in (AF_INET, AF_INET6) \
+        if first.length < STREAM_MINIMUM or self.family not in (AF_INET, AF_INET6) \
                 or not self._extra['peername']:
+            return False
+        # Pages lent count in full against the receiver's buffer on this machine: a small
+        # one then advertises less than a segment, and each goes by the persist timer (seen:
+        # 200 ms for 2 KiB).  Buffers made small on purpose are copied into.
+        if self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < <Py_ssize_t>first.length:
             return False
         self.loop.addresses.to_kernel(self._extra['peername'], self.family, &peer, &length)
         peer.__ss_padding[0] = peer.__ss_padding[1] = 0     # any port of that host
@@ -384,7 +386,7 @@ cdef class StreamTransport(SocketTransport):
         cdef uint32_t length
         self.loop.addresses.to_kernel(self._extra['peername'], self.family, &peer, &length)
         peer.__ss_padding[0] = peer.__ss_padding[1] = 0
-        self.loop.paths.learn(&peer, length, ZEROCOPY_MINIMUM, True)
+        self.loop.paths.learn(&peer, length, STREAM_MINIMUM, True)
 
     # -- receiving -----------------------------------------------------------------------------
 
