@@ -168,6 +168,10 @@ class Streams:
         _, protocol = await self.loop.create_connection(self.kept(factory), *address, **how)
         return protocol
 
+    def others(self, client):
+        """The protocols that were made besides that one."""
+        return [protocol for protocol in self.opened if protocol is not client]
+
     async def read(self, sock, length):
         """Exactly ``length`` bytes of a plain socket."""
         data = bytearray()
