@@ -12,8 +12,7 @@ import sys
 import pytest
 
 from tests.cases import UringCase, both_sides
-from tests.streams import (
-    LOCAL, PAIRS, Buffered, BufferedEcho, Echo, Recorder, Streams, turns)
+from tests.streams import LOCAL, PAIRS, Buffered, BufferedEcho, Echo, Recorder, Streams, turns
 
 SIZES = [1, 100, 4096, 65_537, 1_000_003, 5_000_000]
 MANY_BYTES = random.Random(7).randbytes(10_000_000)
@@ -48,7 +47,7 @@ class _TestConnect(Streams):
 
     def test_connection_and_server(self):
         async def main():
-            server, address = await self.serve(Echo)
+            _server, address = await self.serve(Echo)
             client = await self.connect(address)
             assert client.calls == ['made']
             transport = client.transport
@@ -166,7 +165,7 @@ class _TestConnect(Streams):
 
     def test_many(self):
         async def main():
-            server, address = await self.serve(Echo)
+            _server, address = await self.serve(Echo)
             clients = await asyncio.gather(*(self.connect(address) for _ in range(200)))
             for number, client in enumerate(clients):
                 client.transport.write(b'%d' % number)
