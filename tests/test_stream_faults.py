@@ -357,10 +357,12 @@ OUT_OF_DESCRIPTORS = '''
     async def main():
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(report)
-        server = await loop.create_server(Greeter, '127.0.0.1', 0)
-        await asyncio.sleep(0)
+        loop.call_later(10, os._exit, 1)
+        # An accept that waits in the kernel keeps the limit that it was made with.
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, limit))
+        server = await loop.create_server(Greeter, '127.0.0.1', 0)
+        await asyncio.sleep(0)
         try:
             while True:
                 hoard.append(os.open('/dev/null', os.O_RDONLY))
