@@ -2,7 +2,6 @@
 import asyncio
 import errno
 import gc
-import os
 import resource
 import select
 import signal
