@@ -11,9 +11,13 @@ SIZE = 3_000_000
 
 class _TestWriters:
 
-    @pytest.mark.parametrize('renewed', [False, True])
-    def test_writer_is_called_until_all_is_sent(self, renewed):
+    @pytest.mark.parametrize('order', [[False], [True], [False, True]])
+    def test_writer_is_called_until_all_is_sent(self, order):
         async def main():
+            for renewed in order:
+                await send_all(renewed)
+
+        async def send_all(renewed):
             one, two = socket.socketpair()
             with one, two:
                 one.setblocking(False)
