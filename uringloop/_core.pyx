@@ -358,7 +358,10 @@ cdef class LoopCore:
             self.sweep_timers()
         if self.flushers:
             self.flush()
-        if self.ready_count or self._stopping:
+        # A watch may have fired, and a delivery become due, when a callback entered the
+        # kernel for itself: there is something to do then.
+        if self.ready_count or self._stopping or self.waker.fired or self.late \
+                or self.watcher is not None and self.watcher.fired:
             if self.ring.has_work():
                 self.ring.poll()
         else:
@@ -368,8 +371,6 @@ cdef class LoopCore:
             if timeout == 0:
                 if self.ring.has_work():
                     self.ring.poll()
-            elif self.late:
-                self.ring.poll()
             else:
                 self.ring.wait(timeout)
         if self.waker.fired or self.watcher is not None and self.watcher.fired:

@@ -42,6 +42,7 @@ cdef class StreamTransport(SocketTransport):
     cdef int accepted(self, size_t sent) noexcept
     cdef int written(self) except -1
     cdef refuse_zerocopy(self, operation* op)
+    cdef int feed_data(self, object data) except -1
     cdef int feed_buffered(self, object data) except -1
 
 

@@ -444,12 +444,16 @@ cdef class StreamTransport(SocketTransport):
         elif self.buffered_protocol:
             self.feed_buffered(what)
         else:
-            try:
-                self._protocol.data_received(what)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as exc:
-                self._fatal_error(exc, 'Fatal error: protocol.data_received() call failed.')
+            self.feed_data(what)
+        return 0
+
+    cdef int feed_data(self, object data) except -1:
+        try:
+            self._protocol.data_received(data)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, 'Fatal error: protocol.data_received() call failed.')
         return 0
 
     cdef int deliver_error(self, object exc) except -1:
@@ -473,11 +477,12 @@ cdef class StreamTransport(SocketTransport):
         """Copy into the protocol's own buffers."""
         cdef Py_buffer view
         cdef Py_ssize_t done = 0, length = PyBytes_GET_SIZE(data), part
-        while done < length and not self._conn_lost:
+        while done < length and not self._closing:
+            if done and self.paused_reading:
+                return self.post_again(DATA, data[done:])
             if not self.buffered_protocol:
                 # set_protocol() meanwhile: the rest is the new one's.
-                self._protocol.data_received(data[done:])
-                return 0
+                return self.feed_data(data[done:])
             try:
                 buffer = self._protocol.get_buffer(-1)
                 if not len(buffer):

@@ -54,6 +54,7 @@ cdef class SocketTransport(Completer):
     cdef int flush_quietly(self) except -1
     cdef int flush_now(self) except -1
     cdef int post(self, int kind, object payload, object address) except -1
+    cdef int post_again(self, int kind, object payload) except -1
     cdef int post_error(self, int error, str message) except -1
     cdef int deliver_error(self, object exc) except -1
     cdef int schedule_delivery(self) except -1

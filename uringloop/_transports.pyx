@@ -8,6 +8,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, realloc
+from libc.string cimport memmove
 
 from uringloop._core cimport LoopCore
 from uringloop._operations cimport Completer, operation
@@ -296,6 +297,18 @@ cdef class SocketTransport(Completer):
         item.address = <PyObject*>address
         self.inbox_count += 1
         return self.schedule_delivery()
+
+    cdef int post_again(self, int kind, object payload) except -1:
+        """Put back what was taken from the inbox, in front."""
+        cdef size_t count = self.inbox_count
+        cdef event last
+        self.post(kind, payload, None)
+        # Turn it round: the last becomes the first.
+        last = self.inbox[self.inbox_head + count]
+        memmove(&self.inbox[self.inbox_head + 1], &self.inbox[self.inbox_head],
+                count * sizeof(event))
+        self.inbox[self.inbox_head] = last
+        return 0
 
     cdef int post_error(self, int error, str message) except -1:
         """A send has failed: tell, even while reading is paused."""

@@ -157,6 +157,7 @@ class Loop(SocketCore, _SelectorEventLoop):
     def __init__(self, *, entries: int = 256) -> None:
         selector = _LazySelector()
         self._acceptors: dict[int, Acceptor] = {}
+        self._pidfds: set[int] = set()
         _SelectorEventLoop.__init__(self, selector)
         selector.on_open = self._watch_selector
         self._set_entries(entries)
@@ -234,7 +235,7 @@ class Loop(SocketCore, _SelectorEventLoop):
             acceptor.stop()
         super()._stop_serving(sock)  # type: ignore[misc]
 
-    async def _make_subprocess_transport(  # type: ignore[override]
+    async def _make_subprocess_transport(  # noqa: PLR0917
             self, protocol: asyncio.BaseProtocol, args: Any, shell: bool, stdin: Any, stdout: Any,
             stderr: Any, bufsize: int, extra: Mapping[str, Any] | None = None,
             **kwargs: Any) -> asyncio.SubprocessTransport:
@@ -243,10 +244,11 @@ class Loop(SocketCore, _SelectorEventLoop):
             return await super()._make_subprocess_transport(  # type: ignore[misc, no-any-return]
                 protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs)
         waiter = self.create_future()
-        transport = unix_events._UnixSubprocessTransport(
+        transport: Any = unix_events._UnixSubprocessTransport(  # type: ignore[attr-defined]
             self, protocol, args, shell, stdin, stdout, stderr, bufsize,
             waiter=waiter, extra=extra, **kwargs)
         pidfd = os.pidfd_open(transport.get_pid())
+        self._pidfds.add(pidfd)
         self._add_reader(pidfd, self._child_exited, pidfd, transport)  # type: ignore[attr-defined]
         try:
             await waiter
@@ -256,10 +258,11 @@ class Loop(SocketCore, _SelectorEventLoop):
             transport.close()
             await transport._wait()
             raise
-        return transport
+        return transport  # type: ignore[no-any-return]
 
     def _child_exited(self, pidfd: int, transport: Any) -> None:
         self._remove_reader(pidfd)  # type: ignore[attr-defined]
+        self._pidfds.remove(pidfd)
         os.close(pidfd)
         pid = transport.get_pid()
         try:
@@ -281,4 +284,6 @@ class Loop(SocketCore, _SelectorEventLoop):
             return
         self._close_core()
         self._acceptors.clear()
+        while self._pidfds:      # of children that outlive the loop
+            os.close(self._pidfds.pop())
         _SelectorEventLoop.close(self)
