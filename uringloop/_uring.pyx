@@ -251,6 +251,8 @@ cdef class Ring:
         if self.linked > 1 and io_uring_sq_ready(&self.ring):
             return self.poll()
         self.usable()
+        # A signal that came after the last bytecode would not interrupt the wait.
+        PyErr_CheckSignals()
         if timeout >= 0:
             ts.tv_sec = <long long>timeout
             ts.tv_nsec = <long long>((timeout - ts.tv_sec) * 1e9)

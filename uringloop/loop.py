@@ -8,7 +8,7 @@ import selectors
 import signal
 import socket
 import weakref
-from asyncio import sslproto, unix_events
+from asyncio import events, sslproto, unix_events
 from asyncio.log import logger
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -121,6 +121,17 @@ def _can_use_pidfd() -> bool:
     except OSError:
         return False
     return True
+
+
+def _program_watches_children() -> bool:
+    """Whether the program has set a child watcher that reaps children itself.
+
+    The interface is gone from Python 3.14 on, and deprecated before: it is looked
+    for without being called.
+    """
+    watcher = getattr(getattr(events, '_event_loop_policy', None), '_watcher', None)
+    return watcher is not None and type(watcher).__name__ not in (
+        'ThreadedChildWatcher', 'PidfdChildWatcher')
 
 
 # For the child of a fork: see _close_in_child.
@@ -240,7 +251,7 @@ class Loop(SocketCore, _SelectorEventLoop):
             stderr: Any, bufsize: int, extra: Mapping[str, Any] | None = None,
             **kwargs: Any) -> asyncio.SubprocessTransport:
         """Watch the child by its pidfd: no thread, no SIGCHLD, no child watcher."""
-        if not _can_use_pidfd():
+        if not _can_use_pidfd() or _program_watches_children():
             return await super()._make_subprocess_transport(  # type: ignore[misc, no-any-return]
                 protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs)
         waiter = self.create_future()
