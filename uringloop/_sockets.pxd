@@ -1,6 +1,7 @@
 """The ``sock_*`` methods: one operation a call, on the user's own sockets."""
 from libc.stdint cimport uint32_t
 
+from uringloop._buffers cimport payload
 from uringloop._core cimport LoopCore
 from uringloop._operations cimport Completer, operation
 
@@ -42,4 +43,5 @@ cdef class SocketCore(LoopCore):
     cdef object leftover(self, object sock)
     cdef int leave(self, SocketCall call) except -1
     cdef SocketCall new_send(self, object sock, object address, int opcode)
+    cdef ssize_t send_at_once(self, object sock, payload* memory, object address) except? -1
     cdef int choose(self, SocketCall call) except -1

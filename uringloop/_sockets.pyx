@@ -31,6 +31,12 @@ import os
 import socket
 import weakref
 
+cdef extern from "<errno.h>" nogil:
+    int errno_now "errno"
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t sendto(int, const void*, size_t, int, const sockaddr*, socklen_t)
+
 cdef extern from "<poll.h>":
     enum:
         POLLIN
@@ -43,12 +49,56 @@ except ImportError:      # a Python without ssl
     SSLSocket = ()
 
 cdef object PlainSocket = socket.socket
-# The properties of socket.socket make enums, slowly; the base class has the numbers.
-cdef object family_of = socket.SocketType.family.__get__
-cdef object type_of = socket.SocketType.type.__get__
+cdef object family_getter = socket.SocketType.family.__get__
+cdef object type_getter = socket.SocketType.type.__get__
+
+cdef extern from *:
+    """
+    /* How every socket object begins (CPython's Modules/socketmodule.h), as of 3.10 to 3.14. */
+    struct socket_head {
+        PyObject_HEAD
+        int fd, family, type, proto;
+    };
+    """
+    struct socket_head:
+        int fd
+        int family
+        int type
+        int proto
+
+
+def heads_are_known():
+    """Whether socket objects begin as ``socket_head`` says: looked at, not believed."""
+    cdef socket_head* head
+    for kind in ((AF_INET, SOCK_DGRAM, socket.IPPROTO_UDP), (AF_UNIX, SOCK_STREAM, 0)):
+        with socket.socket(*kind) as sock:
+            head = <socket_head*><PyObject*>sock
+            if (head.fd, head.family, head.type, head.proto) != (sock.fileno(), *kind):
+                return False
+    return True
+
+
+cdef bint HEADS_KNOWN = heads_are_known()
+
+
+cdef inline int fd_of(object sock) except? -1:
+    if HEADS_KNOWN and type(sock) is PlainSocket:
+        return (<socket_head*><PyObject*>sock).fd
+    return sock.fileno()
+
+
+# The properties of socket.socket make enums, slowly.
+cdef inline int family_of(object sock) except? -1:
+    if HEADS_KNOWN and type(sock) is PlainSocket:
+        return (<socket_head*><PyObject*>sock).family
+    return family_getter(sock)
+
+
+cdef inline int type_of(object sock) except? -1:
+    return type_getter(sock)
+
 
 cdef object SystemSocket = socket.SocketType
-cdef tuple ADDRESSED = (AF_INET, AF_INET6, AF_UNIX)
 cdef tuple CONNECT_FAILURES = (
     errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ECONNRESET)
 
@@ -60,6 +110,9 @@ cdef class SocketCall(Completer):
         if self.loop.ring is None:
             raise RuntimeError('the loop is not running')
         self.start()
+        if self.zerocopy:
+            # A program that never waits would never see a notification: take what is due.
+            return self.loop.ring.poll()
         return self.loop.ring.submit_and_collect()
 
     cdef int take_slot(self) except -1:
@@ -233,15 +286,19 @@ cdef class SocketCore(LoopCore):
 
     cdef bint native(self, object sock) except -1:
         """Whether the ring is for this socket; else asyncio's way, which asks the object."""
+        cdef int family
         self.check_socket(sock)
-        return issubclass(type(sock), SystemSocket) and family_of(sock) in ADDRESSED
+        if type(sock) is not PlainSocket and not issubclass(type(sock), SystemSocket):
+            return False
+        family = family_of(sock)
+        return family == AF_INET or family == AF_INET6 or family == AF_UNIX
 
     cdef SocketCall new_call(self, object sock, int opcode):
         cdef SocketCall call = SocketCall.__new__(SocketCall)
         self.check_socket(sock)
         call.loop = self
         call.sock = sock
-        call.fd = sock.fileno()
+        call.fd = fd_of(sock)
         call.opcode = opcode
         call.flags = MSG_NOSIGNAL
         return call
@@ -422,9 +479,17 @@ cdef class SocketCore(LoopCore):
         """
         cdef SocketCall call
         cdef payload memory
+        cdef ssize_t sent
         if not self.native(sock):
             return await super().sock_sendto(sock, data, address)
         owner = open_payload(data, &memory)
+        if memory.length < ZEROCOPY_MINIMUM or not memory.immutable:
+            sent = self.send_at_once(sock, &memory, address)
+            if sent >= 0:
+                self.datagrams_sent += 1
+                return sent
+            if sent != -EAGAIN:
+                raise OSError(-sent, os.strerror(-sent))
         call = self.new_send(sock, address, IORING_OP_SEND)
         call.data = owner
         call.base = call.op.base = memory.base
@@ -506,6 +571,16 @@ cdef class SocketCore(LoopCore):
         self.choose(call)
         call.submit()
         return call.future
+
+    cdef ssize_t send_at_once(self, object sock, payload* memory, object address) except? -1:
+        """A plain send that does not wait: one system call either way, and this is the shorter."""
+        cdef sockaddr_storage destination
+        cdef uint32_t length = 0
+        cdef ssize_t sent
+        self.addresses.to_kernel(address, family_of(sock), &destination, &length)
+        sent = sendto(fd_of(sock), memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL,
+                      <sockaddr*>&destination, length)
+        return sent if sent >= 0 else -errno_now
 
     async def send_copied(self, sock, data, address):
         return send_report(await self.sock_sendto(sock, data, address), True, False)
