@@ -461,9 +461,12 @@ class TestGarbage(UringCase):
             kind = socket.SOCK_DGRAM if 'sendto' in name else socket.SOCK_STREAM
             mine, other = socket.socketpair(socket.AF_UNIX, kind)
             sockets.extend((mine, other))
+            address = f'\0{name}-{os.getpid()}'.encode()
+            other.bind(address)
             arguments = {'sock_recv': (100,), 'sock_recvfrom': (100,),
                          'sock_recv_into': (memory,), 'sock_recvfrom_into': (memory,),
-                         'sock_sendto': (memory, None), 'sock_sendto_zerocopy': (memory, None),
+                         'sock_sendto': (memory, address),
+                         'sock_sendto_zerocopy': (memory, address),
                          'sock_sendall': (memory,), 'sock_accept': ()}[name]
             if name == 'sock_accept':
                 mine = socket.create_server(('127.0.0.1', 0))

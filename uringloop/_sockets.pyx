@@ -466,6 +466,11 @@ cdef class SocketCore(LoopCore):
 
     cdef SocketCall new_send(self, object sock, object address, int opcode):
         cdef SocketCall call = self.new_call(sock, opcode)
+        cdef sockaddr_storage unused
+        cdef uint32_t length
+        if address is None:
+            # Not "the connected one": as in asyncio, a TypeError.
+            self.addresses.to_kernel(None, family_of(sock), &unused, &length)
         call.target = address
         call.take_slot()
         return call
