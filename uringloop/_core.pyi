@@ -42,7 +42,8 @@ class LoopCore:
     def time(self) -> float:
         """Seconds of the monotonic clock, as ``time.monotonic()``."""
     def create_task(
-            self, coro: Generator[Any, None, _Result] | Coroutine[Any, Any, _Result],
+            self, coro: Generator[Any, None, _Result] | Coroutine[Any, Any, _Result], *,
+            name: str | None = None, context: Context | None = None,
             **kwargs: Any) -> asyncio.Task[_Result]:
         """Schedule a coroutine; returns its task.  Arguments as ``asyncio.Task`` takes them."""
     def create_future(self) -> asyncio.Future[Any]:

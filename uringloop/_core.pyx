@@ -541,11 +541,14 @@ cdef class LoopCore:
         self.late.clear()
         self.drop_all()
 
-    def create_task(self, coro, **kwargs):
+    def create_task(self, coro, *, name=None, context=None, **kwargs):
         """Schedule a coroutine; returns its task.  Arguments as ``asyncio.Task`` takes them."""
         if self._task_factory is None and not self._debug and not self._closed:
-            return Task(coro, loop=self, **kwargs)
-        return super().create_task(coro, **kwargs)
+            if name is None and context is None and not kwargs:
+                return Task(coro, loop=self)
+        if context is not None:
+            kwargs['context'] = context      # new in Python 3.11
+        return super().create_task(coro, name=name, **kwargs)
 
     # -- what the owners of operations use -------------------------------------------------------
 

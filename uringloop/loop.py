@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import selectors
 import signal
@@ -113,14 +112,20 @@ class _LazySelector(selectors.BaseSelector):
             self._real.close()
 
 
-@functools.cache
+_pidfd_works: bool | None = None      # not yet tried
+
+
 def _can_use_pidfd() -> bool:
     """Whether this process may have pidfds; a seccomp filter can forbid them."""
-    try:
-        os.close(os.pidfd_open(os.getpid()))
-    except OSError:
-        return False
-    return True
+    global _pidfd_works
+    if _pidfd_works is None:
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+        except OSError:
+            _pidfd_works = False
+        else:
+            _pidfd_works = True
+    return _pidfd_works
 
 
 def _program_watches_children() -> bool:
@@ -155,7 +160,7 @@ def _close_in_child() -> None:
 os.register_at_fork(after_in_child=_close_in_child)
 
 
-class Loop(SocketCore, _SelectorEventLoop):
+class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
     """asyncio's event loop on io_uring.  Make one with ``uringloop.new_event_loop``."""
 
     # asyncio's own
