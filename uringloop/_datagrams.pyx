@@ -30,6 +30,7 @@ from uringloop._transports cimport SocketTransport, event
 import os
 import socket
 import sys
+from asyncio import DatagramTransport as DatagramTransportBase
 from asyncio import selector_events
 from collections import namedtuple
 
@@ -70,6 +71,14 @@ scatter/gather or checksum offload, and when the datagram exceeds the path's MTU
 None where the kernel can't tell (before Linux 6.2)."""
 
 
+# What isinstance() is to see.  Until 3.11 asyncio's own was no DatagramTransport.
+if issubclass(selector_events._SelectorDatagramTransport, DatagramTransportBase):
+    AsyncioTransport = selector_events._SelectorDatagramTransport
+else:
+    class AsyncioTransport(selector_events._SelectorDatagramTransport, DatagramTransportBase):
+        """asyncio's transport, as later versions have it."""
+
+
 cdef object send_report(size_t nbytes, bint copied, bint zerocopy):
     if zerocopy and not REPORTS_USAGE:
         return SendReport(nbytes, None)
@@ -97,7 +106,7 @@ cdef class DatagramTransport(SocketTransport):
     @property
     def __class__(self):
         # asyncio's class cannot be a base: its slots conflict in layout.
-        return selector_events._SelectorDatagramTransport
+        return AsyncioTransport
 
     def sendto(self, data, addr=None):
         """Send a datagram; never waits.
