@@ -39,6 +39,10 @@ def unix_pair():
     return one, two
 
 
+# Python 3.10 asserts.
+NOT_A_PAIR = AssertionError if sys.version_info < (3, 11) else TypeError
+
+
 class Recorder(asyncio.DatagramProtocol):
     """Keeps everything it is told, in order."""
 
@@ -91,6 +95,10 @@ class _Datagrams:
 
         return super().run(bounded())
 
+    def needs_pausing(self):
+        if not self.uring and sys.version_info < (3, 11):
+            pytest.skip('datagram transports of asyncio 3.10 cannot pause reading')
+
     async def endpoint(self, factory=Recorder, **kwargs):
         if not kwargs:
             kwargs = {'local_addr': LOCAL}
@@ -135,7 +143,8 @@ class _TestCreate(_Datagrams):
             assert transport.get_extra_info('nothing') is None
             assert transport.get_extra_info('nothing', 'default') == 'default'
             assert not transport.is_closing()
-            assert transport.is_reading()
+            if self.uring or sys.version_info >= (3, 11):
+                assert transport.is_reading()
 
         self.run(main())
 
@@ -365,9 +374,9 @@ class _TestCreate(_Datagrams):
             create = self.loop.create_datagram_endpoint
             with pytest.raises(ValueError, match='unexpected address family'):
                 await create(Recorder)
-            with pytest.raises(TypeError, match='2-tuple is expected'):
+            with pytest.raises(NOT_A_PAIR, match='2-tuple is expected'):
                 await create(Recorder, local_addr='localhost')
-            with pytest.raises(TypeError, match='2-tuple is expected'):
+            with pytest.raises(NOT_A_PAIR, match='2-tuple is expected'):
                 await create(Recorder, remote_addr=('localhost', 1, 2, 3))
             with pytest.raises(TypeError, match='string is expected'):
                 await create(Recorder, family=socket.AF_UNIX, local_addr=LOCAL)
@@ -771,6 +780,8 @@ class _TestReceive(_Datagrams):
         self.run(main())
 
     def test_pause_and_resume(self):
+        self.needs_pausing()
+
         async def main():
             transport, receiver = await self.endpoint()
             with bound() as peer:
@@ -793,6 +804,8 @@ class _TestReceive(_Datagrams):
         self.run(main())
 
     def test_pause_and_resume_in_one_turn(self):
+        self.needs_pausing()
+
         async def main():
             transport, receiver = await self.endpoint()
             with bound() as peer:
@@ -810,6 +823,8 @@ class _TestReceive(_Datagrams):
         self.run(main())
 
     def test_pause_from_datagram_received(self):
+        self.needs_pausing()
+
         class Pausing(Recorder):
             def datagram_received(self, data, addr):
                 super().datagram_received(data, addr)
@@ -1108,6 +1123,8 @@ class _TestClose(_Datagrams):
 
     @pytest.mark.parametrize('how', ['close', 'abort'])
     def test_once(self, how):
+        self.needs_pausing()
+
         async def main():
             transport, protocol = await self.endpoint()
             getattr(transport, how)()
