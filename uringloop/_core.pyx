@@ -346,10 +346,17 @@ cdef class LoopCore:
 
     cdef int flush(self) except -1:
         cdef list flushers = self.flushers
+        cdef Py_ssize_t done = 0, count = len(flushers)
         self.flushers = []
-        self.lone_flush = len(flushers) == 1
-        for who in flushers:
-            (<Completer>who).flush()
+        self.lone_flush = count == 1
+        try:
+            while done < count:
+                (<Completer>flushers[done]).flush()
+                done += 1
+        finally:
+            # After an error (KeyboardInterrupt, say) the rest still waits its turn.
+            if done < count:
+                self.flushers = flushers[done:] + self.flushers
         return 0
 
     cdef int turn(self) except -1:

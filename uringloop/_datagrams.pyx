@@ -254,8 +254,7 @@ cdef class DatagramTransport(SocketTransport):
             io_uring_sqe* sqe = NULL
             io_uring_sqe* before
         if room == 0:
-            self.flush_later()
-            return 0
+            return self.flush_quietly()
         if self.slot >= 0:
             fd = self.slot
             flags = IOSQE_FIXED_FILE
@@ -301,8 +300,8 @@ cdef class DatagramTransport(SocketTransport):
             self.in_chain += 1
             room -= 1
         self.loop.ring.linked += self.in_chain
-        if self.in_chain == 1 and not op.traits & ZEROCOPY and op.future is NULL \
-                and not self.protocol_paused and not self._closing:
+        if self.in_chain == 1 and op.status != ROOM and not op.traits & ZEROCOPY \
+                and op.future is NULL and not self.protocol_paused and not self._closing:
             # Nobody waits to hear that it went out.
             self.loop.ring.hush(op, sqe)
         return 0

@@ -41,6 +41,7 @@ cdef class Ring:
     cdef io_uring_sqe* prepare(
         self, operation* op, int opcode, int fd, unsigned flags, unsigned traits) except NULL
     cdef bint hush(self, operation* op, io_uring_sqe* sqe) noexcept
+    cdef int settle_batch(self) except -1
     cdef int settle_silent(self) except -1
     cdef int cancel(self, operation* op) except -1
     cdef int submit(self) except -1

@@ -268,13 +268,9 @@ cdef class Ring:
 
     cdef int take(self) except -1:
         """Settle everything that has completed.  Owners are told; no user code runs."""
-        cdef unsigned i
         while True:
             self.completions += self.count
-            for i in range(self.count):
-                if self.batch[i].user_data != NOBODY:
-                    self.operations.settle(
-                        self.batch[i].user_data, self.batch[i].res, self.batch[i].flags)
+            self.settle_batch()
             if ring_kernel_flags(&self.ring) & IORING_SQ_CQ_OVERFLOW:
                 # The kernel keeps what found no room, and gives it up here.
                 self.overflows += 1
@@ -285,6 +281,24 @@ cdef class Ring:
                 self.count = 0
                 return self.settle_silent() if self.silent_count else 0
             self.count = ring_take(&self.ring, self.batch, BATCH)
+
+    cdef int settle_batch(self) except -1:
+        cdef unsigned i = 0
+        problem = None
+        while i < self.count:
+            try:
+                while i < self.count:
+                    i += 1
+                    if self.batch[i - 1].user_data != NOBODY:
+                        self.operations.settle(self.batch[i - 1].user_data,
+                                               self.batch[i - 1].res, self.batch[i - 1].flags)
+            except Exception as exc:
+                # An owner's error (MemoryError) must not cost the others their completions.
+                problem = exc
+        if problem is not None:
+            self.count = 0
+            raise problem
+        return 0
 
     cdef int check(self, int code) except -1:
         if code >= 0 or code == -ETIME or code == -EAGAIN or code == -EBUSY:
