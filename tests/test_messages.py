@@ -119,3 +119,25 @@ class TestSubprocess(UringCase):
         for fd in pidfds:
             with pytest.raises(OSError, match='Bad file descriptor'):
                 os.fstat(fd)
+
+
+class TestLeftConnection(UringCase):
+
+    def test_is_closed_with_the_loop(self):
+        async def main():
+            loop = asyncio.get_running_loop()
+            listener = socket.create_server(('127.0.0.1', 0))
+            listener.setblocking(False)
+            accepting = asyncio.create_task(loop.sock_accept(listener))
+            await asyncio.sleep(0)
+            client = socket.create_connection(listener.getsockname())
+            accepting.cancel()        # the connection is there already
+            with pytest.raises(asyncio.CancelledError):
+                await accepting
+            return listener, client
+
+        listener, client = self.run(main())
+        with listener, client:
+            self.loop.close()
+            client.settimeout(5)
+            assert client.recv(1) == b''

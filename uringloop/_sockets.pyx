@@ -338,6 +338,12 @@ cdef class SocketCore(LoopCore):
             if isinstance(what, int):
                 close(what)     # a connection that nobody will accept
 
+    def _close_core(self):
+        """As the core's; then connections that nobody will accept are closed."""
+        LoopCore._close_core(self)
+        for fd in list(self.leftovers):
+            self.forget_leftovers(fd)
+
     def received_before(self, sock, Py_ssize_t limit):
         """``(data, address)`` of at most ``limit`` bytes that were taken before, or None."""
         taken = self.leftover(sock)
