@@ -779,6 +779,113 @@ class _TestReceive(_Datagrams):
 
         self.run(main())
 
+    @pytest.mark.parametrize('family', ['ipv4', pytest.param('ipv6', marks=needs_ipv6)])
+    @pytest.mark.parametrize('connected', [False, True])
+    def test_long_and_short(self, family, connected):
+        """Long datagrams are read another way than short ones; their order holds."""
+        sizes = [60_000] * 7 + [10, 40_000, 0, 33_000, 1] + [50_000] * 6 + [20_000] + [65_000] * 8
+        payloads = [bytes([n]) * size for n, size in enumerate(sizes * 4)]
+
+        async def main():
+            sock = bound(*((socket.AF_INET6, ('::1', 0)) if family == 'ipv6' else ()))
+            with bound(sock.family, sock.getsockname()[:1] + (0,)) as peer:
+                if connected:
+                    sock.connect(peer.getsockname())
+                _, receiver = await self.endpoint(sock=sock)
+                target = sock.getsockname()
+                # No more at a time than a socket's buffer holds.
+                for start in range(0, len(payloads), 2):
+                    for payload in payloads[start:start + 2]:
+                        peer.sendto(payload, target)
+                    for payload in payloads[start:start + 2]:
+                        assert await receiver.datagrams.get() == (payload, peer.getsockname())
+
+        self.run(main())
+
+    def test_long_answers(self):
+        class Answering(Recorder):
+            def datagram_received(self, data, addr):
+                self.transport.sendto(data, addr)
+                if data[0] % 3 == 0:
+                    self.transport.sendto(data[:100], addr)
+                if data[0] % 5 == 0:
+                    self.transport.sendto(bytearray(data[:33_000]), addr)
+
+        async def main():
+            transport, _ = await self.endpoint(Answering)
+            with bound() as peer:
+                for start in range(0, 40, 2):
+                    for n in range(start, start + 2):
+                        peer.sendto(bytes([n]) * 34_000, transport.get_extra_info('sockname'))
+                    await turns(20)
+                    for n in range(start, start + 2):
+                        assert peer.recv(65536) == bytes([n]) * 34_000
+                        if n % 3 == 0:
+                            assert peer.recv(65536) == bytes([n]) * 100
+                        if n % 5 == 0:
+                            assert peer.recv(65536) == bytes([n]) * 33_000
+
+        self.run(main())
+
+    def test_pause_among_long_ones(self):
+        self.needs_pausing()
+
+        class Pausing(Recorder):
+            def datagram_received(self, data, addr):
+                super().datagram_received(data, addr)
+                self.transport.pause_reading()
+
+        async def main():
+            transport, receiver = await self.endpoint(Pausing)
+            with bound() as peer:
+                for n in range(20):
+                    peer.sendto(bytes([n]) * 50_000, transport.get_extra_info('sockname'))
+                    if n % 4 == 3:
+                        for k in range(n - 3, n + 1):
+                            assert (await receiver.datagrams.get())[0][0] == k
+                            await turns()
+                            assert receiver.datagrams.empty()
+                            transport.resume_reading()
+
+        self.run(main())
+
+    def test_close_among_long_ones(self):
+        class Closing(Recorder):
+            def datagram_received(self, data, addr):
+                super().datagram_received(data, addr)
+                if data[0] == 6:
+                    self.transport.close()
+
+        async def main():
+            transport, receiver = await self.endpoint(Closing)
+            with bound() as peer:
+                for n in range(10):
+                    peer.sendto(bytes([n]) * 50_000, transport.get_extra_info('sockname'))
+                    if n < 6:
+                        assert (await receiver.datagrams.get())[0][0] == n
+            assert await receiver.lost is None
+            assert receiver.calls == ['made'] + ['datagram'] * 7 + ['lost']
+
+        self.run(main())
+
+    def test_an_error_among_long_ones(self):
+        async def main():
+            gone = bound()
+            transport, receiver = await self.endpoint(
+                remote_addr=gone.getsockname(), local_addr=LOCAL)
+            mine = transport.get_extra_info('sockname')
+            for n in range(8):
+                gone.sendto(bytes([n]) * 50_000, mine)
+                assert (await receiver.datagrams.get())[0][0] == n
+            gone.close()
+            transport.sendto(b'nobody there')
+            assert isinstance(await receiver.errors.get(), ConnectionRefusedError)
+            with bound(address=transport.get_extra_info('peername')) as again:
+                again.sendto(b'z' * 40_000, mine)
+                assert await receiver.datagrams.get() == (b'z' * 40_000, again.getsockname())
+
+        self.run(main())
+
     def test_pause_and_resume(self):
         self.needs_pausing()
 
@@ -921,6 +1028,34 @@ class _TestReceive(_Datagrams):
         async def rest():
             assert (await protocol.datagrams.get())[0] == b'leave'
             assert (await protocol.datagrams.get())[0] == b'stay'
+            transport.close()
+            await protocol.lost
+            await asyncio.sleep(0)
+
+        super().run(rest())
+
+    def test_an_exit_among_long_ones(self):
+        class Leaving(Recorder):
+            def datagram_received(self, data, addr):
+                super().datagram_received(data, addr)
+                if data[0] == 6:
+                    raise KeyboardInterrupt
+
+        transport, protocol = self.loop.run_until_complete(
+            self.loop.create_datagram_endpoint(Leaving, local_addr=LOCAL))
+
+        async def receive(n):
+            assert (await protocol.datagrams.get())[0][0] == n
+
+        with bound() as peer:
+            for n in range(10):
+                peer.sendto(bytes([n]) * 50_000, transport.get_extra_info('sockname'))
+                if n == 6:
+                    with pytest.raises(KeyboardInterrupt):
+                        self.forever()
+                super().run(receive(n))
+
+        async def rest():
             transport.close()
             await protocol.lost
             await asyncio.sleep(0)

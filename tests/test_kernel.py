@@ -628,6 +628,45 @@ class TestFullSocket(UringCase):
             wire.release()
 
     @needs_root
+    def test_long_answers_order(self, wire):
+        """Answers that leave one by one: without room the rest waits, in its order."""
+        answers = numbered(40, 40_000)
+
+        async def main():
+            wire.release()
+            sock = wire.far.socket(address=wire.peer)
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+            receiver, received = await endpoint(sock=sock)
+            out = wire.socket()
+            out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 100_000)
+            out.bind(('10.98.1.1', 0))
+            transport, protocol = await endpoint(sock=out)
+            # From now on it is known that this path copies.
+            assert (await transport.sendto_zerocopy(b'first' * 100, wire.peer)).copied
+            await received.until(lambda p: p.datagrams)
+            received.datagrams.clear()
+            wire.hold()
+            protocol.datagram_received = lambda data, addr: transport.sendto(
+                answers[data[0]], wire.peer)
+            with wire.socket() as asking:
+                for n in range(40):
+                    asking.sendto(bytes([n]) * 40_000, out.getsockname())
+                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)
+            await protocol.until(lambda p: p.pauses)
+            wire.release()
+            await received.until(lambda p: len(p.datagrams) == 40)
+            assert received.datagrams == answers
+            assert not protocol.errors
+            transport.close()
+            receiver.close()
+
+        try:
+            self.run(main())
+        finally:
+            wire.release()
+
+    @needs_root
     @pytest.mark.parametrize('how', ['close', 'abort'])
     @pytest.mark.parametrize('explicit', [False, True])
     def test_closed_while_full(self, wire, how, explicit):

@@ -788,6 +788,34 @@ class _TestThreads:
         for name in range(4):
             assert [n for who, n in seen if who == name] == list(range(500))
 
+    def test_a_wakeup_while_the_last_one_is_read(self):
+        read = self.loop._read_from_self
+
+        def call(callback, delay):
+            time.sleep(delay)       # so that the loop sleeps
+            self.loop.call_soon_threadsafe(callback)
+
+        def other(callback, delay=0.0):
+            thread = threading.Thread(target=call, args=(callback, delay))
+            thread.start()
+            return thread
+
+        def meanwhile():
+            self.loop._read_from_self = read
+            other(lambda: None).join(self.timeout)
+            read()
+
+        async def main():
+            done = asyncio.Event()
+            self.loop._read_from_self = meanwhile
+            for _ in range(2):
+                done.clear()
+                thread = other(done.set, 0.05)
+                await done.wait()
+                thread.join(self.timeout)
+
+        self.run(main())
+
     def test_before_the_loop_runs(self):
         thread = threading.Thread(
             target=self.loop.call_soon_threadsafe, args=(self.loop.stop,))

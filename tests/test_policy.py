@@ -1,6 +1,7 @@
 """How programs get the loop, and what they get where io_uring is forbidden."""
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -91,6 +92,11 @@ class TestNewEventLoop:
     def test_arguments_are_keywords(self):
         with pytest.raises(TypeError):
             uringloop.new_event_loop(True)
+
+    @pytest.mark.parametrize('busy_poll', [-1, 1001, float('nan'), '50', None])
+    def test_bad_busy_poll(self, busy_poll):
+        with pytest.raises(ValueError, match=re.escape(repr(busy_poll))):
+            uringloop.new_event_loop(busy_poll=busy_poll)
 
     def test_loop(self):
         loop = uringloop.Loop()

@@ -15,6 +15,8 @@ cdef struct payload:
 cdef object open_payload(object data, payload* into)
 cdef object copy_payload(object data, payload* into)
 cdef object lend_payload(object data, payload* into)
+cdef PyObject* blank(Py_ssize_t size) except NULL
+cdef object cut(PyObject* made, Py_ssize_t length)
 cdef unsigned fragments(const void* base, size_t length) noexcept
 
 

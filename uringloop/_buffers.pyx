@@ -19,6 +19,7 @@ import os
 
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject**, Py_ssize_t) except -1
+    PyObject* new_bytes "PyBytes_FromStringAndSize" (const char*, Py_ssize_t) except NULL
 
 cdef extern from *:
     """
@@ -75,6 +76,17 @@ cdef object lend_payload(object data, payload* into):
         # A view of our own: the caller may release theirs.
         owner = PyMemoryView_FromObject(data)
     return owner
+
+
+cdef PyObject* blank(Py_ssize_t size) except NULL:
+    """Memory for ``size`` bytes that becomes a ``bytes`` object with ``cut``."""
+    return new_bytes(NULL, size)
+
+
+cdef object cut(PyObject* made, Py_ssize_t length):
+    """The object, which nobody else has seen, as ``bytes`` of ``length``."""
+    _PyBytes_Resize(&made, length)
+    return steal(made)
 
 
 cdef unsigned fragments(const void* base, size_t length) noexcept:
@@ -176,6 +188,4 @@ cdef class ReceiveBuffers:
         cdef PyObject* made = self.objects[number]
         self.objects[number] = NULL
         memcpy(made, self.saved, HEAD)
-        if _PyBytes_Resize(&made, length) < 0:
-            return steal(NULL)
-        return steal(made)
+        return cut(made, length)

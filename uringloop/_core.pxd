@@ -58,6 +58,7 @@ cdef class LoopCore:
         int wake_fd
         unsigned entries
         unsigned cq_entries
+        unsigned patience       # nanoseconds to look for completions before sleeping
         Ring ring
         OperationTable operations
         AddressCache addresses

@@ -58,6 +58,9 @@ cdef enum:
     # As asyncio: timers are swept when more than these are, and half of them cancelled.
     SWEEP_MINIMUM = 100
 
+cdef tuple RING_COUNTERS = (
+    'syscalls', 'submissions', 'completions', 'overflows', 'busy_polls', 'busy_poll_hits')
+
 cdef double RESOLUTION = 1e-9        # of CLOCK_MONOTONIC
 cdef double LONGEST_WAIT = 24 * 3600
 
@@ -126,6 +129,12 @@ cdef class LoopCore:
         self.wake_fd = -1
         self.entries = 256
         self.cq_entries = 4096
+
+    def _shape_ring(self, unsigned entries, double busy_poll):
+        """Entries of the submission queue, and microseconds to look before sleeping."""
+        self.entries = entries
+        self.cq_entries = 16 * entries
+        self.patience = <unsigned>(busy_poll * 1000)
 
     def __dealloc__(self):
         self.drop_all()
@@ -395,9 +404,14 @@ cdef class LoopCore:
     cdef int wake(self) except -1:
         if self.waker.fired:
             self.waker.fired = False
-            self.woken = False
-            self._read_from_self()
             self.waker.arm()
+            try:
+                self._read_from_self()
+            finally:
+                # Not before: a thread that wakes us while we read, which gives up the GIL,
+                # would have its byte read and be believed to have one on the way.  What it
+                # has queued runs in this turn.
+                self.woken = False
         if self.watcher is not None and self.watcher.fired:
             # Descriptors of add_reader and add_writer wait in an epoll of
             # their own: level-triggered, and forgotten when closed, as
@@ -460,6 +474,7 @@ cdef class LoopCore:
         try:
             events._set_running_loop(self)
             self.ensure_ring()
+            self.ring.settle_down()
             while True:
                 self.turn()
                 if self._stopping:
@@ -470,6 +485,8 @@ cdef class LoopCore:
             if self.ring.has_work():
                 self.ring.poll()
         finally:
+            if self.ring is not None:
+                self.ring.move_out()
             self._stopping = False
             self._thread_id = None
             self.thread = 0
@@ -492,7 +509,8 @@ cdef class LoopCore:
             # that its hang-up can tell when that ring is dead.
             self._renew_self_pipe()
         bury()
-        self.ring = Ring(self.operations, self.entries, self.cq_entries, self._csock.fileno())
+        self.ring = Ring(self.operations, self.entries, self.cq_entries,
+                         self._csock.fileno(), self.patience)
         self.wake_fd = self._csock.fileno()
         self.woken = False
         self.waker = Watch(self, self._ssock.fileno())
@@ -520,7 +538,7 @@ cdef class LoopCore:
         return 0
 
     cdef remember(self, Ring ring):
-        for name in ('syscalls', 'submissions', 'completions', 'overflows'):
+        for name in RING_COUNTERS:
             self.past[name] = self.past.get(name, 0) + getattr(ring, name)
 
     def _watch_selector(self, int fd):
@@ -587,7 +605,7 @@ cdef class LoopCore:
         """Everything that ``stats()`` shows, as a dict."""
         ring = self.ring
         now = {name: self.past.get(name, 0) + (getattr(ring, name) if ring is not None else 0)
-               for name in ('syscalls', 'submissions', 'completions', 'overflows')}
+               for name in RING_COUNTERS}
         return {
             'submissions': now['submissions'],
             'completions': now['completions'],
@@ -607,6 +625,8 @@ cdef class LoopCore:
             'buffers_released': self.buffers_released,
             'receive_buffers_exhausted': self.receive_exhausted,
             'cq_overflows': now['overflows'],
+            'busy_polls': now['busy_polls'],
+            'busy_poll_hits': now['busy_poll_hits'],
         }
 
 

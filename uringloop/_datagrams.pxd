@@ -1,21 +1,13 @@
 """Datagram transports."""
-from libc.stdint cimport uint32_t
-
-from uringloop._buffers cimport ReceiveBuffers
-from uringloop._core cimport LoopCore
 from uringloop._operations cimport operation
 from uringloop._policy cimport CopyMemory
-from uringloop._transports cimport SocketTransport, event
+from uringloop._receiving cimport DatagramReceiver
 
 
-cdef class DatagramTransport(SocketTransport):
+cdef class DatagramTransport(DatagramReceiver):
     cdef:
         readonly object _address
-        uint32_t name_room         # what the kernel is to leave for an address
         bint connected
-        # valid for the ring number ``era``
-        uint32_t era
-        int slot                   # registered file, or -1
         # to be sent
         operation* queue
         operation** queue_end
@@ -30,14 +22,10 @@ cdef class DatagramTransport(SocketTransport):
         bint zerocopy_able
         CopyMemory paths
 
-    cdef int start_ring(self) except -1
     cdef int enqueue(self, object owner, char* base, size_t length, object addr,
                      object future) except -1
-    cdef int receive(self) except -1
-    cdef ReceiveBuffers receive_buffers(self)
-    cdef int received(self, operation* op, int res, uint32_t flags) except -1
-    cdef int take_datagram(self, ReceiveBuffers buffers, int res, uint32_t flags) except -1
     cdef int send_chain(self) except -1
+    cdef int send_at_once(self) except -1
     cdef int gather(self, operation* leader) except -1
     cdef operation* pop_queue(self) noexcept
     cdef void push_retry(self, operation* op) noexcept

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from _typeshed import ReadableBuffer
 
 from uringloop._core import LoopCore
-from uringloop._transports import SocketTransport
+from uringloop._receiving import DatagramReceiver
 
 class SendReport(NamedTuple):
     """What became of a zero-copy send.
@@ -21,7 +21,7 @@ class SendReport(NamedTuple):
 
 # At run time not a subclass of asyncio's (their layouts conflict), but an
 # instance all the same: isinstance() says so.
-class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
+class DatagramTransport(DatagramReceiver, asyncio.DatagramTransport):
     """asyncio's datagram transport on the ring; made by ``create_datagram_endpoint``."""
 
     def __init__(

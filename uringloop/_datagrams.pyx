@@ -1,7 +1,8 @@
 """Datagram transports.
 
     protocol -> sendto -> queue -> chain of submissions -> kernel
-    protocol <- deliver <- inbox <- settled completions <- kernel
+
+How they come is in ``_receiving``.
 
 Order: datagrams leave in the order of the calls.  Unlinked sends that wait for
 room in the socket are overtaken and wake last-in-first-out, so one chain of
@@ -9,23 +10,21 @@ linked sends is in flight at a time, and what is sent meanwhile forms the next.
 When a send of a chain fails, the kernel cancels those behind it; they are
 queued again, in front.
 """
-from cpython.bytes cimport (
-    PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport malloc
 from libc.string cimport memcmp, memset
 
-from uringloop._buffers cimport (
-    CLAIM_MINIMUM, HEAD, ReceiveBuffers, copy_payload, lend_payload, payload)
-from uringloop._core cimport DATAGRAM, LOCAL, LoopCore
+from uringloop._buffers cimport copy_payload, lend_payload, payload
+from uringloop._core cimport LoopCore
 from uringloop._operations cimport (
-    EXPLICIT, FOLLOWER, GATHERED, MEMORY, MULTISHOT, NOTIF_DUE, ZEROCOPY, operation)
+    EXPLICIT, FOLLOWER, GATHERED, MEMORY, NOTIF_DUE, ZEROCOPY, operation)
 from uringloop._policy cimport (
     REPORTS_USAGE, SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, CopyMemory, zerocopy_pays)
+from uringloop._receiving cimport ROOM, DatagramReceiver
 from uringloop._ring cimport *
-from uringloop._transports cimport SocketTransport, event
 
 import os
 import socket
@@ -39,10 +38,16 @@ cdef extern from "<poll.h>":
     enum:
         POLLOUT
 
+cdef extern from "<errno.h>" nogil:
+    int errno_now "errno"
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t sendto(int, const void*, size_t, int, const sockaddr*, socklen_t)
+
 cdef enum:
     CHAIN_LIMIT = 64          # sends linked to one another
     EARLY_FLUSH = 64          # queued sends that don't wait for the end of the turn
-    ANSWER_FLUSH = 32768      # bytes of answers that don't wait for the end of the turn
+    LONG_ANSWER = 32768       # bytes of answers that don't wait for the end of the turn
     GATHER_LIMIT = 64         # segments of one send: UDP_MAX_SEGMENTS of older kernels
     GATHER_BYTES = 65000      # with headers it must stay below 64 KiB
 
@@ -50,12 +55,6 @@ cdef enum Status:
     UNDECIDED = 0
     PLAIN = 1                 # zero-copy was refused for this one
     ALONE = 2                 # gathering was refused for this one
-    RECEIVE = 16
-    ROOM = 17                 # a poll that waits for the socket to have room
-
-cdef enum Event:
-    ERROR = 0
-    RECEIVED = 1
 
 # Until 3.12 asyncio did not send empty datagrams; from 3.13 on it does, and
 # counts a header with each.
@@ -85,13 +84,12 @@ cdef object send_report(size_t nbytes, bint copied, bint zerocopy):
     return SendReport(nbytes, bool(copied))
 
 
-cdef class DatagramTransport(SocketTransport):
+cdef class DatagramTransport(DatagramReceiver):
     """asyncio's datagram transport on the ring; made by ``create_datagram_endpoint``."""
 
     def __cinit__(self):
         self.queue_end = &self.queue
         self.retry_end = &self.retry
-        self.slot = -1
 
     def __init__(self, LoopCore loop, sock, protocol, address=None, waiter=None, extra=None):
         self.set_up(loop, sock, protocol, waiter, extra)
@@ -211,13 +209,6 @@ cdef class DatagramTransport(SocketTransport):
             self.maybe_pause()
         return 0
 
-    cdef int start_ring(self) except -1:
-        """The loop has a ring that this transport does not know yet: make oneself at home."""
-        if self.era != self.loop.ring.era:
-            self.era = self.loop.ring.era
-            self.slot = self.loop.ring.register_file(self._sock_fd)
-        return 0
-
     cdef int flush(self) except -1:
         self.flush_due = False
         if self._sock is None or self.loop.closing:
@@ -306,6 +297,27 @@ cdef class DatagramTransport(SocketTransport):
             self.loop.ring.hush(op, sqe)
         return 0
 
+    cdef int answered(self) except -1:
+        if self.buffered < LONG_ANSWER or self.in_chain or self.queue is NULL:
+            return 0
+        # A long answer: the peer can be at it while the next is made.
+        if self.queue.next is NULL and self.queue.future is NULL and self.family != AF_UNIX \
+                and self._sock.fileno() == self._sock_fd \
+                and not zerocopy_pays(self.queue, self.paths, self.loop.operations.pinned):
+            return self.send_at_once()
+        return self.flush_now()
+
+    cdef int send_at_once(self) except -1:
+        """Send the only one that is queued by a plain system call, without the ring."""
+        cdef operation* op = self.pop_queue()
+        if sendto(self._sock_fd, op.base, op.length, MSG_DONTWAIT | MSG_NOSIGNAL,
+                  <sockaddr*>&op.address if op.address_length else NULL, op.address_length) >= 0:
+            self.accepted(op)
+        else:
+            self.failed(op, errno_now)
+        self.loop.operations.release(op)
+        return self.chain_done()
+
     cdef int gather(self, operation* leader) except -1:
         """Let datagrams of one size to one address leave as one segmented send (UDP_SEGMENT).
 
@@ -361,7 +373,7 @@ cdef class DatagramTransport(SocketTransport):
         return 0
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
-        if op.status == RECEIVE:
+        if op is self.receiving:
             return self.received(op, res, flags)
         self.in_chain -= 1
         if op.era == self.loop.ring.era:
@@ -511,101 +523,3 @@ cdef class DatagramTransport(SocketTransport):
 
     cdef bint has_queue(self) noexcept:
         return self.queue is not NULL
-
-    # -- receiving -----------------------------------------------------------------------------
-
-    cdef int receive(self) except -1:
-        cdef ReceiveBuffers buffers = self.receive_buffers()
-        cdef operation* op = self.loop.operations.acquire(self)
-        cdef io_uring_sqe* sqe
-        cdef bint fixed = self.slot >= 0
-        op.status = RECEIVE
-        memset(&op.message, 0, sizeof(op.message))
-        op.message.msg_namelen = self.name_room
-        sqe = self.loop.ring.prepare(
-            op, IORING_OP_RECVMSG, self.slot if fixed else self._sock_fd,
-            IOSQE_BUFFER_SELECT | (IOSQE_FIXED_FILE if fixed else 0), MULTISHOT | MEMORY)
-        sqe.addr = <uintptr_t>&op.message
-        sqe.len = 1
-        sqe.ioprio = IORING_RECV_MULTISHOT
-        sqe.buf_group = buffers.group
-        self.receiving = op
-        return 0
-
-    cdef ReceiveBuffers receive_buffers(self):
-        return self.loop.receive_buffers(LOCAL if self.family == AF_UNIX else DATAGRAM)
-
-    cdef int received(self, operation* op, int res, uint32_t flags) except -1:
-        cdef ReceiveBuffers buffers
-        if flags & IORING_CQE_F_BUFFER:
-            buffers = self.receive_buffers()
-            if not self._closing:
-                self.take_datagram(buffers, res, flags)
-            buffers.give_back(flags >> IORING_CQE_BUFFER_SHIFT)
-        if flags & IORING_CQE_F_MORE:
-            return 0
-        # Multishot ends: after an empty datagram, without buffers, by an error.
-        self.receiving = NULL
-        if res == -ENOBUFS:
-            self.loop.receive_exhausted += 1
-            self.receive_buffers().grow()
-        elif res < 0 and res != -ECANCELED and not self._closing:
-            self.post(ERROR, OSError(-res, os.strerror(-res)), None)
-        if self._closing:
-            self.maybe_finish()
-        else:
-            self.flush_quietly()
-        return 0
-
-    cdef int take_datagram(self, ReceiveBuffers buffers, int res, uint32_t flags) except -1:
-        cdef:
-            unsigned number = flags >> IORING_CQE_BUFFER_SHIFT
-            io_uring_recvmsg_out* out = <io_uring_recvmsg_out*>buffers.at(number)
-            char* name = <char*>(out + 1)
-            Py_ssize_t length = res - <Py_ssize_t>(sizeof(io_uring_recvmsg_out) + self.name_room)
-        if out.flags & MSG_TRUNC:
-            self.loop.datagrams_truncated += 1
-        self.loop.datagrams_received += 1
-        address = self.loop.addresses.to_python(name, min(out.namelen, self.name_room))
-        if length >= CLAIM_MINIMUM and self.name_room + sizeof(io_uring_recvmsg_out) == HEAD:
-            return self.post(RECEIVED, buffers.claim(number, length), address)
-        return self.post(RECEIVED, PyBytes_FromStringAndSize(name + self.name_room, length),
-                         address)
-
-    # -- delivering ----------------------------------------------------------------------------
-
-    cdef int deliver_one(self, event* item) except -1:
-        what = <object>item.payload
-        address = <object>item.address
-        Py_DECREF(what)
-        Py_DECREF(address)
-        if item.kind == ERROR:
-            return self.deliver_error(what)
-        try:
-            if not self._closing:
-                self._protocol.datagram_received(what, address)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.report(exc, f'Exception in callback {self!r}')
-        if self.buffered >= ANSWER_FLUSH and self.in_chain == 0 and self.queue is not NULL:
-            # A long answer: the peer can be at it while the next is made.
-            self.flush_now()
-        return 0
-
-    cdef int deliver_error(self, object exc) except -1:
-        try:
-            if self._protocol is not None:
-                self._protocol.error_received(exc)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as problem:
-            self.report(problem, f'Exception in callback {self!r}')
-        return 0
-
-    cdef int leave_ring(self) except -1:
-        if self.slot >= 0 and self.loop.ring is not None and self.era == self.loop.ring.era:
-            # Before close(), or the port would stay in use.
-            self.loop.ring.unregister_file(self.slot)
-        self.slot = -1
-        return 0

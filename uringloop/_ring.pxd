@@ -144,6 +144,8 @@ cdef extern from "<liburing.h>" nogil:
     int io_uring_submit_and_get_events(io_uring*)
     int io_uring_get_events(io_uring*)
     int io_uring_ring_dontfork(io_uring*)
+    int io_uring_register_ring_fd(io_uring*)
+    int io_uring_unregister_ring_fd(io_uring*)
     int io_uring_submit_and_wait_timeout(
         io_uring*, io_uring_cqe**, unsigned, __kernel_timespec*, void*)
     io_uring_sqe* io_uring_get_sqe(io_uring*)
@@ -204,6 +206,7 @@ cdef extern from *:
     """
     #include <liburing.h>
     #include <string.h>
+    #include <time.h>
     #ifndef IORING_SEND_ZC_REPORT_USAGE   /* kernel 6.2 */
     #define IORING_SEND_ZC_REPORT_USAGE (1U << 3)
     #endif
@@ -229,6 +232,33 @@ cdef extern from *:
         io_uring_smp_store_release(ring->cq.khead, head + n);
         return n;
     }
+    /* Whether something has completed, or would once the kernel is entered; looks at memory. */
+    static inline int ring_stirs(const struct io_uring *ring) {
+        return io_uring_cq_ready(ring)
+            || ring_kernel_flags(ring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+    }
+    static inline void relax_processor(void) {
+    #if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+    #elif defined(__aarch64__)
+        __asm__ volatile("isb");
+    #endif
+    }
+    /* Looks for as long as that; whether the ring stirs. */
+    static inline int ring_spin(const struct io_uring *ring, long long nanoseconds) {
+        struct timespec begin, now;
+        clock_gettime(CLOCK_MONOTONIC, &begin);
+        do {
+            for (int i = 0; i < 16; i++) {
+                if (ring_stirs(ring))
+                    return 1;
+                relax_processor();
+            }
+            clock_gettime(CLOCK_MONOTONIC, &now);
+        } while ((now.tv_sec - begin.tv_sec) * 1000000000LL
+                 + (now.tv_nsec - begin.tv_nsec) < nanoseconds);
+        return 0;
+    }
     /* A prepared entry starts zeroed: the ring's memory holds an older one. */
     static inline struct io_uring_sqe *ring_sqe(struct io_uring *ring, int op, int fd,
                                                 unsigned flags, __u64 user_data) {
@@ -245,6 +275,8 @@ cdef extern from *:
     """
     unsigned ring_kernel_flags(const io_uring*) noexcept nogil
     unsigned ring_take(io_uring*, io_uring_cqe*, unsigned) noexcept nogil
+    bint ring_stirs(const io_uring*) noexcept nogil
+    bint ring_spin(const io_uring*, long long) noexcept nogil
     io_uring_sqe* ring_sqe(io_uring*, int, int, unsigned, uint64_t) noexcept nogil
     enum:
         IORING_SEND_ZC_REPORT_USAGE

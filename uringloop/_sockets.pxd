@@ -33,8 +33,18 @@ cdef class SocketCall(Completer):
     cdef int abandon(self) except -1
 
 
+cdef class Dispatcher(Completer):
+    cdef:
+        LoopCore loop
+        operation* sending     # whose result is awaited
+        int res                # its result
+
+    cdef ssize_t send(self, operation* op, int fd) except? -1
+
+
 cdef class SocketCore(LoopCore):
     cdef:
+        Dispatcher dispatcher
         dict leftovers         # descriptor: (weak reference to the socket, [what was taken])
 
     cdef int check_socket(self, object sock) except -1
@@ -43,5 +53,7 @@ cdef class SocketCore(LoopCore):
     cdef object leftover(self, object sock)
     cdef int leave(self, SocketCall call) except -1
     cdef SocketCall new_send(self, object sock, object address, int opcode)
-    cdef ssize_t send_at_once(self, object sock, payload* memory, object address) except? -1
+    cdef ssize_t send_at_once(self, object sock, object data, object address) except? -1
+    cdef ssize_t dispatch(
+        self, object sock, object owner, payload* memory, object address) except? -1
     cdef int choose(self, SocketCall call) except -1

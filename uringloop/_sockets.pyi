@@ -1,5 +1,6 @@
 """The ``sock_*`` methods: one operation a call, on the user's own sockets."""
 import asyncio
+from collections.abc import Iterable
 from socket import socket
 from typing import Any
 
@@ -11,6 +12,9 @@ from uringloop._operations import Completer
 
 class SocketCall(Completer):
     def go_plain(self) -> None: ...
+
+class Dispatcher(Completer):
+    """Owns zero-copy sends that don't wait: only their notification is still to come."""
 
 class SocketCore(LoopCore):
     """The loop with asyncio's ``sock_*`` methods on the ring."""
@@ -24,13 +28,8 @@ class SocketCore(LoopCore):
     async def sock_recvfrom_into(
             self, sock: socket, buf: WriteableBuffer, nbytes: int = 0) -> tuple[int, Any]:
         """Receive a datagram into ``buf``; returns ``(number of bytes, address)``."""
-    async def sock_sendto(self, sock: socket, data: ReadableBuffer, address: Any) -> int:
-        """Send a datagram; returns the number of bytes.
-
-        Exact ``bytes`` and views of them may go zero-copy; the loop then keeps
-        the reference until the kernel has let go.  Any other buffer is sent
-        or copied before this first waits.
-        """
+    def _send_now(self, sock: socket, data: ReadableBuffer, address: Any) -> int | None: ...
+    async def _send_later(self, sock: socket, data: ReadableBuffer, address: Any) -> int: ...
     def sock_sendto_zerocopy(
             self, sock: socket, data: ReadableBuffer, address: Any) -> asyncio.Future[SendReport]:
         """Send a datagram without copying it; returns a future of ``SendReport``.
@@ -40,8 +39,16 @@ class SocketCore(LoopCore):
         """
     async def sock_sendall(self, sock: socket, data: ReadableBuffer) -> None:
         """Send all of ``data`` to a connected socket."""
+    async def sock_sendmsg(
+            self, sock: socket, buffers: Iterable[ReadableBuffer],
+            ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (), flags: int = 0,
+            address: Any = None) -> int:
+        """Send ``buffers`` as one message, with ancillary data, as ``socket.sendmsg``."""
+    async def sock_recvmsg(
+            self, sock: socket, bufsize: int, ancbufsize: int = 0,
+            flags: int = 0) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        """Receive a message as ``socket.recvmsg``: ``(data, ancdata, msg_flags, address)``."""
     async def sock_connect(self, sock: socket, address: Any) -> None:
         """Connect to ``address``; host names are resolved."""
     async def sock_accept(self, sock: socket) -> tuple[socket, Any]:
         """Accept a connection; returns ``(socket, address)``."""
-    def _set_entries(self, entries: int) -> None: ...

@@ -24,6 +24,7 @@ from uringloop._operations cimport EXPLICIT, MEMORY, NOTIF_DUE, ZEROCOPY, Comple
 from uringloop._policy cimport (
     REPORTS_USAGE, SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, zerocopy_pays)
 from uringloop._ring cimport *
+from uringloop._uring cimport Ring
 
 import asyncio
 import errno
@@ -211,10 +212,7 @@ cdef class SocketCall(Completer):
         return 0
 
     cdef int notified(self, operation* op) except -1:
-        self.loop.buffers_released += 1
-        if op.status >= 0 and REPORTS_USAGE:
-            self.loop.zerocopy_copied += op.copied
-            self.loop.paths.learn(&op.address, op.address_length, op.length, op.copied)
+        learn(self.loop, op)
         if self.explicit:
             self.resolve(-op.status, op.copied)
         return 0
@@ -268,15 +266,62 @@ cdef class SocketCall(Completer):
         return 0
 
 
+cdef void learn(LoopCore loop, operation* op) noexcept:
+    """What the notification of a zero-copy send has told."""
+    loop.buffers_released += 1
+    if op.status >= 0 and REPORTS_USAGE:
+        loop.zerocopy_copied += op.copied
+        loop.paths.learn(&op.address, op.address_length, op.length, op.copied)
+
+
+cdef class Dispatcher(Completer):
+    """Owns zero-copy sends that don't wait: only their notification is still to come."""
+
+    cdef int result(self, operation* op, int res, uint32_t flags) except -1:
+        op.status = min(res, 0)
+        if op is self.sending:
+            self.sending = NULL
+            self.res = res
+        return 0
+
+    cdef int notified(self, operation* op) except -1:
+        learn(self.loop, op)
+        return 0
+
+    cdef ssize_t send(self, operation* op, int fd) except? -1:
+        """Send at once; the result is in when this returns.  Errors as ``-errno``."""
+        cdef io_uring_sqe* sqe
+        cdef Ring ring = self.loop.ring
+        try:
+            sqe = ring.prepare(op, IORING_OP_SEND_ZC, fd, 0, MEMORY | ZEROCOPY)
+        except BaseException:
+            self.loop.operations.release(op)
+            raise
+        sqe.addr = <uintptr_t>op.base
+        sqe.len = <uint32_t>op.length
+        sqe.addr2 = <uintptr_t>&op.address
+        sqe.addr_len = <uint16_t>op.address_length
+        sqe.msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL
+        sqe.ioprio = SEND_ZC_FLAGS
+        self.loop.zerocopy_sent += 1
+        self.res = -EAGAIN
+        self.sending = op
+        if self.loop.operations.pinned > NOTIFICATIONS_DUE:
+            # A program that never waits would never see a notification: take what is due.
+            ring.poll()
+        else:
+            ring.submit_and_collect()
+        self.sending = NULL
+        return self.res
+
+
 cdef class SocketCore(LoopCore):
     """The loop with asyncio's ``sock_*`` methods on the ring."""
 
     def __cinit__(self, *args, **kwargs):
         self.leftovers = {}
-
-    def _set_entries(self, unsigned entries):
-        self.entries = entries
-        self.cq_entries = 16 * entries
+        self.dispatcher = Dispatcher.__new__(Dispatcher)
+        self.dispatcher.loop = self
 
     cdef int check_socket(self, object sock) except -1:
         if type(sock) is not PlainSocket and isinstance(sock, SSLSocket):
@@ -482,26 +527,68 @@ cdef class SocketCore(LoopCore):
         call.take_slot()
         return call
 
-    async def sock_sendto(self, sock, data, address):
-        """Send a datagram; returns the number of bytes.
+    def _send_now(self, sock, data, address):
+        """Send a datagram without waiting: the number of bytes, or None if there is no room."""
+        cdef ssize_t sent
+        if not self.native(sock):
+            return None
+        sent = self.send_at_once(sock, data, address)
+        if sent < 0:
+            return None
+        self.datagrams_sent += 1
+        return sent
 
-        Exact ``bytes`` and views of them may go zero-copy; the loop then keeps
-        the reference until the kernel has let go.  Any other buffer is sent
-        or copied before this first waits.
-        """
+    cdef ssize_t send_at_once(self, object sock, object data, object address) except? -1:
+        """Send without waiting.  -EAGAIN: there is no room now."""
+        cdef:
+            payload memory
+            sockaddr_storage destination
+            uint32_t length = 0
+            ssize_t sent = -EAGAIN
+        owner = open_payload(data, &memory)
+        if memory.immutable and memory.length >= ZEROCOPY_MINIMUM and family_of(sock) != AF_UNIX:
+            sent = self.dispatch(sock, owner, &memory, address)
+        if sent == -EAGAIN:
+            # One system call either way, and the plain one is the shorter.
+            self.addresses.to_kernel(address, family_of(sock), &destination, &length)
+            sent = sendto(fd_of(sock), memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL,
+                          <sockaddr*>&destination, length)
+            if sent < 0:
+                sent = -errno_now
+        if sent < 0 and sent != -EAGAIN:
+            raise OSError(-sent, os.strerror(-sent))
+        return sent
+
+    cdef ssize_t dispatch(self, object sock, object owner, payload* memory,
+                          object address) except? -1:
+        """Send zero-copy, if that pays.  -EAGAIN: it does not, or was refused."""
+        cdef operation* op = self.operations.acquire(self.dispatcher)
+        cdef ssize_t sent
+        try:
+            self.addresses.to_kernel(address, family_of(sock), &op.address, &op.address_length)
+        except BaseException:
+            self.operations.release(op)
+            raise
+        Py_INCREF(owner)
+        op.data = <PyObject*>owner
+        op.base = memory.base
+        op.length = memory.length
+        if not zerocopy_pays(op, self.paths, self.operations.pinned):
+            self.operations.release(op)
+            return -EAGAIN
+        sent = self.dispatcher.send(op, fd_of(sock))
+        if sent == -ENOMEM or sent == -ENOBUFS or sent == -EOPNOTSUPP or sent == -EMSGSIZE:
+            self.zerocopy_fell_back += 1
+            return -EAGAIN
+        return sent
+
+    async def _send_later(self, sock, data, address):
+        """Send a datagram for which there was no room; returns the number of bytes."""
         cdef SocketCall call
         cdef payload memory
-        cdef ssize_t sent
         if not self.native(sock):
             return await super().sock_sendto(sock, data, address)
         owner = open_payload(data, &memory)
-        if memory.length < ZEROCOPY_MINIMUM or not memory.immutable:
-            sent = self.send_at_once(sock, &memory, address)
-            if sent >= 0:
-                self.datagrams_sent += 1
-                return sent
-            if sent != -EAGAIN:
-                raise OSError(-sent, os.strerror(-sent))
         call = self.new_send(sock, address, IORING_OP_SEND)
         call.data = owner
         call.base = call.op.base = memory.base
@@ -583,16 +670,6 @@ cdef class SocketCore(LoopCore):
         self.choose(call)
         call.submit()
         return call.future
-
-    cdef ssize_t send_at_once(self, object sock, payload* memory, object address) except? -1:
-        """A plain send that does not wait: one system call either way, and this is the shorter."""
-        cdef sockaddr_storage destination
-        cdef uint32_t length = 0
-        cdef ssize_t sent
-        self.addresses.to_kernel(address, family_of(sock), &destination, &length)
-        sent = sendto(fd_of(sock), memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL,
-                      <sockaddr*>&destination, length)
-        return sent if sent >= 0 else -errno_now
 
     async def send_copied(self, sock, data, address):
         return send_report(await self.sock_sendto(sock, data, address), True, False)

@@ -58,6 +58,7 @@ cdef class SocketTransport(Completer):
     cdef int post_error(self, int error, str message) except -1
     cdef int deliver_error(self, object exc) except -1
     cdef int schedule_delivery(self) except -1
+    cdef int inbox_empty(self) except -1
     cdef int deliver_one(self, event* item) except -1
     cdef int maybe_pause(self) except -1
     cdef int maybe_resume(self) except -1

@@ -215,6 +215,10 @@ cdef class SocketTransport(Completer):
     cdef int deliver_one(self, event* item) except -1:
         return 0
 
+    cdef int inbox_empty(self) except -1:
+        """Everything that has come is delivered."""
+        return 0
+
     cdef int deliver_error(self, object exc) except -1:
         return 0
 
@@ -343,6 +347,8 @@ cdef class SocketTransport(Completer):
                 if self.inbox_count == 0:
                     self.inbox_head = 0
                 self.deliver_one(&item)
+            if not self.paused_reading and not self._closing:
+                self.inbox_empty()
             if self.resume_due:
                 self.resume_due = False
                 self.resume_writing()

@@ -28,6 +28,10 @@ cdef class Ring:
         uint16_t* free_slots
         unsigned free_slot_count
         bint certified
+        unsigned patience             # nanoseconds to look for completions before sleeping
+        int luck                      # how well that went lately
+        unsigned naps                 # waits since it was last tried
+        bint resident                 # the thread's own table has it
         object __weakref__
         list keepalive                # what the kernel may write to: buffer rings
         # statistics
@@ -35,8 +39,11 @@ cdef class Ring:
         readonly uint64_t submissions
         readonly uint64_t completions
         readonly uint64_t overflows
+        readonly uint64_t busy_polls
+        readonly uint64_t busy_poll_hits
 
     cdef bint has_work(self) noexcept
+    cdef bint has_unread(self) noexcept
     cdef unsigned reserve(self, unsigned wanted) except? 0
     cdef io_uring_sqe* prepare(
         self, operation* op, int opcode, int fd, unsigned flags, unsigned traits) except NULL
@@ -48,6 +55,10 @@ cdef class Ring:
     cdef int poll(self) except -1
     cdef int submit_and_collect(self) except -1
     cdef int wait(self, double timeout) except -1
+    cdef bint may_spin(self, double timeout) noexcept
+    cdef bint spin(self) noexcept
+    cdef void settle_down(self) noexcept
+    cdef void move_out(self) noexcept
     cdef int take(self) except -1
     cdef int check(self, int code) except -1
     cdef bint is_usable(self) noexcept

@@ -62,6 +62,10 @@ cdef int current_generation() noexcept:
     return fork_generation
 
 
+cdef enum:
+    LUCK_LIMIT = 16
+    NAPS = 32                # waits without a look before the next try
+
 cdef uint32_t eras = 0
 cdef enum:
     CERTIFICATE = 0          # the registered-file slot of the wake-up socket
@@ -86,11 +90,12 @@ cdef class Ring:
         free(self.free_slots)
 
     def __init__(self, OperationTable operations, unsigned entries, unsigned cq_entries,
-                 int certificate):
+                 int certificate, unsigned patience=0):
         """Open a ring; raises UringUnavailableError.
 
         ``certificate`` is a descriptor whose file the ring holds until it
-        is dead, so that its other end sees the hang-up.
+        is dead, so that its other end sees the hang-up.  For ``patience``
+        nanoseconds ``wait`` may look for completions before it sleeps.
         """
         global eras
         self.operations = operations
@@ -103,6 +108,10 @@ cdef class Ring:
         eras += 1
         self.era = eras
         self.is_open = True
+        if self.setup_flags & IORING_SETUP_TASKRUN_FLAG:
+            # Else nothing in the ring's memory tells that a packet has come.
+            self.patience = patience
+        self.luck = LUCK_LIMIT // 2
         # The child of a fork must not even see the parent's queues.
         io_uring_ring_dontfork(&self.ring)
         self.register_table(certificate)
@@ -124,8 +133,12 @@ cdef class Ring:
         return (not self.is_open
                 or not self.setup_flags & IORING_SETUP_TASKRUN_FLAG
                 or io_uring_sq_ready(&self.ring) != 0
-                or io_uring_cq_ready(&self.ring) != 0
-                or ring_kernel_flags(&self.ring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))
+                or ring_stirs(&self.ring))
+
+    cdef bint has_unread(self) noexcept:
+        """Whether something has completed that is not settled yet."""
+        return (io_uring_cq_ready(&self.ring) != 0
+                or ring_kernel_flags(&self.ring) & IORING_SQ_CQ_OVERFLOW)
 
     cdef unsigned reserve(self, unsigned wanted) except? 0:
         """Make room for a chain: how many entries, up to ``wanted``, can now be prepared."""
@@ -251,6 +264,8 @@ cdef class Ring:
         if self.linked > 1 and io_uring_sq_ready(&self.ring):
             return self.poll()
         self.usable()
+        if self.may_spin(timeout) and self.spin():
+            return self.take()
         # A signal that came after the last bytecode would not interrupt the wait.
         PyErr_CheckSignals()
         if timeout >= 0:
@@ -265,6 +280,49 @@ cdef class Ring:
             self.submissions += code
         self.take()
         return self.check(code)
+
+    cdef bint may_spin(self, double timeout) noexcept:
+        """Whether looking for a moment is worth it: what came of it lately decides."""
+        if self.patience == 0 or 0 <= timeout <= self.patience * 1e-9:
+            return False
+        if self.luck == 0:
+            self.naps += 1
+            if self.naps < NAPS:
+                return False
+            # Twice: the peer's own wake-up may be what makes the first take long.
+            self.naps = 0
+            self.luck = 2
+        return True
+
+    cdef bint spin(self) noexcept:
+        """Submit, and look for completions for a moment; whether any came.
+
+        An answer that comes within some ten microseconds then finds this thread
+        awake.  To put a processor to sleep and wake it takes several times as
+        long, most of all in a virtual machine (measured in one: 330 us an echo
+        with sleeping, 45 us without, and a third of the processor time).
+        """
+        cdef bint hit = False
+        cdef int code = 0
+        self.busy_polls += 1
+        with nogil:
+            if io_uring_sq_ready(&self.ring):
+                code = io_uring_submit(&self.ring)
+                self.syscalls += 1
+            if code >= 0:
+                self.submissions += code
+                hit = ring_spin(&self.ring, self.patience)
+            if hit:
+                if not io_uring_cq_ready(&self.ring):
+                    self.syscalls += 1
+                    io_uring_get_events(&self.ring)
+                self.count = ring_take(&self.ring, self.batch, BATCH)
+        if hit:
+            self.busy_poll_hits += 1
+            self.luck = min(self.luck + 1, LUCK_LIMIT)
+        else:
+            self.luck -= 1
+        return hit
 
     cdef int take(self) except -1:
         """Settle everything that has completed.  Owners are told; no user code runs."""
@@ -328,6 +386,18 @@ cdef class Ring:
         self.free_slots[self.free_slot_count] = slot
         self.free_slot_count += 1
         return 0
+
+    cdef void settle_down(self) noexcept:
+        """The loop begins to run: entering by the thread's own table of rings is cheaper."""
+        # If the table is full (16 rings) the descriptor goes on serving.
+        self.resident = io_uring_register_ring_fd(&self.ring) == 1
+
+    cdef void move_out(self) noexcept:
+        """The loop has stopped.  Its ring may be closed by another thread, whose
+        table has another loop's ring at that place."""
+        if self.resident and self.is_open and self.generation == fork_generation:
+            self.resident = False
+            io_uring_unregister_ring_fd(&self.ring)
 
     cdef bint is_usable(self) noexcept:
         return self.is_open and self.generation == fork_generation

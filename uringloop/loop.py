@@ -62,6 +62,10 @@ class LoopStats:
     """How often the receive buffers ran out (ENOBUFS); nothing is lost, the socket keeps them."""
     cq_overflows: int
     """How often the completion queue overflowed; nothing is lost, the kernel keeps them."""
+    busy_polls: int
+    """How often the loop looked for completions for a moment instead of going to sleep."""
+    busy_poll_hits: int
+    """Of those, how often something came in time."""
 
 
 def _nobody(fd: int) -> None:
@@ -170,18 +174,31 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
     _selector: selectors.BaseSelector
     _signal_handlers: dict[int, asyncio.Handle]
 
-    def __init__(self, *, entries: int = 256) -> None:
+    def __init__(self, *, entries: int = 256, busy_poll: float = 50) -> None:
         selector = _LazySelector()
         self._acceptors: dict[int, Acceptor] = {}
         self._pidfds: set[int] = set()
         _SelectorEventLoop.__init__(self, selector)
         selector.on_open = self._watch_selector
-        self._set_entries(entries)
+        self._shape_ring(entries, busy_poll)
         _loops.add(self)
 
     def stats(self) -> LoopStats:
         """The loop's counters, now."""
         return LoopStats(**self._counters())
+
+    async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
+        """Send a datagram; returns the number of bytes.
+
+        Exact ``bytes`` and views of them may go zero-copy; the loop then keeps
+        the reference until the kernel has let go.  Any other buffer is sent
+        or copied before this first waits.
+        """
+        # Python's own coroutines are awaited without an exception for their result.
+        sent = self._send_now(sock, data, address)
+        if sent is None:
+            sent = await self._send_later(sock, data, address)
+        return sent
 
     def _make_self_pipe(self) -> None:
         self._ssock, self._csock = socket.socketpair()
