@@ -24,3 +24,6 @@ cdef class AddressCache:
     cdef object to_python(self, const void* address, uint32_t length)
     cdef int to_kernel(
         self, object address, int family, sockaddr_storage* into, uint32_t* length) except -1
+
+
+cdef bint is_number(int family, str host) except -1

@@ -246,3 +246,10 @@ cdef bint set_host(int family, object host, void* into, object address) except -
     numeric = found[0].partition('%')[0].encode()
     inet_pton(family, numeric, place)
     return False
+
+
+cdef bint is_number(int family, str host) except -1:
+    """Whether ``host`` is an address, not a name to be looked up."""
+    cdef Py_ssize_t size
+    cdef uint8_t place[16]
+    return '\0' not in host and inet_pton(family, PyUnicode_AsUTF8AndSize(host, &size), place) == 1

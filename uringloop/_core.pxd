@@ -6,6 +6,7 @@ from uringloop._addresses cimport AddressCache
 from uringloop._buffers cimport ReceiveBuffers
 from uringloop._operations cimport Completer, OperationTable, operation
 from uringloop._policy cimport CopyMemory
+from uringloop._registry cimport Registry
 from uringloop._uring cimport Ring
 
 
@@ -67,7 +68,10 @@ cdef class LoopCore:
         ReceiveBuffers stream_buffers
         bint lone_flush         # only one transport has something to flush this turn
         CopyMemory paths        # what destinations have reported, for all but datagram transports
+        readonly Registry _registry
         list flushers
+        list unhurried          # flushers that wait for a turn with nothing ready
+        unsigned put_off        # turns that they have waited
         list late               # deliveries that became due while the loop did not run
         Watch waker
         Watch watcher
@@ -102,7 +106,10 @@ cdef class LoopCore:
     cdef int push(self, object handle) except -1
     cdef object pop(self)
     cdef int flush_soon(self, Completer who) except -1
+    cdef int flush_at_leisure(self, Completer who) except -1
+    cdef int hurry(self) except -1
     cdef int flush(self) except -1
     cdef int turn(self) except -1
+    cdef int rest(self) except -1
     cdef object new_future(self)
     cdef ReceiveBuffers receive_buffers(self, BufferGroup group)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from typing_extensions import TypeVarTuple, Unpack
 
 from uringloop._operations import Completer
+from uringloop._registry import Registry
 
 _Args = TypeVarTuple('_Args')
 _Result = TypeVar('_Result')
@@ -22,6 +23,8 @@ class LoopCore:
     _debug: bool
     _thread_id: int | None
     _task_factory: Any
+    @property
+    def _registry(self) -> Registry: ...
     @property
     def _timers_cancelled(self) -> int: ...
     def call_soon(self, callback: Callable[[Unpack[_Args]], object], *args: Unpack[_Args],
@@ -52,6 +55,7 @@ class LoopCore:
         """Run until ``stop()`` is called."""
     def stop(self) -> None:
         """Stop running after the present turn."""
+    def _ensure_fd_no_transport(self, fd: Any) -> None: ...
     def _add_callback(self, handle: asyncio.Handle) -> None: ...
     def _close_core(self) -> None: ...
     def _shape_ring(self, entries: int, busy_poll: float) -> None: ...

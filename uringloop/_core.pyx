@@ -15,19 +15,25 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from uringloop._addresses cimport AddressCache
 from uringloop._buffers cimport ReceiveBuffers
 from uringloop._handles cimport Handle, TimerHandle, new_handle, new_timer
+from uringloop._heads cimport fd_of
 from uringloop._operations cimport Completer, OperationTable, operation
 from uringloop._ring cimport (
     ECANCELED, IORING_OP_POLL_ADD, MSG_DONTWAIT, MSG_NOSIGNAL, io_uring_sqe)
 from uringloop._policy cimport CopyMemory
+from uringloop._registry cimport Registry
 from uringloop._uring cimport Ring, this_thread
 
 import asyncio
+import socket
 import sys
 import threading
 from asyncio import base_events, events
 
 from uringloop._uring import bury
 
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
 
 cdef extern from "<poll.h>":
     enum:
@@ -51,6 +57,7 @@ cdef extern from *:
     void set_traverse(object, traverseproc)
 
 
+cdef object SystemSocket = socket.SocketType
 cdef object Future = asyncio.Future
 cdef object Task = asyncio.Task
 
@@ -70,6 +77,7 @@ cdef enum:
     STREAM_BUFFERS = 256
     HEADROOM = 256                   # address and control messages
     HOT_BUFFERS = 4
+    PUT_OFF_LIMIT = 4                # turns
 
 
 cdef double monotonic() noexcept:
@@ -94,7 +102,7 @@ cdef class Watch(Completer):
         cdef io_uring_sqe* sqe
         if self.armed is not NULL or self.closed:
             return 0
-        self.armed = self.loop.operations.acquire(self)
+        self.armed = self.loop.operations.acquire_brief(self)
         sqe = self.loop.ring.prepare(self.armed, IORING_OP_POLL_ADD, self.fd, 0, 0)
         sqe.poll32_events = POLLIN
         return 0
@@ -123,8 +131,10 @@ cdef class LoopCore:
         self.operations = OperationTable()
         self.addresses = AddressCache()
         self.paths = CopyMemory()
+        self._registry = Registry()
         self.flushers = []
         self.late = []
+        self.unhurried = []
         self.past = {}
         self.wake_fd = -1
         self.entries = 256
@@ -353,6 +363,21 @@ cdef class LoopCore:
         self.flushers.append(who)
         return 0
 
+    cdef int flush_at_leisure(self, Completer who) except -1:
+        """The same, but for this alone the kernel need not be entered while callbacks are ready.
+
+        A connection that is made, used and closed in a few turns then never has a
+        receive to be called back.
+        """
+        self.unhurried.append(who)
+        return 0
+
+    cdef int hurry(self) except -1:
+        self.put_off = 0
+        self.flushers += self.unhurried
+        self.unhurried.clear()
+        return 0
+
     cdef int flush(self) except -1:
         cdef list flushers = self.flushers
         cdef Py_ssize_t done = 0, count = len(flushers)
@@ -369,9 +394,12 @@ cdef class LoopCore:
         return 0
 
     cdef int turn(self) except -1:
-        cdef double timeout = -1
         if self.timer_count and self._timers_cancelled:
             self.sweep_timers()
+        if self.unhurried:
+            self.put_off += 1
+            if not self.ready_count or self.put_off > PUT_OFF_LIMIT:
+                self.hurry()
         if self.flushers:
             self.flush()
         # A watch may have fired, and a delivery become due, when a callback entered the
@@ -381,14 +409,7 @@ cdef class LoopCore:
             if self.ring.has_work():
                 self.ring.poll()
         else:
-            if self.timer_count:
-                timeout = fmax(self.timers[0].when - monotonic(), 0)
-                timeout = min(timeout, LONGEST_WAIT)
-            if timeout == 0:
-                if self.ring.has_work():
-                    self.ring.poll()
-            else:
-                self.ring.wait(timeout)
+            self.rest()
         if self.waker.fired or self.watcher is not None and self.watcher.fired:
             self.wake()
         if self.late:
@@ -400,6 +421,23 @@ cdef class LoopCore:
         if self._debug:
             return self.run_ready_debug()
         return self.run_ready()
+
+    cdef int rest(self) except -1:
+        """Nothing is ready: wait until something is."""
+        cdef double timeout = -1
+        if self.timer_count:
+            timeout = fmax(self.timers[0].when - monotonic(), 0)
+            timeout = min(timeout, LONGEST_WAIT)
+        if timeout == 0:
+            return self.ring.poll() if self.ring.has_work() else 0
+        if self.ring.look(timeout):
+            return 0
+        # A signal that came after the last bytecode would not interrupt the wait, and
+        # what its handler does may be what the loop was going to wait for.
+        PyErr_CheckSignals()
+        if self.ready_count or self._stopping or self.flushers:
+            return 0
+        return self.ring.wait(timeout)
 
     cdef int wake(self) except -1:
         if self.waker.fired:
@@ -480,6 +518,7 @@ cdef class LoopCore:
                 if self._stopping:
                     break
             # What the last turn has sent leaves now, not when the loop next runs.
+            self.hurry()
             if self.flushers:
                 self.flush()
             if self.ring.has_work():
@@ -561,6 +600,7 @@ cdef class LoopCore:
             self.closing = True
             self.leave_ring()
         self.closing = True
+        self.hurry()
         while self.flushers:
             (<Completer>self.flushers.pop()).forget()
         self.late.clear()
@@ -574,6 +614,15 @@ cdef class LoopCore:
         if context is not None:
             kwargs['context'] = context      # new in Python 3.11
         return super().create_task(coro, name=name, **kwargs)
+
+    def _ensure_fd_no_transport(self, fd):
+        """RuntimeError if a transport that is not closing has this descriptor."""
+        if isinstance(fd, SystemSocket):
+            transport = self._registry.find(fd_of(fd))
+        else:
+            return super()._ensure_fd_no_transport(fd)
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(f'File descriptor {fd!r} is used by transport {transport!r}')
 
     # -- what the owners of operations use -------------------------------------------------------
 

@@ -95,7 +95,7 @@ cdef class DatagramTransport(DatagramReceiver):
         self.set_up(loop, sock, protocol, waiter, extra)
         self._address = address
         self.name_room = {AF_INET: 16, AF_INET6: 28, AF_UNIX: 112}[self.family]
-        self.connected = bool(self._extra['peername'])
+        self.connected = bool(self.peername)
         self.zerocopy_able = self.family in (AF_INET, AF_INET6)
         if self.zerocopy_able and sock.proto in (0, socket.IPPROTO_UDP):
             self.gather_limit = GATHER_BYTES
@@ -251,7 +251,7 @@ cdef class DatagramTransport(DatagramReceiver):
             flags = IOSQE_FIXED_FILE
         if self.full:
             self.full = False
-            op = self.loop.operations.acquire(self)
+            op = self.loop.operations.acquire_brief(self)
             op.status = ROOM
             sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, fd, flags, 0)
             sqe.poll32_events = POLLOUT

@@ -27,8 +27,10 @@ cdef struct operation:
     uint32_t era              # number of the ring it was given to
     uint8_t duties
     uint8_t traits
+    uint8_t brief             # has nothing from ``vector`` on
     bint copied               # what the notification said
     int status                # the owner's own
+    uint32_t address_length
     PyObject* owner           # a Completer; strong
     PyObject* data            # keeps the payload's memory alive; strong or NULL
     PyObject* future          # strong or NULL
@@ -41,7 +43,6 @@ cdef struct operation:
     msghdr message
     sockaddr_storage address
     uint64_t control[4]       # a cmsghdr: aligned
-    uint32_t address_length
 
 
 cdef class Completer:
@@ -62,12 +63,15 @@ cdef class OperationTable:
         operation** slots
         uint32_t capacity
         operation* free
+        operation* free_brief
         readonly Py_ssize_t live        # acquired and not yet released
         readonly Py_ssize_t in_flight   # with a duty outstanding
         readonly size_t pinned          # bytes lent to zero-copy sends
         readonly Py_ssize_t strangers   # completions of no known operation
 
     cdef operation* acquire(self, Completer owner) except NULL
+    cdef operation* acquire_brief(self, Completer owner) except NULL
+    cdef operation* take(self, operation** free, Completer owner) noexcept
     cdef void begin(self, operation* op, uint32_t era, unsigned traits) noexcept
     cdef int settle(self, uint64_t user_data, int res, uint32_t flags) except -1
     cdef void release(self, operation* op) noexcept
@@ -75,7 +79,7 @@ cdef class OperationTable:
     cdef operation* find(self, uint64_t user_data) noexcept
     cdef void unpin(self, operation* op) noexcept
     cdef void done(self, operation* op) noexcept
-    cdef int grow(self) except -1
+    cdef int grow(self, bint brief) except -1
     cdef list lose(self, uint32_t era, bint dead)
     cdef int exhume(self, uint32_t era) except -1
 

@@ -91,7 +91,7 @@ cdef class DatagramReceiver(SocketTransport):
         return 0
 
     cdef int wait_readable(self) except -1:
-        cdef operation* op = self.loop.operations.acquire(self)
+        cdef operation* op = self.loop.operations.acquire_brief(self)
         cdef io_uring_sqe* sqe
         cdef bint fixed = self.slot >= 0
         op.status = READABLE

@@ -50,6 +50,7 @@ cdef class SocketCore(LoopCore):
     cdef int check_socket(self, object sock) except -1
     cdef bint native(self, object sock) except -1
     cdef SocketCall new_call(self, object sock, int opcode)
+    cdef bint is_numeric(self, object address, int family) except -1
     cdef object leftover(self, object sock)
     cdef int leave(self, SocketCall call) except -1
     cdef SocketCall new_send(self, object sock, object address, int opcode)

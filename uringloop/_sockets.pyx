@@ -17,9 +17,11 @@ from libc.stdint cimport uint16_t, uint32_t, uintptr_t
 from libc.string cimport memset
 from posix.unistd cimport close
 
+from uringloop._addresses cimport is_number
 from uringloop._buffers cimport copy_payload, lend_payload, open_payload, payload
 from uringloop._core cimport LoopCore
 from uringloop._datagrams cimport send_report
+from uringloop._heads cimport family_of, fd_of, type_of
 from uringloop._operations cimport EXPLICIT, MEMORY, NOTIF_DUE, ZEROCOPY, Completer, operation
 from uringloop._policy cimport (
     REPORTS_USAGE, SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, zerocopy_pays)
@@ -50,55 +52,6 @@ except ImportError:      # a Python without ssl
     SSLSocket = ()
 
 cdef object PlainSocket = socket.socket
-cdef object family_getter = socket.SocketType.family.__get__
-cdef object type_getter = socket.SocketType.type.__get__
-
-cdef extern from *:
-    """
-    /* How every socket object begins (CPython's Modules/socketmodule.h), as of 3.10 to 3.14. */
-    struct socket_head {
-        PyObject_HEAD
-        int fd, family, type, proto;
-    };
-    """
-    struct socket_head:
-        int fd
-        int family
-        int type
-        int proto
-
-
-def heads_are_known():
-    """Whether socket objects begin as ``socket_head`` says: looked at, not believed."""
-    cdef socket_head* head
-    for kind in ((AF_INET, SOCK_DGRAM, socket.IPPROTO_UDP), (AF_UNIX, SOCK_STREAM, 0)):
-        with socket.socket(*kind) as sock:
-            head = <socket_head*><PyObject*>sock
-            if (head.fd, head.family, head.type, head.proto) != (sock.fileno(), *kind):
-                return False
-    return True
-
-
-cdef bint HEADS_KNOWN = heads_are_known()
-
-
-cdef inline int fd_of(object sock) except? -1:
-    if HEADS_KNOWN and type(sock) is PlainSocket:
-        return (<socket_head*><PyObject*>sock).fd
-    return sock.fileno()
-
-
-# The properties of socket.socket make enums, slowly.
-cdef inline int family_of(object sock) except? -1:
-    if HEADS_KNOWN and type(sock) is PlainSocket:
-        return (<socket_head*><PyObject*>sock).family
-    return family_getter(sock)
-
-
-cdef inline int type_of(object sock) except? -1:
-    return type_getter(sock)
-
-
 cdef object SystemSocket = socket.SocketType
 cdef size_t NOTIFICATIONS_DUE = 1 << 20     # pinned bytes
 cdef tuple CONNECT_FAILURES = (
@@ -115,7 +68,11 @@ cdef class SocketCall(Completer):
         if self.zerocopy and self.loop.operations.pinned > NOTIFICATIONS_DUE:
             # A program that never waits would never see a notification: take what is due.
             return self.loop.ring.poll()
-        return self.loop.ring.submit_and_collect()
+        self.loop.ring.submit_and_collect()
+        if not self.done and self.loop.ring.is_due():
+            # A connection to this machine is made by now: done without waiting a turn.
+            self.loop.ring.poll()
+        return 0
 
     cdef int take_slot(self) except -1:
         """A fresh operation, with the address in it; raises what a bad address deserves."""
@@ -739,26 +696,49 @@ cdef class SocketCore(LoopCore):
 
     async def sock_connect(self, sock, address):
         """Connect to ``address``; host names are resolved."""
-        cdef SocketCall call
-        cdef bint waited = False
         if not self.native(sock):
             return await super().sock_connect(sock, address)
         family = family_of(sock)
-        if family != AF_UNIX:
+        if family != AF_UNIX and not self.is_numeric(address, family):
             resolved = await self._ensure_resolved(
                 address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
             address = resolved[0][4]
-        call = self.new_send(sock, address, IORING_OP_CONNECT)
+        call = self._connect_now(sock, address)
+        if call is not None:
+            await self._connect_later(call, address)
+
+    def _connect_now(self, sock, address):
+        """Begin to connect to a resolved address: None, or what is to be waited for."""
+        cdef SocketCall call = self.new_send(sock, address, IORING_OP_CONNECT)
         call.flags = 0
         call.submit()
         if not call.done:
-            waited = True
-            await self.wait_for(call)
+            return call
         if call.res < 0:
             error = -call.res
-            if waited or family != AF_UNIX and error in CONNECT_FAILURES:
+            if error in CONNECT_FAILURES and family_of(sock) != AF_UNIX:
                 raise OSError(error, f'Connect call failed {address}')
             raise OSError(error, os.strerror(error))
+        return None
+
+    async def _connect_later(self, SocketCall call, address):
+        await self.wait_for(call)
+        if call.res < 0:
+            raise OSError(-call.res, f'Connect call failed {address}')
+
+    def _numeric_family(self, host, port):
+        """The address family of a host that is a number, or 0."""
+        if type(host) is not str or type(port) is not int or not 0 <= port <= 0xffff:
+            return 0
+        for family in (AF_INET, AF_INET6):
+            if is_number(family, host):
+                return family
+        return 0
+
+    cdef bint is_numeric(self, object address, int family) except -1:
+        return (type(address) is tuple and len(<tuple>address) >= 2
+                and (<tuple>address)[0] and type((<tuple>address)[0]) is str
+                and is_number(family, (<tuple>address)[0]))
 
     async def sock_accept(self, sock):
         """Accept a connection; returns ``(socket, address)``."""

@@ -54,6 +54,7 @@ cdef class Acceptor(Completer):
         tuple arguments         # of _accept_connection2, after the connection
         dict options
         object server
+        object context
         operation* accepting
         list arrived            # descriptors, or the error
         bint delivering

@@ -5,6 +5,7 @@
 """
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t, uintptr_t
@@ -14,6 +15,7 @@ from posix.unistd cimport close
 
 from uringloop._buffers cimport CLAIM_MINIMUM, ReceiveBuffers, copy_payload, payload
 from uringloop._core cimport STREAM, LoopCore
+from uringloop._heads cimport family_of, fd_of, proto_of, type_of
 from uringloop._operations cimport (
     MEMORY, MULTISHOT, ZEROCOPY, Completer, operation)
 from uringloop._policy cimport REPORTS_USAGE, SEND_ZC_FLAGS, STREAM_MINIMUM, stream_zerocopy_pays
@@ -35,6 +37,15 @@ cdef extern from "<errno.h>" nogil:
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendmsg(int, const msghdr*, int)
+    int setsockopt(int, int, int, const void*, socklen_t)
+
+cdef extern from "<netinet/in.h>":
+    enum:
+        IPPROTO_TCP
+
+cdef extern from "<netinet/tcp.h>":
+    enum:
+        TCP_NODELAY
 
 cdef enum:
     GATHER_LIMIT = 64         # pieces of one send
@@ -58,6 +69,7 @@ cdef class StreamTransport(SocketTransport):
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
     def __init__(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=None):
+        cdef int one = 1
         self.server = server
         if server is not None:
             if SERVER_KNOWS:
@@ -65,7 +77,10 @@ cdef class StreamTransport(SocketTransport):
             else:
                 server._attach()
         # Small writes go out at once, as asyncio has it.
-        base_events._set_nodelay(sock)
+        if family_of(sock) != AF_UNIX and type_of(sock) == SOCK_STREAM \
+                and proto_of(sock) == IPPROTO_TCP \
+                and setsockopt(fd_of(sock), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0:
+            raise OSError(errno_now, os.strerror(errno_now))
         self.set_up(loop, sock, protocol, waiter, extra)
 
     def __dealloc__(self):
@@ -142,11 +157,11 @@ cdef class StreamTransport(SocketTransport):
             self.first = 0
         end = self.first + self.count
         if end == self.room:
-            bigger = <chunk*>realloc(self.chunks, (2 * end + 4) * sizeof(chunk))
+            bigger = <chunk*>realloc(self.chunks, (2 * end + 1) * sizeof(chunk))
             if bigger is NULL:
                 raise MemoryError
             self.chunks = bigger
-            self.room = 2 * end + 4
+            self.room = 2 * end + 1
         Py_INCREF(owner)
         self.chunks[end].owner = <PyObject*>owner
         self.chunks[end].base = memory.base
@@ -307,14 +322,14 @@ cdef class StreamTransport(SocketTransport):
         cdef sockaddr_storage peer
         cdef uint32_t length
         if first.length < STREAM_MINIMUM or self.family not in (AF_INET, AF_INET6) \
-                or not self._extra['peername']:
+                or not self.peername:
             return False
         # Pages lent count in full against the receiver's buffer on this machine: a small
         # one then advertises less than a segment, and each goes by the persist timer (seen:
         # 200 ms for 2 KiB).  Buffers made small on purpose are copied into.
         if self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < <Py_ssize_t>first.length:
             return False
-        self.loop.addresses.to_kernel(self._extra['peername'], self.family, &peer, &length)
+        self.loop.addresses.to_kernel(self.peername, self.family, &peer, &length)
         peer.__ss_padding[0] = peer.__ss_padding[1] = 0     # any port of that host
         return stream_zerocopy_pays(
             &peer, length, first.length, self.loop.paths, self.loop.operations.pinned)
@@ -384,15 +399,18 @@ cdef class StreamTransport(SocketTransport):
     cdef refuse_zerocopy(self, operation* op):
         cdef sockaddr_storage peer
         cdef uint32_t length
-        self.loop.addresses.to_kernel(self._extra['peername'], self.family, &peer, &length)
+        self.loop.addresses.to_kernel(self.peername, self.family, &peer, &length)
         peer.__ss_padding[0] = peer.__ss_padding[1] = 0
         self.loop.paths.learn(&peer, length, STREAM_MINIMUM, True)
 
     # -- receiving -----------------------------------------------------------------------------
 
+    cdef int start_receiving(self) except -1:
+        return self.loop.flush_at_leisure(self)
+
     cdef int receive(self) except -1:
         cdef ReceiveBuffers buffers = self.loop.receive_buffers(STREAM)
-        cdef operation* op = self.loop.operations.acquire(self)
+        cdef operation* op = self.loop.operations.acquire_brief(self)
         cdef io_uring_sqe* sqe = self.loop.ring.prepare(
             op, IORING_OP_RECV, self._sock_fd, IOSQE_BUFFER_SELECT, MULTISHOT | MEMORY)
         sqe.ioprio = IORING_RECV_MULTISHOT
@@ -533,13 +551,15 @@ cdef class Acceptor(Completer):
         self.options = options
         self.server = server
         self.arrived = []
+        # Connections are made in a copy of the context that began to serve, as asyncio has it.
+        self.context = PyContext_CopyCurrent()
         loop.flush_soon(self)
 
     cdef int flush(self) except -1:
         cdef io_uring_sqe* sqe
         if self.stopped or self.accepting is not NULL or self.loop.closing:
             return 0
-        self.accepting = self.loop.operations.acquire(self)
+        self.accepting = self.loop.operations.acquire_brief(self)
         sqe = self.loop.ring.prepare(
             self.accepting, IORING_OP_ACCEPT, self.sock.fileno(), 0, MULTISHOT)
         sqe.ioprio = IORING_ACCEPT_MULTISHOT
@@ -564,17 +584,37 @@ cdef class Acceptor(Completer):
 
     cdef int deliver(self) except -1:
         self.delivering = False
-        arrived, self.arrived = self.arrived, []
-        for res in arrived:
-            if res >= 0:
-                self.connected(res)
-            elif not self.stopped:
-                self.failed(-res)
+        if PyContext_Enter(self.context) < 0:
+            return -1
+        try:
+            while self.arrived:
+                res = self.arrived.pop(0)
+                if res >= 0:
+                    self.connected(res)
+                elif not self.stopped:
+                    self.failed(-res)
+        finally:
+            PyContext_Exit(self.context)
+            if self.arrived and not self.delivering:
+                self.delivering = True
+                self.loop.push(self)
         return 0
 
     def connected(self, fd):
-        connection = socket.socket(self.sock.family, self.sock.type, self.sock.proto, fileno=fd)
-        connection.setblocking(False)
+        connection = socket.socket(family_of(self.sock), type_of(self.sock) | SOCK_NONBLOCK,
+                                   proto_of(self.sock), fileno=fd)
+        if self.loop._debug or self.arguments[0] is not None:
+            return self.connected_slowly(connection)
+        # What _accept_connection2 does where there is no handshake to wait for.
+        try:
+            self.loop._make_socket_transport(connection, self.factory(), server=self.server)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            # asyncio tells in debug mode only.
+            connection.close()
+
+    def connected_slowly(self, connection):
         try:
             address = connection.getpeername()
         except OSError:

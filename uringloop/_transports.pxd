@@ -18,7 +18,10 @@ cdef class SocketTransport(Completer):
         LoopCore loop
         readonly object _sock
         readonly object _protocol
-        readonly dict _extra
+        object extra               # what asyncio's caller gave, or None
+        object sockname
+        object peername
+        object wrapper             # the TransportSocket, once somebody has asked
         readonly int _sock_fd
         readonly bint _closing
         readonly Py_ssize_t _conn_lost
@@ -50,6 +53,7 @@ cdef class SocketTransport(Completer):
         list errors                # of sends: they don't wait for resume_reading()
 
     cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra) except -1
+    cdef object wrapped_socket(self)
     cdef int flush_later(self) except -1
     cdef int flush_quietly(self) except -1
     cdef int flush_now(self) except -1
@@ -68,5 +72,6 @@ cdef class SocketTransport(Completer):
     cdef bint has_queue(self) noexcept
     cdef int stop_receiving(self) except -1
     cdef int cancel_sends(self) except -1
+    cdef int start_receiving(self) except -1
     cdef int leave_ring(self) except -1
     cdef int report(self, object exc, str message) except -1

@@ -11,13 +11,37 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
 from uringloop._core cimport LoopCore
+from uringloop._heads cimport family_of, fd_of
 from uringloop._operations cimport Completer, operation
+from uringloop._ring cimport AF_INET, AF_INET6, AF_UNIX, sockaddr, sockaddr_storage, socklen_t
 from uringloop._uring cimport this_thread
 
 import asyncio
 import warnings
 from asyncio import constants, trsock
 from asyncio.log import logger
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    int getsockname(int, sockaddr*, socklen_t*)
+    int getpeername(int, sockaddr*, socklen_t*)
+
+
+cdef object name_of(LoopCore loop, object sock, int family, bint peer):
+    """``sock.getsockname()`` or ``getpeername()``; None if there is none."""
+    cdef sockaddr_storage name
+    cdef socklen_t length = sizeof(name)
+    cdef int code
+    if family != AF_INET and family != AF_INET6 and family != AF_UNIX:
+        try:
+            return sock.getpeername() if peer else sock.getsockname()
+        except OSError:
+            return None
+    if peer:
+        code = getpeername(fd_of(sock), <sockaddr*>&name, &length)
+    else:
+        code = getsockname(fd_of(sock), <sockaddr*>&name, &length)
+    return None if code < 0 else loop.addresses.to_python(&name, length)
 
 
 cdef class SocketTransport(Completer):
@@ -27,30 +51,23 @@ cdef class SocketTransport(Completer):
 
     cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra) except -1:
         self.loop = loop
-        self._extra = {} if extra is None else dict(extra)
-        self._extra['socket'] = trsock.TransportSocket(sock)
-        try:
-            self._extra['sockname'] = sock.getsockname()
-        except OSError:
-            self._extra['sockname'] = None
-        if 'peername' not in self._extra:
-            try:
-                self._extra['peername'] = sock.getpeername()
-            except OSError:
-                self._extra['peername'] = None
         self._sock = sock
         self._sock_fd = sock.fileno()
-        self.family = sock.family
+        self.family = family_of(sock)
+        self.sockname = name_of(loop, sock, self.family, False)
+        self.extra = extra or None
+        if extra and 'peername' in extra:
+            self.peername = extra['peername']
+        else:
+            self.peername = name_of(loop, sock, self.family, True)
         self.context = PyContext_CopyCurrent()
         self.set_write_buffer_limits()
         self.set_protocol(protocol)
-        loop._transports[self._sock_fd] = self
+        loop._registry.enter(self._sock_fd, self)
         loop.call_soon(protocol.connection_made, self)
-        # Only start reading when connection_made() has been called ...
-        loop.call_soon(self._start_reading)
-        if waiter is not None:
-            # ... and only wake up the waiter when both have.
-            loop.call_soon(asyncio.futures._set_result_unless_cancelled, waiter, None)
+        # Only start reading when connection_made() has been called, and only wake up the
+        # waiter when both have.
+        loop.call_soon(self._start_reading, waiter)
         return 0
 
     def __dealloc__(self):
@@ -62,6 +79,8 @@ cdef class SocketTransport(Completer):
         free(self.inbox)
 
     def __del__(self):
+        if self.loop is not None:
+            self.loop._registry.leave(self._sock_fd, self)
         if self._sock is not None:
             warnings.warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
             self._sock.close()
@@ -92,7 +111,23 @@ cdef class SocketTransport(Completer):
 
     def get_extra_info(self, name, default=None):
         """'socket', 'sockname', 'peername', ...; ``default`` for what there is not."""
-        return self._extra.get(name, default)
+        if name == 'peername':
+            return self.peername
+        if name == 'sockname':
+            return self.sockname
+        if name == 'socket':
+            return self.wrapped_socket()
+        return default if self.extra is None else self.extra.get(name, default)
+
+    @property
+    def _extra(self):
+        return {**(self.extra or {}), 'socket': self.wrapped_socket(),
+                'sockname': self.sockname, 'peername': self.peername}
+
+    cdef object wrapped_socket(self):
+        if self.wrapper is None:
+            self.wrapper = trsock.TransportSocket(self._sock)
+        return self.wrapper
 
     def get_protocol(self):
         """The protocol that this transport calls."""
@@ -132,9 +167,11 @@ cdef class SocketTransport(Completer):
         if self.loop._debug:
             logger.debug('%r resumes reading', self)
 
-    def _start_reading(self):
+    def _start_reading(self, waiter):
         self.reading = True
-        self.flush_later()
+        self.start_receiving()
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def get_write_buffer_size(self):
         """Bytes that the socket has not accepted yet."""
@@ -222,6 +259,9 @@ cdef class SocketTransport(Completer):
     cdef int deliver_error(self, object exc) except -1:
         return 0
 
+    cdef int start_receiving(self) except -1:
+        return self.flush_later()
+
     cdef int leave_ring(self) except -1:
         """Called when the socket is about to be closed."""
         return 0
@@ -288,11 +328,11 @@ cdef class SocketTransport(Completer):
         cdef event* item
         cdef size_t end = self.inbox_head + self.inbox_count
         if end == self.inbox_size:
-            item = <event*>realloc(self.inbox, (2 * end + 16) * sizeof(event))
+            item = <event*>realloc(self.inbox, (2 * end + 2) * sizeof(event))
             if item is NULL:
                 raise MemoryError
             self.inbox = item
-            self.inbox_size = 2 * end + 16
+            self.inbox_size = 2 * end + 2
         item = &self.inbox[end]
         Py_INCREF(payload)
         Py_INCREF(address)
@@ -410,6 +450,8 @@ cdef class SocketTransport(Completer):
         try:
             self._protocol.connection_lost(exc)
         finally:
+            self.wrapped_socket()       # for those who ask later
+            self.loop._registry.leave(self._sock_fd, self)
             self._sock.close()
             self._sock = None
             self._protocol = None

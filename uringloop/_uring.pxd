@@ -44,6 +44,7 @@ cdef class Ring:
 
     cdef bint has_work(self) noexcept
     cdef bint has_unread(self) noexcept
+    cdef bint is_due(self) noexcept
     cdef unsigned reserve(self, unsigned wanted) except? 0
     cdef io_uring_sqe* prepare(
         self, operation* op, int opcode, int fd, unsigned flags, unsigned traits) except NULL
@@ -55,6 +56,7 @@ cdef class Ring:
     cdef int poll(self) except -1
     cdef int submit_and_collect(self) except -1
     cdef int wait(self, double timeout) except -1
+    cdef bint look(self, double timeout) except -1
     cdef bint may_spin(self, double timeout) noexcept
     cdef bint spin(self) noexcept
     cdef void settle_down(self) noexcept

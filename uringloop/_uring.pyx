@@ -140,6 +140,10 @@ cdef class Ring:
         return (io_uring_cq_ready(&self.ring) != 0
                 or ring_kernel_flags(&self.ring) & IORING_SQ_CQ_OVERFLOW)
 
+    cdef bint is_due(self) noexcept:
+        """Whether the kernel has work left for when it is next entered."""
+        return ring_kernel_flags(&self.ring) & IORING_SQ_TASKRUN
+
     cdef unsigned reserve(self, unsigned wanted) except? 0:
         """Make room for a chain: how many entries, up to ``wanted``, can now be prepared."""
         cdef unsigned room
@@ -264,10 +268,6 @@ cdef class Ring:
         if self.linked > 1 and io_uring_sq_ready(&self.ring):
             return self.poll()
         self.usable()
-        if self.may_spin(timeout) and self.spin():
-            return self.take()
-        # A signal that came after the last bytecode would not interrupt the wait.
-        PyErr_CheckSignals()
         if timeout >= 0:
             ts.tv_sec = <long long>timeout
             ts.tv_nsec = <long long>((timeout - ts.tv_sec) * 1e9)
@@ -281,8 +281,15 @@ cdef class Ring:
         self.take()
         return self.check(code)
 
+    cdef bint look(self, double timeout) except -1:
+        """Before ``wait``: whether something completes that soon that sleeping is not worth it."""
+        if self.linked > 1 or not self.may_spin(timeout) or not self.spin():
+            return False
+        self.take()
+        return True
+
     cdef bint may_spin(self, double timeout) noexcept:
-        """Whether looking for a moment is worth it: what came of it lately decides."""
+        """What came of it lately decides."""
         if self.patience == 0 or 0 <= timeout <= self.patience * 1e-9:
             return False
         if self.luck == 0:

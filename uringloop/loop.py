@@ -116,6 +116,8 @@ class _LazySelector(selectors.BaseSelector):
             self._real.close()
 
 
+_STREAM_NONBLOCK = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+
 _pidfd_works: bool | None = None      # not yet tried
 
 
@@ -180,6 +182,7 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
         self._pidfds: set[int] = set()
         _SelectorEventLoop.__init__(self, selector)
         selector.on_open = self._watch_selector
+        self._transports = self._registry
         self._shape_ring(entries, busy_poll)
         _loops.add(self)
 
@@ -199,6 +202,35 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
         if sent is None:
             sent = await self._send_later(sock, data, address)
         return sent
+
+    async def create_connection(  # type: ignore[override]
+            self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: Any = None,
+            port: Any = None, **options: Any) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+        """As asyncio's, which this leaves everything to but the plainest case.
+
+        That is a numeric address and nothing else: no names, no TLS, no choice.
+        """
+        family = 0 if options or self._debug else self._numeric_family(host, port)
+        if not family:
+            return await super().create_connection(protocol_factory, host, port, **options)
+        sock = socket.socket(family, _STREAM_NONBLOCK, socket.IPPROTO_TCP)
+        address = (host, port) if family == socket.AF_INET else (host, port, 0, 0)
+        try:
+            pending = self._connect_now(sock, address)
+            if pending is not None:
+                await self._connect_later(pending, address)
+        except BaseException:
+            sock.close()
+            raise
+        protocol = protocol_factory()
+        waiter = self.create_future()
+        transport = StreamTransport(self, sock, protocol, waiter)
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            raise
+        return transport, protocol
 
     def _make_self_pipe(self) -> None:
         self._ssock, self._csock = socket.socketpair()

@@ -1,0 +1,65 @@
+"""What a Python socket is, without asking its properties, which make enums."""
+from cpython.object cimport PyObject
+
+from uringloop._ring cimport AF_INET, AF_UNIX, SOCK_DGRAM, SOCK_STREAM
+
+import socket
+
+cdef object PlainSocket = socket.socket
+cdef object SystemSocket = socket.SocketType
+cdef object family_getter = socket.SocketType.family.__get__
+cdef object type_getter = socket.SocketType.type.__get__
+cdef object proto_getter = socket.SocketType.proto.__get__
+
+cdef extern from *:
+    """
+    /* How every socket object begins (CPython's Modules/socketmodule.h), as of 3.10 to 3.14. */
+    struct socket_head {
+        PyObject_HEAD
+        int fd, family, type, proto;
+    };
+    """
+    struct socket_head:
+        int fd
+        int family
+        int type
+        int proto
+
+
+def heads_are_known():
+    """Whether socket objects begin as ``socket_head`` says: looked at, not believed."""
+    cdef socket_head* head
+    for kind in ((AF_INET, SOCK_DGRAM, socket.IPPROTO_UDP), (AF_UNIX, SOCK_STREAM, 0)):
+        with socket.socket(*kind) as sock:
+            head = <socket_head*><PyObject*>sock
+            if (head.fd, head.family, head.type, head.proto) != (sock.fileno(), *kind):
+                return False
+    return True
+
+
+cdef bint HEADS_KNOWN = heads_are_known()
+
+
+cdef int fd_of(object sock) except? -1:
+    if HEADS_KNOWN and type(sock) is PlainSocket:
+        return (<socket_head*><PyObject*>sock).fd
+    return sock.fileno()
+
+
+cdef int family_of(object sock) except? -1:
+    if HEADS_KNOWN and type(sock) is PlainSocket:
+        return (<socket_head*><PyObject*>sock).family
+    # A subclass may say otherwise; what the kernel was told counts.
+    return family_getter(sock) if isinstance(sock, SystemSocket) else sock.family
+
+
+cdef int type_of(object sock) except? -1:
+    if HEADS_KNOWN and type(sock) is PlainSocket:
+        return (<socket_head*><PyObject*>sock).type
+    return type_getter(sock) if isinstance(sock, SystemSocket) else sock.type
+
+
+cdef int proto_of(object sock) except? -1:
+    if HEADS_KNOWN and type(sock) is PlainSocket:
+        return (<socket_head*><PyObject*>sock).proto
+    return proto_getter(sock) if isinstance(sock, SystemSocket) else sock.proto

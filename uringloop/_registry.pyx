@@ -1,0 +1,70 @@
+"""Which transport has which descriptor."""
+from cpython.object cimport PyObject
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+from uringloop._operations cimport Completer
+
+import weakref
+
+
+cdef class Registry:
+    """What asyncio has as ``loop._transports``, a mapping to weak references, at less cost.
+
+    A transport enters when it is made, and leaves when it is lost, or from its
+    finalizer, which runs before anything of it is taken apart.
+    """
+
+    def __cinit__(self):
+        self.foreign = weakref.WeakValueDictionary()
+
+    def __dealloc__(self):
+        free(self.places)
+
+    cdef int enter(self, int fd, object transport) except -1:
+        cdef PyObject** bigger
+        cdef int size
+        if fd < 0:
+            raise ValueError(f'Invalid file descriptor: {fd}')
+        if fd >= self.size:
+            size = 2 * fd + 16
+            bigger = <PyObject**>realloc(self.places, size * sizeof(PyObject*))
+            if bigger is NULL:
+                raise MemoryError
+            memset(&bigger[self.size], 0, (size - self.size) * sizeof(PyObject*))
+            self.places = bigger
+            self.size = size
+        self.places[fd] = <PyObject*>transport
+        return 0
+
+    cdef void leave(self, int fd, object transport) noexcept:
+        if 0 <= fd < self.size and self.places[fd] is <PyObject*>transport:
+            self.places[fd] = NULL
+
+    cdef object find(self, int fd):
+        if 0 <= fd < self.size and self.places[fd] is not NULL:
+            return <object>self.places[fd]
+        return self.foreign.get(fd) if self.has_foreign else None
+
+    def get(self, fd, default=None):
+        found = self.find(fd)
+        return default if found is None else found
+
+    def __getitem__(self, fd):
+        found = self.find(fd)
+        if found is None:
+            raise KeyError(fd)
+        return found
+
+    def __setitem__(self, fd, transport):
+        if isinstance(transport, Completer):
+            self.enter(fd, transport)
+        else:
+            self.has_foreign = True
+            self.foreign[fd] = transport
+
+    def __delitem__(self, int fd):
+        if 0 <= fd < self.size and self.places[fd] is not NULL:
+            self.places[fd] = NULL
+        else:
+            del self.foreign[fd]
