@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,28 @@ def test_links_between_documents_lead_somewhere(document):
     path = ROOT / document
     for target in re.findall(r'\]\((?!https?:)([^)#]+)', path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+# -- subinterpreters ---------------------------------------------------------------------------
+
+@pytest.mark.parametrize('before', ['', 'import uringloop'])
+def test_subinterpreters_are_refused(before):
+    """Whether or not the main interpreter has it already."""
+    inner = '''
+        try:
+            import uringloop
+        except ImportError as error:
+            print(error)
+        '''
+    code = f'''
+        {before}
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        interpreters.run_string(interpreters.create(), {textwrap.dedent(inner)!r})
+        '''
+    done = subprocess.run([sys.executable, '-c', textwrap.dedent(code)], text=True,
+                          capture_output=True, check=True)
+    assert done.stdout == ('uringloop cannot be used in a subinterpreter: '
+                           'import and run it in the main interpreter\n')

@@ -1,6 +1,9 @@
 """Stream transports and servers: what asyncio promises of them."""
 import array
 import asyncio
+import contextlib
+import contextvars
+import gc
 import logging
 import os
 import random
@@ -8,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -43,7 +47,120 @@ def contexts(certificate):
     return server, ssl.create_default_context(cafile=certificate[0])
 
 
+variable = contextvars.ContextVar('variable', default='unset')
+
+
 class _TestConnect(Streams):
+
+    def test_numeric_ipv6(self):
+        async def main():
+            server = await self.loop.create_server(self.kept(Echo), '::1', 0)
+            self.servers.append(server)
+            address = server.sockets[0].getsockname()
+            client = await self.connect(address[:2])
+            assert client.transport.get_extra_info('peername') == address
+            client.transport.write(b'six')
+            await client.until(lambda: client.data == b'six')
+
+        if not socket.has_ipv6:
+            pytest.skip('this Python has no IPv6')
+        self.run(main())
+
+    @pytest.mark.parametrize('host', ['127.0.0.1', 'localhost'])
+    def test_refused(self, host):
+        async def main():
+            with socket.create_server(LOCAL) as listening:
+                port = listening.getsockname()[1]
+            with pytest.raises(ConnectionRefusedError, match='Connect call failed') as caught:
+                await self.loop.create_connection(Recorder, host, port, family=socket.AF_INET)
+            with pytest.raises(ConnectionRefusedError) as short:
+                await self.loop.create_connection(Recorder, '127.0.0.1', port)
+            assert str(short.value) == str(caught.value)
+
+        self.run(main())
+
+    @pytest.mark.parametrize('port', [-1, 65536])
+    def test_bad_port(self, port):
+        async def main():
+            with pytest.raises(OverflowError):
+                await self.loop.create_connection(Recorder, '127.0.0.1', port)
+
+        self.run(main())
+
+    def test_the_factory_raises(self):
+        async def main():
+            with socket.create_server(LOCAL) as listening:
+                with pytest.raises(ZeroDivisionError):
+                    await self.loop.create_connection(lambda: 1 // 0, *listening.getsockname())
+
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', ResourceWarning)
+            self.run(main())
+            gc.collect()
+
+    def test_cancelled_while_connecting(self):
+        async def main():
+            # A full backlog: the handshake is not answered.
+            with socket.socket() as listening, contextlib.ExitStack() as stack:
+                listening.bind(LOCAL)
+                listening.listen(0)
+                for _ in range(3):
+                    filler = stack.enter_context(socket.socket())
+                    filler.setblocking(False)
+                    filler.connect_ex(listening.getsockname())
+                task = self.loop.create_task(
+                    self.loop.create_connection(Recorder, *listening.getsockname()))
+                await turns(20)
+                assert not task.done()
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+
+        self.run(main())
+
+    def test_extra_info_outlives_the_connection(self):
+        async def main():
+            _server, address = await self.serve(Echo)
+            client = await self.connect(address)
+            transport = client.transport
+            mine = transport.get_extra_info('sockname')
+            transport.close()
+            await client.until_lost()
+            await turns()
+            assert transport.get_extra_info('peername') == address
+            assert transport.get_extra_info('sockname') == mine
+            assert transport.get_extra_info('socket').fileno() == -1
+            assert transport.get_extra_info('nothing', 7) == 7
+
+        self.run(main())
+
+    def test_context_of_accepted_connections(self):
+        """What was set before the server was made is seen by its protocols, in a copy each."""
+        seen = []
+
+        class Looking(Echo):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                seen.append(variable.get())
+                variable.set('made')
+
+            def received(self, data):
+                seen.append(variable.get())
+                variable.set('received')
+                super().received(data)
+
+        async def main():
+            variable.set('served')
+            _server, address = await self.serve(Looking)
+            variable.set('later')
+            for _ in range(2):
+                client = await self.connect(address)
+                client.transport.write(b'x')
+                await client.until_length(1)
+
+        self.run(main())
+        assert seen == ['served', 'served'] * 2
+
 
     def test_connection_and_server(self):
         async def main():

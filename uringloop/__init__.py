@@ -1,4 +1,5 @@
 """An asyncio event loop on io_uring that sends datagrams without copying them."""
+from uringloop import _main_interpreter as _main_interpreter  # isort: skip
 from uringloop._datagrams import DatagramTransport, SendReport
 from uringloop._uring import UringUnavailableError
 from uringloop.loop import Loop, LoopStats
