@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -82,6 +83,9 @@ def main() -> int:
     parser.add_argument('--bound', type=float, default=240, metavar='SECONDS',
                         help='for each module (default: %(default)s)')
     options = parser.parse_args()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As a shell starts its background jobs; some tests are about that signal.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         import test.test_asyncio as suite
     except ImportError:
