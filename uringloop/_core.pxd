@@ -30,7 +30,6 @@ cdef class Watch(Completer):
         int fd
         bint fired
         bint closed
-        bint wanted
     cdef int arm(self) except -1
 
 

@@ -93,18 +93,19 @@ cdef class Watch(Completer):
         self.fd = fd
 
     cdef int arm(self) except -1:
-        self.wanted = True
         if self.armed is NULL and not self.closed:
             self.loop.flush_soon(self)
         return 0
 
     cdef int flush(self) except -1:
+        cdef operation* op
         cdef io_uring_sqe* sqe
         if self.armed is not NULL or self.closed:
             return 0
-        self.armed = self.loop.operations.acquire_brief(self)
-        sqe = self.loop.ring.prepare(self.armed, IORING_OP_POLL_ADD, self.fd, 0, 0)
+        op = self.loop.operations.acquire_brief(self)
+        sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.fd, 0, 0)
         sqe.poll32_events = POLLIN
+        self.armed = op
         return 0
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:

@@ -369,7 +369,6 @@ cdef class DatagramTransport(DatagramReceiver):
         leader.message.msg_control = header
         leader.message.msg_controllen = sizeof(cmsghdr) + sizeof(uint64_t)
         leader.traits |= GATHERED
-        self.loop.datagrams_gathered += count
         return 0
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
@@ -392,9 +391,11 @@ cdef class DatagramTransport(DatagramReceiver):
         cdef operation* member = op.members
         self.buffered -= op.length + HEADER
         self.loop.datagrams_sent += 1
+        self.loop.datagrams_gathered += member is not NULL
         while member is not NULL:
             self.buffered -= member.length + HEADER
             self.loop.datagrams_sent += 1
+            self.loop.datagrams_gathered += 1
             member = member.next
         if op.future is not NULL and not op.duties & NOTIF_DUE:
             op.copied = True

@@ -152,26 +152,28 @@ cdef class OperationTable:
         if op is NULL:
             self.strangers += 1
             return 0
-        # Before anything else: a notification's res is 0x80000000, negative,
-        # when the kernel copied.  It never is an errno.
-        if flags & IORING_CQE_F_NOTIF:
-            op.copied = res != 0
-            self.unpin(op)
-            self.done(op)
-            (<Completer>op.owner).notified(op)
-        else:
-            if not (op.traits & MULTISHOT and flags & IORING_CQE_F_MORE):
-                op.duties &= ~RESULT_DUE
-            if op.duties & NOTIF_DUE and not flags & IORING_CQE_F_MORE:
-                # Some preparation errors never notify.  But a send that was
-                # cancelled because its chain failed says ECANCELED without
-                # F_MORE, and its notification comes in a later turn (6.18).
-                if not (res == -ECANCELED and op.traits & FOLLOWER):
-                    self.unpin(op)
-            self.done(op)
-            (<Completer>op.owner).result(op, res, flags)
-        if op.duties == 0:
-            self.release(op)
+        try:
+            # Before anything else: a notification's res is 0x80000000, negative,
+            # when the kernel copied.  It never is an errno.
+            if flags & IORING_CQE_F_NOTIF:
+                op.copied = res != 0
+                self.unpin(op)
+                self.done(op)
+                (<Completer>op.owner).notified(op)
+            else:
+                if not (op.traits & MULTISHOT and flags & IORING_CQE_F_MORE):
+                    op.duties &= ~RESULT_DUE
+                if op.duties & NOTIF_DUE and not flags & IORING_CQE_F_MORE:
+                    # Some preparation errors never notify.  But a send that was
+                    # cancelled because its chain failed says ECANCELED without
+                    # F_MORE, and its notification comes in a later turn (6.18).
+                    if not (res == -ECANCELED and op.traits & FOLLOWER):
+                        self.unpin(op)
+                self.done(op)
+                (<Completer>op.owner).result(op, res, flags)
+        finally:
+            if op.duties == 0:
+                self.release(op)
         return 0
 
     cdef void unpin(self, operation* op) noexcept:

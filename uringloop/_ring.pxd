@@ -15,7 +15,6 @@ cdef extern from "<errno.h>" nogil:
         ECANCELED
         ECONNABORTED
         ECONNREFUSED
-        EINPROGRESS
         EINTR
         EINVAL
         EIO
@@ -50,7 +49,6 @@ cdef extern from "<sys/socket.h>" nogil:
         int cmsg_level
         int cmsg_type
     enum:
-        AF_UNSPEC
         AF_UNIX
         AF_INET
         AF_INET6
@@ -59,12 +57,9 @@ cdef extern from "<sys/socket.h>" nogil:
         SOCK_NONBLOCK
         SOCK_CLOEXEC
         SOL_SOCKET
-        SO_ERROR
         MSG_DONTWAIT
-        MSG_WAITALL
         MSG_NOSIGNAL
         MSG_TRUNC
-        MSG_CTRUNC
 
 
 cdef extern from "<liburing.h>" nogil:
@@ -89,24 +84,7 @@ cdef extern from "<liburing.h>" nogil:
         uint64_t user_data
         int32_t res
         uint32_t flags
-    struct io_uring_sq:
-        unsigned* khead
-        unsigned* ktail
-        unsigned* kflags
-        unsigned* kdropped
-        unsigned sqe_head
-        unsigned sqe_tail
-        unsigned ring_entries
-    struct io_uring_cq:
-        unsigned* khead
-        unsigned* ktail
-        unsigned* koverflow
-        io_uring_cqe* cqes
-        unsigned ring_mask
-        unsigned ring_entries
     struct io_uring:
-        io_uring_sq sq
-        io_uring_cq cq
         unsigned flags
         int ring_fd
         unsigned features
@@ -117,8 +95,6 @@ cdef extern from "<liburing.h>" nogil:
         uint32_t cq_entries
         uint32_t flags
         uint32_t features
-    struct io_uring_probe:
-        uint8_t last_op
     struct io_uring_buf:
         uint64_t addr
         uint32_t len
@@ -155,11 +131,6 @@ cdef extern from "<liburing.h>" nogil:
     int io_uring_register_files_sparse(io_uring*, unsigned)
     int io_uring_register_files_update(io_uring*, unsigned, const int*, unsigned)
     int io_uring_register_buf_ring(io_uring*, io_uring_buf_reg*, unsigned)
-    int io_uring_unregister_buf_ring(io_uring*, int)
-    io_uring_probe* io_uring_get_probe_ring(io_uring*)
-    io_uring_probe* io_uring_get_probe()
-    void io_uring_free_probe(io_uring_probe*)
-    int io_uring_opcode_supported(const io_uring_probe*, int)
     void io_uring_buf_ring_init(io_uring_buf_ring*)
     void io_uring_buf_ring_add(
         io_uring_buf_ring*, void*, unsigned, unsigned short, int, int)
@@ -167,7 +138,6 @@ cdef extern from "<liburing.h>" nogil:
     int io_uring_buf_ring_mask(uint32_t)
 
     enum:
-        IORING_OP_NOP
         IORING_OP_POLL_ADD
         IORING_OP_SENDMSG
         IORING_OP_RECVMSG
@@ -177,7 +147,6 @@ cdef extern from "<liburing.h>" nogil:
         IORING_OP_SEND
         IORING_OP_RECV
         IORING_OP_SEND_ZC
-        IORING_OP_SENDMSG_ZC
         IORING_SETUP_CQSIZE
         IORING_SETUP_CLAMP
         IORING_SETUP_SUBMIT_ALL
@@ -192,10 +161,8 @@ cdef extern from "<liburing.h>" nogil:
         IORING_CQE_BUFFER_SHIFT
         IORING_RECV_MULTISHOT
         IORING_ACCEPT_MULTISHOT
-        IORING_POLL_ADD_MULTI
         IORING_ASYNC_CANCEL_ALL
         IORING_ASYNC_CANCEL_ANY
-        IORING_FILE_INDEX_ALLOC
         IOSQE_FIXED_FILE
         IOSQE_IO_LINK
         IOSQE_BUFFER_SELECT

@@ -104,12 +104,9 @@ cdef class SocketCall(Completer):
             op.data = <PyObject*>self.data
         if self.zerocopy:
             traits |= ZEROCOPY
-        try:
-            sqe = self.loop.ring.prepare(op, self.opcode, self.fd, 0, traits)
-        except BaseException:
-            self.op = NULL
-            self.loop.operations.release(op)
-            raise
+        self.op = NULL          # if there is no entry for it, it is gone
+        sqe = self.loop.ring.prepare(op, self.opcode, self.fd, 0, traits)
+        self.op = op
         sqe.msg_flags = self.flags
         if self.opcode == IORING_OP_SENDMSG or self.opcode == IORING_OP_RECVMSG:
             memset(&op.message, 0, sizeof(op.message))
@@ -249,11 +246,7 @@ cdef class Dispatcher(Completer):
         """Send at once; the result is in when this returns.  Errors as ``-errno``."""
         cdef io_uring_sqe* sqe
         cdef Ring ring = self.loop.ring
-        try:
-            sqe = ring.prepare(op, IORING_OP_SEND_ZC, fd, 0, MEMORY | ZEROCOPY)
-        except BaseException:
-            self.loop.operations.release(op)
-            raise
+        sqe = ring.prepare(op, IORING_OP_SEND_ZC, fd, 0, MEMORY | ZEROCOPY)
         sqe.addr = <uintptr_t>op.base
         sqe.len = <uint32_t>op.length
         sqe.addr2 = <uintptr_t>&op.address

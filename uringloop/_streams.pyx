@@ -556,14 +556,15 @@ cdef class Acceptor(Completer):
         loop.flush_soon(self)
 
     cdef int flush(self) except -1:
+        cdef operation* op
         cdef io_uring_sqe* sqe
         if self.stopped or self.accepting is not NULL or self.loop.closing:
             return 0
-        self.accepting = self.loop.operations.acquire_brief(self)
-        sqe = self.loop.ring.prepare(
-            self.accepting, IORING_OP_ACCEPT, self.sock.fileno(), 0, MULTISHOT)
+        op = self.loop.operations.acquire_brief(self)
+        sqe = self.loop.ring.prepare(op, IORING_OP_ACCEPT, self.sock.fileno(), 0, MULTISHOT)
         sqe.ioprio = IORING_ACCEPT_MULTISHOT
         sqe.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC
+        self.accepting = op
         return 0
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:

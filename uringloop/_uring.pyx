@@ -164,15 +164,19 @@ cdef class Ring:
 
     cdef io_uring_sqe* prepare(
             self, operation* op, int opcode, int fd, unsigned flags, unsigned traits) except NULL:
-        """An entry for ``op``, whose duties begin."""
+        """An entry for ``op``, whose duties begin.  If there can be none, ``op`` is released."""
         cdef io_uring_sqe* sqe
-        self.usable()
-        sqe = ring_sqe(&self.ring, opcode, fd, flags, user_data(op))
-        if sqe is NULL:
-            self.submit()
+        try:
+            self.usable()
             sqe = ring_sqe(&self.ring, opcode, fd, flags, user_data(op))
             if sqe is NULL:
-                raise OSError(EBUSY, 'the submission queue is full')
+                self.submit()
+                sqe = ring_sqe(&self.ring, opcode, fd, flags, user_data(op))
+                if sqe is NULL:
+                    raise OSError(EBUSY, 'the submission queue is full')
+        except BaseException:
+            self.operations.release(op)
+            raise
         self.operations.begin(op, self.era, traits)
         return sqe
 
