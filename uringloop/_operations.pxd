@@ -71,7 +71,7 @@ cdef class OperationTable:
 
     cdef operation* acquire(self, Completer owner) except NULL
     cdef operation* acquire_brief(self, Completer owner) except NULL
-    cdef operation* take(self, operation** free, Completer owner) noexcept
+    cdef operation* take(self, operation** spare, Completer owner) noexcept
     cdef void begin(self, operation* op, uint32_t era, unsigned traits) noexcept
     cdef int settle(self, uint64_t user_data, int res, uint32_t flags) except -1
     cdef void release(self, operation* op) noexcept

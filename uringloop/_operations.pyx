@@ -74,7 +74,7 @@ cdef class OperationTable:
         cdef:
             uint32_t i
             operation* op
-            operation** free = &self.free_brief if brief else &self.free
+            operation** spare = &self.free_brief if brief else &self.free
             size_t size = BRIEF if brief else sizeof(operation)
             char* chunk
             operation** slots = <operation**>realloc(
@@ -92,8 +92,8 @@ cdef class OperationTable:
             op.index = self.capacity + i - 1
             op.generation = 1
             op.brief = brief
-            op.next = free[0]
-            free[0] = op
+            op.next = spare[0]
+            spare[0] = op
         self.capacity += CHUNK
         return 0
 
@@ -112,9 +112,9 @@ cdef class OperationTable:
             self.grow(True)
         return self.take(&self.free_brief, owner)
 
-    cdef operation* take(self, operation** free, Completer owner) noexcept:
-        cdef operation* op = free[0]
-        free[0] = op.next
+    cdef operation* take(self, operation** spare, Completer owner) noexcept:
+        cdef operation* op = spare[0]
+        spare[0] = op.next
         op.next = NULL
         op.traits = 0
         op.copied = False

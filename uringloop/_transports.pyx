@@ -16,7 +16,6 @@ from uringloop._operations cimport Completer, operation
 from uringloop._ring cimport AF_INET, AF_INET6, AF_UNIX, sockaddr, sockaddr_storage, socklen_t
 from uringloop._uring cimport this_thread
 
-import asyncio
 import warnings
 from asyncio import constants, trsock
 from asyncio.log import logger

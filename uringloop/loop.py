@@ -255,7 +255,7 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
             self, sock: socket.socket, protocol: asyncio.BaseProtocol, address: Any = None,
             waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None) -> asyncio.DatagramTransport:
-        self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
+        self._ensure_fd_no_transport(sock)
         if sock.family not in _DATAGRAM_FAMILIES:
             # Netlink, packet, vsock, ...: asyncio's transport, which asks the socket module.
             return super()._make_datagram_transport(  # type: ignore[misc, no-any-return]
@@ -267,7 +267,7 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
             waiter: asyncio.Future[None] | None = None, *,
             extra: Mapping[str, Any] | None = None,
             server: asyncio.AbstractServer | None = None) -> asyncio.Transport:
-        self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
+        self._ensure_fd_no_transport(sock)
         return StreamTransport(self, sock, protocol, waiter, extra, server)
 
     def _make_ssl_transport(
@@ -275,7 +275,7 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
             waiter: asyncio.Future[None] | None = None, *, server_side: bool = False,
             server_hostname: str | None = None, extra: Mapping[str, Any] | None = None,
             server: asyncio.AbstractServer | None = None, **timeouts: Any) -> asyncio.Transport:
-        self._ensure_fd_no_transport(rawsock)  # type: ignore[attr-defined]
+        self._ensure_fd_no_transport(rawsock)
         ssl_protocol = sslproto.SSLProtocol(
             self, protocol, sslcontext, waiter,  # type: ignore[arg-type]
             server_side, server_hostname, **timeouts)
