@@ -269,9 +269,12 @@ class _TestTimers:
         self.forever()
 
     def test_none(self):
+        # asyncio 3.10 lets call_at(None) pass as far as the handle, which asserts.
+        kinds = (TypeError, AssertionError) \
+            if sys.version_info < (3, 11) and not self.uring else TypeError
         with pytest.raises(TypeError):
             self.loop.call_later(None, print)
-        with pytest.raises(TypeError):
+        with pytest.raises(kinds):
             self.loop.call_at(None, print)
 
     @pytest.mark.parametrize('bad', ['soon', object(), [1]])

@@ -199,7 +199,9 @@ def test_links_between_documents_lead_somewhere(document):
 @pytest.mark.parametrize('before', ['', 'import uringloop'])
 def test_subinterpreters_are_refused(before):
     """Whether or not the main interpreter has it already."""
-    inner = '''
+    inner = f'''
+        import sys
+        sys.path[:] = {sys.path!r}
         try:
             import uringloop
         except ImportError as error:

@@ -736,6 +736,9 @@ class _TestFlow(Streams):
         self.run(main())
 
     def test_paused_in_connection_made(self):
+        if not self.uring and sys.version_info < (3, 11):
+            pytest.skip("asyncio 3.10 begins to read all the same")
+
         class Paused(Recorder):
             def connection_made(self, transport):
                 super().connection_made(transport)

@@ -618,7 +618,7 @@ cdef class LoopCore:
 
     def _ensure_fd_no_transport(self, fd):
         """RuntimeError if a transport that is not closing has this descriptor."""
-        if isinstance(fd, SystemSocket):
+        if issubclass(type(fd), SystemSocket):
             transport = self._registry.find(fd_of(fd))
         else:
             return super()._ensure_fd_no_transport(fd)

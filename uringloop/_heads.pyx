@@ -49,17 +49,18 @@ cdef int fd_of(object sock) except? -1:
 cdef int family_of(object sock) except? -1:
     if HEADS_KNOWN and type(sock) is PlainSocket:
         return (<socket_head*><PyObject*>sock).family
-    # A subclass may say otherwise; what the kernel was told counts.
-    return family_getter(sock) if isinstance(sock, SystemSocket) else sock.family
+    # A subclass may say otherwise; what the kernel was told counts.  (And something that
+    # only poses as a socket has no head to be read.)
+    return family_getter(sock) if issubclass(type(sock), SystemSocket) else sock.family
 
 
 cdef int type_of(object sock) except? -1:
     if HEADS_KNOWN and type(sock) is PlainSocket:
         return (<socket_head*><PyObject*>sock).type
-    return type_getter(sock) if isinstance(sock, SystemSocket) else sock.type
+    return type_getter(sock) if issubclass(type(sock), SystemSocket) else sock.type
 
 
 cdef int proto_of(object sock) except? -1:
     if HEADS_KNOWN and type(sock) is PlainSocket:
         return (<socket_head*><PyObject*>sock).proto
-    return proto_getter(sock) if isinstance(sock, SystemSocket) else sock.proto
+    return proto_getter(sock) if issubclass(type(sock), SystemSocket) else sock.proto

@@ -28,6 +28,8 @@ class SocketCore(LoopCore):
     async def sock_recvfrom_into(
             self, sock: socket, buf: WriteableBuffer, nbytes: int = 0) -> tuple[int, Any]:
         """Receive a datagram into ``buf``; returns ``(number of bytes, address)``."""
+    def _is_native(self, sock: socket) -> bool: ...
+    def _can_connect_now(self, sock: socket, address: Any) -> bool: ...
     def _connect_now(self, sock: socket, address: Any) -> SocketCall | None: ...
     async def _connect_later(self, call: SocketCall, address: Any) -> None: ...
     def _numeric_family(self, host: Any, port: Any) -> int: ...
@@ -51,7 +53,5 @@ class SocketCore(LoopCore):
             self, sock: socket, bufsize: int, ancbufsize: int = 0,
             flags: int = 0) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
         """Receive a message as ``socket.recvmsg``: ``(data, ancdata, msg_flags, address)``."""
-    async def sock_connect(self, sock: socket, address: Any) -> None:
-        """Connect to ``address``; host names are resolved."""
     async def sock_accept(self, sock: socket) -> tuple[socket, Any]:
         """Accept a connection; returns ``(socket, address)``."""

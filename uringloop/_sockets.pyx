@@ -687,18 +687,13 @@ cdef class SocketCore(LoopCore):
 
     # -- connections ---------------------------------------------------------------------------
 
-    async def sock_connect(self, sock, address):
-        """Connect to ``address``; host names are resolved."""
-        if not self.native(sock):
-            return await super().sock_connect(sock, address)
-        family = family_of(sock)
-        if family != AF_UNIX and not self.is_numeric(address, family):
-            resolved = await self._ensure_resolved(
-                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
-            address = resolved[0][4]
-        call = self._connect_now(sock, address)
-        if call is not None:
-            await self._connect_later(call, address)
+    def _is_native(self, sock):
+        return self.native(sock)
+
+    def _can_connect_now(self, sock, address):
+        """Whether the ring is for this socket and there is no name to be looked up."""
+        return self.native(sock) and (
+            family_of(sock) == AF_UNIX or self.is_numeric(address, family_of(sock)))
 
     def _connect_now(self, sock, address):
         """Begin to connect to a resolved address: None, or what is to be waited for."""

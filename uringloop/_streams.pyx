@@ -58,6 +58,8 @@ cdef enum Event:
 # Python 3.13's servers want to know their transports; older ones only count them.
 cdef bint SERVER_KNOWS = 'transport' in inspect.signature(base_events.Server._attach).parameters
 
+cdef object SystemSocket = socket.SocketType
+
 cdef tuple OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -77,7 +79,9 @@ cdef class StreamTransport(SocketTransport):
             else:
                 server._attach()
         # Small writes go out at once, as asyncio has it.
-        if family_of(sock) != AF_UNIX and type_of(sock) == SOCK_STREAM \
+        if not issubclass(type(sock), SystemSocket):
+            base_events._set_nodelay(sock)
+        elif family_of(sock) != AF_UNIX and type_of(sock) == SOCK_STREAM \
                 and proto_of(sock) == IPPROTO_TCP \
                 and setsockopt(fd_of(sock), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0:
             raise OSError(errno_now, os.strerror(errno_now))

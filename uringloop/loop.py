@@ -7,7 +7,7 @@ import selectors
 import signal
 import socket
 import weakref
-from asyncio import events, sslproto, unix_events
+from asyncio import base_events, events, sslproto, unix_events
 from asyncio.log import logger
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -203,6 +203,18 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
             sent = await self._send_later(sock, data, address)
         return sent
 
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect to ``address``; host names are resolved."""
+        if not self._can_connect_now(sock, address):
+            if not self._is_native(sock):
+                return await super().sock_connect(sock, address)
+            resolved = await self._ensure_resolved(  # type: ignore[attr-defined]
+                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
+            address = resolved[0][4]
+        pending = self._connect_now(sock, address)
+        if pending is not None:
+            await self._connect_later(pending, address)
+
     async def create_connection(  # type: ignore[override]
             self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: Any = None,
             port: Any = None, **options: Any) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
@@ -210,15 +222,15 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
 
         That is a numeric address and nothing else: no names, no TLS, no choice.
         """
-        family = 0 if options or self._debug else self._numeric_family(host, port)
+        family = 0
+        if not options and not self._debug and vars(base_events)['socket'] is socket:
+            family = self._numeric_family(host, port)
         if not family:
             return await super().create_connection(protocol_factory, host, port, **options)
         sock = socket.socket(family, _STREAM_NONBLOCK, socket.IPPROTO_TCP)
         address = (host, port) if family == socket.AF_INET else (host, port, 0, 0)
         try:
-            pending = self._connect_now(sock, address)
-            if pending is not None:
-                await self._connect_later(pending, address)
+            await self.sock_connect(sock, address)
         except BaseException:
             sock.close()
             raise
