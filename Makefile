@@ -88,6 +88,7 @@ system:
 	pkg-config --exists 'liburing >= 2.3' 2>/dev/null || need liburing-dev; \
 	command -v ip >/dev/null || need iproute2; \
 	command -v dig >/dev/null || need bind9-dnsutils; \
+	command -v openssl >/dev/null || need openssl; \
 	has() { $(PYTHON) -c "$$1" 2>/dev/null; }; \
 	headers='import os, sys, sysconfig; \
 	    sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'; \

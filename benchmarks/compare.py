@@ -48,15 +48,18 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
-def other_processor() -> None:
-    """The load's place, where there are two."""
-    if (os.cpu_count() or 1) > 1:
-        os.sched_setaffinity(0, {1})
+# The first is the loop's, the last the load's.
+PROCESSORS = sorted(os.sched_getaffinity(0))
+
+
+def take_processor(number: int) -> None:
+    os.sched_setaffinity(0, {number})
 
 
 def load(function: str, *arguments: object) -> subprocess.Popen:
     """Run one of the functions below in a process of its own."""
-    code = f'import compare; compare.other_processor(); compare.{function}(*{arguments!r})'
+    code = (f'import compare; compare.take_processor({PROCESSORS[-1]}); '
+            f'compare.{function}(*{arguments!r})')
     return subprocess.Popen([sys.executable, '-c', code], cwd=Path(__file__).parent,
                             stdout=subprocess.PIPE, text=True)
 
@@ -234,8 +237,8 @@ UNITS = {'tls': 'answers a second', 'idle': 'bytes a connection',
 
 def child(options: argparse.Namespace) -> None:
     """One measurement of one loop, in this process."""
-    if options.what != 'spawn' and (os.cpu_count() or 1) > 1:
-        os.sched_setaffinity(0, {0})
+    if options.what != 'spawn':
+        take_processor(PROCESSORS[0])
     loop = new_loop(options.loops[0])
     asyncio.set_event_loop(loop)
     threading.stack_size(1 << 20)
