@@ -1,5 +1,7 @@
 """The moment for which the loop looks for something to do before it sleeps."""
 import asyncio
+import os
+import signal
 import socket
 import threading
 
@@ -65,6 +67,47 @@ class TestBusyPoll(_BusyPoll):
 
         # The task's own waits are too short to look first; its time-out's is not one of them.
         assert self.run(main()).busy_polls == 0
+
+
+    def test_looking_does_not_delay_a_timer(self):
+        async def main():
+            took = []
+            for _ in range(20):
+                start = self.loop.time()
+                await asyncio.sleep(0.0012)
+                took.append(self.loop.time() - start)
+            return min(took)
+
+        assert 0.0012 <= self.run(main()) < 0.002
+
+    def test_a_handler_that_runs_after_looking(self):
+        """What it makes the kernel complete is seen before the loop sleeps."""
+        async def main():
+            reading, writing = os.pipe()
+            done = self.loop.create_future()
+            self.loop.add_reader(reading, done.set_result, None)
+            one, two = socket.socketpair()
+            one.setblocking(False)
+            transport, _ = await self.loop.create_connection(asyncio.Protocol, sock=one)
+
+            def handler(*_):
+                os.write(writing, b'!')
+                transport.close()       # enters the kernel
+
+            before = signal.signal(signal.SIGALRM, handler)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.2)
+                await asyncio.sleep(0.1)
+                await done
+            finally:
+                signal.signal(signal.SIGALRM, before)
+                self.loop.remove_reader(reading)
+                for fd in (reading, writing):
+                    os.close(fd)
+                two.close()
+
+        self.loop._shape_ring(256, 500_000)     # so that the signal comes while it looks
+        self.run(main())
 
 
 class TestWithout(_BusyPoll):

@@ -1062,6 +1062,44 @@ class _TestReceive(_Datagrams):
 
         super().run(rest())
 
+    @pytest.mark.parametrize('long', [False, True])
+    def test_an_exit_of_error_received(self, long):
+        """What else was due is done when the loop runs again."""
+        class Leaving(Recorder):
+            def error_received(self, exc):
+                super().error_received(exc)
+                raise KeyboardInterrupt
+
+        transport, protocol = self.loop.run_until_complete(
+            self.loop.create_datagram_endpoint(Leaving, local_addr=LOCAL))
+        mine = transport.get_extra_info('sockname')
+
+        async def before(peer):
+            for _ in range(8 if long else 0):
+                peer.sendto(b'l' * 40_000, mine)
+                await protocol.datagrams.get()
+
+        def trouble(peer):
+            peer.sendto(b'y' * 40_000, mine)
+            transport.sendto(b'x' * 100, peer.getsockname())
+            transport.sendto(b'x' * 70_000, peer.getsockname())
+
+        async def rest(peer):
+            assert (await protocol.datagrams.get())[0] == b'y' * 40_000
+            peer.sendto(b'z', mine)
+            assert (await protocol.datagrams.get())[0] == b'z'
+            transport.close()
+            await protocol.lost
+            assert protocol.calls.count('pause') == protocol.calls.count('resume')
+            await asyncio.sleep(0)
+
+        with bound() as peer:
+            super().run(before(peer))
+            self.loop.call_soon(trouble, peer)
+            with pytest.raises(KeyboardInterrupt):
+                self.forever()
+            super().run(rest(peer))
+
     def test_context(self):
         class Looking(Recorder):
             def connection_made(self, transport):
@@ -1532,6 +1570,29 @@ class TestZerocopy(_Datagrams, UringCase):
             report = await sender.sendto_zerocopy(bytearray(20000))
             assert report == (20000, True)
             assert (await receiver.datagrams.get())[0] == bytes(20000)
+
+        self.run(main())
+
+
+class TestLong(_Datagrams, UringCase):
+
+    def test_the_program_closes_the_socket(self):
+        """The ring has the file all the same; nothing spins."""
+        async def main():
+            sock = bound()
+            address = sock.getsockname()
+            _, receiver = await self.endpoint(sock=sock)
+            with bound() as peer:
+                for n in range(8):
+                    peer.sendto(bytes([n]) * 40_000, address)
+                    assert (await receiver.datagrams.get())[0][0] == n
+                sock.close()
+                for n in range(8, 16):
+                    peer.sendto(bytes([n]) * 40_000, address)
+                    assert (await receiver.datagrams.get())[0][0] == n
+                before = self.loop.stats().syscalls
+                await asyncio.sleep(0.05)
+                assert self.loop.stats().syscalls - before < 5
 
         self.run(main())
 

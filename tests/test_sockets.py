@@ -691,6 +691,43 @@ class TestZerocopy(_Sockets, UringCase):
         self.run(main())
 
 
+class TestWithoutTheRing(_Sockets, UringCase):
+
+    @pytest.mark.parametrize('size', [10, 60_000])
+    def test_before_the_loop_runs(self, size):
+        self.opened = []
+        sender, receiver = self.udp(), self.udp()
+        with pytest.raises(StopIteration) as ended:
+            self.loop.sock_sendto(sender, b'x' * size, receiver.getsockname()).send(None)
+        assert ended.value.value == size == len(receiver.recv(65536))
+
+    @pytest.mark.parametrize('size', [10, 60_000])
+    def test_from_another_loop(self, size):
+        """The datagram goes out once; what needs the ring says whose thread it wants."""
+        other = asyncio.SelectorEventLoop()
+
+        async def main():
+            sender, receiver = self.udp(), self.udp()
+            address = receiver.getsockname()
+
+            async def elsewhere():
+                assert await self.loop.sock_sendto(sender, b'x' * size, address) == size
+                with pytest.raises(RuntimeError, match='in another thread'):
+                    await self.loop.sock_recv(receiver, 100)
+
+            await self.loop.run_in_executor(None, other.run_until_complete, elsewhere())
+            assert len(receiver.recv(65536)) == size
+            await asyncio.sleep(0.01)
+            with pytest.raises(BlockingIOError):
+                receiver.recv(65536)
+            await self.loop.shutdown_default_executor()
+
+        try:
+            self.run(main())
+        finally:
+            other.close()
+
+
 class TestConcurrentCalls(_Sockets, UringCase):
     """asyncio's calls on one socket replace one another; here each has its turn."""
 

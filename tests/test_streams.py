@@ -138,11 +138,17 @@ class _TestConnect(Streams):
         """What was set before the server was made is seen by its protocols, in a copy each."""
         seen = []
 
+        def factory():
+            assert asyncio.current_task() is not None
+            seen.append(variable.get())
+            variable.set('made here')
+            return Looking()
+
         class Looking(Echo):
             def connection_made(self, transport):
                 super().connection_made(transport)
                 seen.append(variable.get())
-                variable.set('made')
+                variable.set('connected')
 
             def received(self, data):
                 seen.append(variable.get())
@@ -151,7 +157,7 @@ class _TestConnect(Streams):
 
         async def main():
             variable.set('served')
-            _server, address = await self.serve(Looking)
+            _server, address = await self.serve(factory)
             variable.set('later')
             for _ in range(2):
                 client = await self.connect(address)
@@ -159,7 +165,7 @@ class _TestConnect(Streams):
                 await client.until_length(1)
 
         self.run(main())
-        assert seen == ['served', 'served'] * 2
+        assert seen == ['served', 'made here', 'made here'] * 2
 
 
     def test_connection_and_server(self):

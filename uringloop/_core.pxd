@@ -110,5 +110,8 @@ cdef class LoopCore:
     cdef int flush(self) except -1
     cdef int turn(self) except -1
     cdef int rest(self) except -1
+    cdef bint has_something(self) noexcept
+    cdef double until_timer(self) noexcept
+    cdef bint is_at_home(self) noexcept
     cdef object new_future(self)
     cdef ReceiveBuffers receive_buffers(self, BufferGroup group)

@@ -403,10 +403,7 @@ cdef class LoopCore:
                 self.hurry()
         if self.flushers:
             self.flush()
-        # A watch may have fired, and a delivery become due, when a callback entered the
-        # kernel for itself: there is something to do then.
-        if self.ready_count or self._stopping or self.waker.fired or self.late \
-                or self.watcher is not None and self.watcher.fired:
+        if self.has_something():
             if self.ring.has_work():
                 self.ring.poll()
         else:
@@ -425,20 +422,32 @@ cdef class LoopCore:
 
     cdef int rest(self) except -1:
         """Nothing is ready: wait until something is."""
-        cdef double timeout = -1
-        if self.timer_count:
-            timeout = fmax(self.timers[0].when - monotonic(), 0)
-            timeout = min(timeout, LONGEST_WAIT)
+        cdef double timeout = self.until_timer()
         if timeout == 0:
             return self.ring.poll() if self.ring.has_work() else 0
         if self.ring.look(timeout):
             return 0
         # A signal that came after the last bytecode would not interrupt the wait, and
-        # what its handler does may be what the loop was going to wait for.
+        # what its handler does (or a finalizer) may be what the loop was going to wait for.
         PyErr_CheckSignals()
-        if self.ready_count or self._stopping or self.flushers:
+        if self.has_something() or self.flushers:
             return 0
-        return self.ring.wait(timeout)
+        # Looking took its time.
+        timeout = self.until_timer()
+        return 0 if timeout == 0 else self.ring.wait(timeout)
+
+    cdef bint has_something(self) noexcept:
+        """Whether there is something to do without waiting."""
+        # A watch may have fired, and a delivery become due, when a callback entered the
+        # kernel for itself.
+        return (self.ready_count or self._stopping or self.waker.fired or len(self.late)
+                or self.watcher is not None and self.watcher.fired)
+
+    cdef double until_timer(self) noexcept:
+        """Seconds until the next timer is due; negative: there is none."""
+        if not self.timer_count:
+            return -1
+        return min(fmax(self.timers[0].when - monotonic(), 0), LONGEST_WAIT)
 
     cdef int wake(self) except -1:
         if self.waker.fired:
@@ -537,6 +546,11 @@ cdef class LoopCore:
     def stop(self):
         """Stop running after the present turn."""
         self._stopping = True
+
+    cdef bint is_at_home(self) noexcept:
+        """Whether the calling thread may use the ring."""
+        return self.ring is not None and self.ring.is_usable() \
+            and self.ring.thread == this_thread()
 
     cdef int ensure_ring(self) except -1:
         if self.ring is not None:

@@ -21,7 +21,6 @@ cdef class DatagramReceiver(SocketTransport):
         int slot                   # registered file, or -1
         unsigned long_run          # long datagrams that came one after another
         bint polling               # ``receiving`` is a poll
-        bint readable
 
     cdef int start_ring(self) except -1
     cdef int receive(self) except -1

@@ -150,7 +150,8 @@ cdef class DatagramReceiver(SocketTransport):
         cdef bint before = self.long_run >= LONG_RUN
         if length < LONG or self.family == AF_UNIX:
             self.long_run = 0
-        elif self.long_run < LONG_RUN:
+        elif self.long_run < LONG_RUN - 1 \
+                or self.long_run < LONG_RUN and self._sock.fileno() == self._sock_fd:
             self.long_run += 1
         if before != (self.long_run >= LONG_RUN) and self.receiving is not NULL \
                 and self.polling == before:
@@ -181,7 +182,11 @@ cdef class DatagramReceiver(SocketTransport):
         while left:
             left -= 1
             if self._closing or self.paused_reading or self.inbox_count \
-                    or self.loop.ring.has_unread() or self._sock.fileno() != self._sock_fd:
+                    or self.loop.ring.has_unread():
+                return 0
+            if self._sock.fileno() != self._sock_fd:
+                # The program has closed its socket; the ring still has the file.
+                self.long_run = 0
                 return 0
             if not self.read_one() or self.long_run < LONG_RUN:
                 return 0

@@ -496,7 +496,8 @@ cdef class SocketCore(LoopCore):
             uint32_t length = 0
             ssize_t sent = -EAGAIN
         owner = open_payload(data, &memory)
-        if memory.immutable and memory.length >= ZEROCOPY_MINIMUM and family_of(sock) != AF_UNIX:
+        if memory.immutable and memory.length >= ZEROCOPY_MINIMUM \
+                and family_of(sock) != AF_UNIX and self.is_at_home():
             sent = self.dispatch(sock, owner, &memory, address)
         if sent == -EAGAIN:
             # One system call either way, and the plain one is the shorter.

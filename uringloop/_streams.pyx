@@ -608,24 +608,13 @@ cdef class Acceptor(Completer):
     def connected(self, fd):
         connection = socket.socket(family_of(self.sock), type_of(self.sock) | SOCK_NONBLOCK,
                                    proto_of(self.sock), fileno=fd)
-        if self.loop._debug or self.arguments[0] is not None:
-            return self.connected_slowly(connection)
-        # What _accept_connection2 does where there is no handshake to wait for.
-        try:
-            self.loop._make_socket_transport(connection, self.factory(), server=self.server)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException:
-            # asyncio tells in debug mode only.
-            connection.close()
-
-    def connected_slowly(self, connection):
         try:
             address = connection.getpeername()
         except OSError:
             address = None       # gone already; reading will tell
         if self.loop._debug:
             logger.debug('%r got a new connection from %r: %r', self.server, address, connection)
+        # A task each, as with asyncio: a factory may ask which task it is in.
         self.loop.create_task(self.loop._accept_connection2(
             self.factory, connection, {'peername': address}, *self.arguments,
             **self.options))

@@ -18,7 +18,8 @@ cdef class SocketTransport(Completer):
         LoopCore loop
         readonly object _sock
         readonly object _protocol
-        object extra               # what asyncio's caller gave, or None
+        dict extra                 # what asyncio's caller gave, or None
+        bint extra_is_all          # it has the names below, too
         object sockname
         object peername
         object wrapper             # the TransportSocket, once somebody has asked
@@ -30,6 +31,7 @@ cdef class SocketTransport(Completer):
         object lost_context
         int family
         bint paused_reading
+        bint readable              # a poll has said so, and nothing was read since
         bint reading               # connection_made has been called
         bint finished              # connection_lost is scheduled
         bint aborted

@@ -54,11 +54,12 @@ cdef class SocketTransport(Completer):
         self._sock_fd = sock.fileno()
         self.family = family_of(sock)
         self.sockname = name_of(loop, sock, self.family, False)
-        self.extra = extra or None
         if extra and 'peername' in extra:
             self.peername = extra['peername']
+            self.extra = dict(extra) if len(extra) > 1 else None
         else:
             self.peername = name_of(loop, sock, self.family, True)
+            self.extra = dict(extra) if extra else None
         self.context = PyContext_CopyCurrent()
         self.set_write_buffer_limits()
         self.set_protocol(protocol)
@@ -110,18 +111,23 @@ cdef class SocketTransport(Completer):
 
     def get_extra_info(self, name, default=None):
         """'socket', 'sockname', 'peername', ...; ``default`` for what there is not."""
-        if name == 'peername':
-            return self.peername
-        if name == 'sockname':
-            return self.sockname
-        if name == 'socket':
-            return self.wrapped_socket()
+        if not self.extra_is_all:
+            if name == 'peername':
+                return self.peername
+            if name == 'sockname':
+                return self.sockname
+            if name == 'socket':
+                return self.wrapped_socket()
         return default if self.extra is None else self.extra.get(name, default)
 
     @property
     def _extra(self):
-        return {**(self.extra or {}), 'socket': self.wrapped_socket(),
-                'sockname': self.sockname, 'peername': self.peername}
+        # Programs that look in here may write here, too.
+        if not self.extra_is_all:
+            self.extra = {**(self.extra or {}), 'socket': self.wrapped_socket(),
+                          'sockname': self.sockname, 'peername': self.peername}
+            self.extra_is_all = True
+        return self.extra
 
     cdef object wrapped_socket(self):
         if self.wrapper is None:
@@ -394,7 +400,9 @@ cdef class SocketTransport(Completer):
                 self.all_sent()
         finally:
             PyContext_Exit(self.context)
-            if self.errors or self.inbox_count and not self.paused_reading:
+            # After an exception that went on, say a KeyboardInterrupt.
+            if self.errors or self.resume_due or not self.paused_reading and (
+                    self.inbox_count or self.readable and not self._closing):
                 self.schedule_delivery()
         return 0
 

@@ -155,8 +155,12 @@ cdef class Ring:
         return min(room, wanted)
 
     cdef int usable(self) except -1:
-        if self.is_open and self.generation == fork_generation:
+        if self.is_open and self.generation == fork_generation and self.thread == this_thread():
             return 0
+        if self.is_open and self.generation == fork_generation:
+            # By its registered descriptor it would enter whatever ring this thread has there.
+            raise RuntimeError('the loop is used in another thread than the one it runs in: '
+                               'use call_soon_threadsafe or run_coroutine_threadsafe')
         if self.generation != fork_generation:
             raise RuntimeError("the loop was made before fork() and cannot run in the child: "
                                "make a new one there")

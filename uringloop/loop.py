@@ -166,6 +166,14 @@ def _close_in_child() -> None:
 os.register_at_fork(after_in_child=_close_in_child)
 
 
+def check_options(entries: int, busy_poll: float) -> None:
+    """ValueError for what no loop can be made with."""
+    if not isinstance(entries, int) or not 1 <= entries <= 32768:
+        raise ValueError(f'entries must be an integer from 1 to 32768, not {entries!r}')
+    if not isinstance(busy_poll, (int, float)) or not 0 <= busy_poll <= 1000:
+        raise ValueError(f'busy_poll must be 0 to 1000 microseconds, not {busy_poll!r}')
+
+
 class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
     """asyncio's event loop on io_uring.  Make one with ``uringloop.new_event_loop``."""
 
@@ -177,6 +185,8 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
     _signal_handlers: dict[int, asyncio.Handle]
 
     def __init__(self, *, entries: int = 256, busy_poll: float = 50) -> None:
+        self._closed = True     # for the finalizer, until it is made
+        check_options(entries, busy_poll)
         selector = _LazySelector()
         self._acceptors: dict[int, Acceptor] = {}
         self._pidfds: set[int] = set()

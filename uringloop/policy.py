@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from uringloop._uring import UringUnavailableError, try_ring
-from uringloop.loop import Loop
+from uringloop.loop import Loop, check_options
 
 T = TypeVar('T')
 
@@ -66,10 +66,7 @@ def new_event_loop(
     the environment, raises ``UringUnavailableError``.
     """
     global _available, _warned
-    if not isinstance(entries, int) or not 1 <= entries <= 32768:
-        raise ValueError(f'entries must be an integer from 1 to 32768, not {entries!r}')
-    if not isinstance(busy_poll, (int, float)) or not 0 <= busy_poll <= 1000:
-        raise ValueError(f'busy_poll must be 0 to 1000 microseconds, not {busy_poll!r}')
+    check_options(entries, busy_poll)
     if not _available:
         try:
             try_ring()
