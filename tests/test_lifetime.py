@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import warnings
 import weakref
 
 import pytest
@@ -610,6 +611,78 @@ class TestExceptions(UringCase):
             assert [type(context['exception']) for context in self.problems] == [ZeroDivisionError]
 
         self.run(main())
+
+
+class TestRegistry(UringCase):
+
+    def test_a_subclass_with_a_finalizer_of_its_own(self):
+        """Which descriptor a transport has is forgotten with it, whatever its class does."""
+        class Transport(uringloop.DatagramTransport):
+            def __del__(self):
+                gone.append(True)
+
+        gone = []
+
+        async def main():
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.setblocking(False)
+            sock.bind(('127.0.0.1', 0))
+            transport = Transport(self.loop, sock, asyncio.DatagramProtocol())
+            fd = sock.fileno()
+            assert self.loop._transports[fd] is transport
+            with pytest.raises(RuntimeError, match='is used by transport'):
+                await self.loop.sock_recv(sock, 1)
+            await asyncio.sleep(0)
+            transport.pause_reading()
+            await asyncio.sleep(0.01)
+            del transport
+            gc.collect()
+            assert gone
+            assert self.loop._transports.get(fd) is None
+            with pytest.raises(KeyError):
+                _ = self.loop._transports[fd]
+            sock.close()
+
+        self.run(main())
+
+    def test_a_dropped_endpoint_frees_its_port(self):
+        async def main():
+            transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
+            address = transport.get_extra_info('sockname')
+            await asyncio.sleep(0)
+            transport.pause_reading()
+            await asyncio.sleep(0.01)
+            del transport, _
+            gc.collect()
+            await asyncio.sleep(0)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.bind(address)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', ResourceWarning)
+            self.run(main())
+
+    def test_interrupted_while_events_are_processed(self):
+        """Descriptors of add_reader are watched on."""
+        reading, writing = os.pipe()
+        got = []
+        self.loop.add_reader(reading, lambda: (got.append(os.read(reading, 1)),
+                                               self.loop.stop()))
+        process = self.loop._process_events
+
+        def interrupted(events):
+            self.loop._process_events = process
+            raise KeyboardInterrupt
+
+        self.loop._process_events = interrupted
+        os.write(writing, b'!')
+        with pytest.raises(KeyboardInterrupt):
+            self.forever()
+        self.forever()
+        assert got == [b'!']
+        self.loop.remove_reader(reading)
+        for fd in (reading, writing):
+            os.close(fd)
 
 
 class TestSignals(UringCase):

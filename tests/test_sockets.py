@@ -691,6 +691,45 @@ class TestZerocopy(_Sockets, UringCase):
         self.run(main())
 
 
+class TestSubclasses(_Sockets, UringCase):
+
+    def test_methods_of_a_subclass_are_called(self):
+        class Socket(socket.socket):
+            def recv(self, *args):
+                return super().recv(*args).upper()
+
+            def sendto(self, data, address):
+                return super().sendto(data[::-1], address)
+
+        async def main():
+            one, two = Socket(socket.AF_INET, socket.SOCK_DGRAM), self.udp()
+            self.opened.append(one)
+            one.setblocking(False)
+            one.bind(('127.0.0.1', 0))
+            await self.loop.sock_sendto(one, b'abc', two.getsockname())
+            assert await self.loop.sock_recv(two, 10) == b'cba'
+            await self.loop.sock_sendto(two, b'abc', one.getsockname())
+            assert await self.loop.sock_recv(one, 10) == b'ABC'
+
+        self.run(main())
+
+    def test_a_subclass_that_overrides_nothing_uses_the_ring(self):
+        class Socket(socket.socket):
+            pass
+
+        async def main():
+            one, two = Socket(socket.AF_INET, socket.SOCK_DGRAM), self.udp()
+            self.opened.append(one)
+            one.setblocking(False)
+            one.bind(('127.0.0.1', 0))
+            before = self.loop.stats().submissions
+            two.sendto(b'abc', one.getsockname())
+            assert await self.loop.sock_recv(one, 10) == b'abc'
+            assert self.loop.stats().submissions > before
+
+        self.run(main())
+
+
 class TestWithoutTheRing(_Sockets, UringCase):
 
     @pytest.mark.parametrize('size', [10, 60_000])

@@ -82,7 +82,7 @@ class _TestConnect(Streams):
     @pytest.mark.parametrize('port', [-1, 65536])
     def test_bad_port(self, port):
         async def main():
-            with pytest.raises(OverflowError):
+            with pytest.raises(OverflowError, match=r'connect\(\): port must be 0-65535'):
                 await self.loop.create_connection(Recorder, '127.0.0.1', port)
 
         self.run(main())
@@ -117,6 +117,59 @@ class _TestConnect(Streams):
                     await task
 
         self.run(main())
+
+    def test_transports_take_attributes(self):
+        async def main():
+            _server, address = await self.serve(Echo)
+            client = await self.connect(address)
+            transport = client.transport
+            transport.note = 'mine'
+            assert transport.note == 'mine'
+            written = []
+            transport.write = written.append
+            transport.write(b'seen')
+            assert written == [b'seen']
+            del transport.write
+            transport.write(b'sent')
+            await client.until_length(4)
+            assert client.data == b'sent'
+            transport._extra['peername'] = 'behind a proxy'
+            assert transport.get_extra_info('peername') == 'behind a proxy'
+            assert not transport._paused
+
+        self.run(main())
+
+    def test_sockets_that_want_to_be_asked(self):
+        class Socket(socket.socket):
+            def recv(self, *args):
+                seen.append('recv')
+                return super().recv(*args)
+
+            def send(self, *args):
+                seen.append('send')
+                return super().send(*args)
+
+            def accept(self):
+                seen.append('accept')
+                return super().accept()
+
+        async def main():
+            listening = Socket()
+            listening.bind(LOCAL)
+            server = await self.loop.create_server(self.kept(Echo), sock=listening)
+            self.servers.append(server)
+            sock = Socket()
+            sock.setblocking(False)
+            await self.loop.sock_connect(sock, listening.getsockname())
+            client = await self.open(sock)
+            client.transport.write(b'ask')
+            await client.until_length(3)
+            client.transport.close()
+            await client.until_lost()
+
+        seen = []
+        self.run(main())
+        assert {'accept', 'send', 'recv'} <= set(seen)
 
     def test_extra_info_outlives_the_connection(self):
         async def main():

@@ -465,8 +465,8 @@ cdef class LoopCore:
             # their own: level-triggered, and forgotten when closed, as
             # programs expect of asyncio.
             self.watcher.fired = False
-            self._process_events(self._selector.select(0))
             self.watcher.arm()
+            self._process_events(self._selector.select(0))
         return 0
 
     cdef int run_ready(self) except -1:
@@ -555,9 +555,9 @@ cdef class LoopCore:
     cdef int ensure_ring(self) except -1:
         if self.ring is not None:
             if self.ring.thread == self.thread:
-                self.ring.usable()
+                self.ring.alive()
                 return 0
-            self.ring.usable()
+            self.ring.alive()
             self.leave_ring()
             # The old ring holds the wake-up socket: it is replaced, so
             # that its hang-up can tell when that ring is dead.

@@ -256,6 +256,7 @@ cdef class DatagramTransport(DatagramReceiver):
             sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, fd, flags, 0)
             sqe.poll32_events = POLLOUT
             self.in_chain += 1
+            self.loop.ring.linked += 1
             room -= 1
         while room and self.queue is not NULL:
             op = self.pop_queue()
@@ -289,8 +290,8 @@ cdef class DatagramTransport(DatagramReceiver):
             if before is not NULL:
                 before.flags |= IOSQE_IO_LINK
             self.in_chain += 1
+            self.loop.ring.linked += 1
             room -= 1
-        self.loop.ring.linked += self.in_chain
         if self.in_chain == 1 and op.status != ROOM and not op.traits & ZEROCOPY \
                 and op.future is NULL and not self.protocol_paused and not self._closing:
             # Nobody waits to hear that it went out.

@@ -40,6 +40,34 @@ def heads_are_known():
 cdef bint HEADS_KNOWN = heads_are_known()
 
 
+# What a subclass overrides when it wants to see the traffic, or to make some up.
+TRAFFIC = ('recv', 'recv_into', 'recvfrom', 'recvfrom_into', 'recvmsg', 'send', 'sendall',
+           'sendto', 'sendmsg', 'sendfile', 'accept', 'connect', 'connect_ex')
+
+cdef set plain_kinds = {socket.socket, socket.SocketType}
+
+
+def kind_is_plain(kind):
+    """Whether sockets of this class are the system's, and nobody wants to be asked for them."""
+    if not issubclass(kind, SystemSocket):
+        return False
+    return all(getattr(kind, name, None) in (getattr(PlainSocket, name), getattr(
+        SystemSocket, name, None)) for name in TRAFFIC)
+
+
+cdef bint is_plain(object sock) except -1:
+    """Whether the ring may serve this socket by its descriptor, as if it was the system's own."""
+    kind = type(sock)
+    if kind in plain_kinds:
+        return True
+    return kind_is_plain(kind)
+
+
+def is_plain_socket(sock):
+    """Whether the ring may serve it; else asyncio's way, which asks the object."""
+    return is_plain(sock)
+
+
 cdef int fd_of(object sock) except? -1:
     if HEADS_KNOWN and type(sock) is PlainSocket:
         return (<socket_head*><PyObject*>sock).fd

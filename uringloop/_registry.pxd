@@ -10,5 +10,5 @@ cdef class Registry:
         bint has_foreign
 
     cdef int enter(self, int fd, object transport) except -1
-    cdef void leave(self, int fd, object transport) noexcept
+    cdef void leave(self, int fd, PyObject* transport) noexcept
     cdef object find(self, int fd)

@@ -11,8 +11,8 @@ import weakref
 cdef class Registry:
     """What asyncio has as ``loop._transports``, a mapping to weak references, at less cost.
 
-    A transport enters when it is made, and leaves when it is lost, or from its
-    finalizer, which runs before anything of it is taken apart.
+    A transport enters when it is made, and leaves when it is lost, or at the latest
+    when its memory goes.  It holds the registry until then, out of the collector's sight.
     """
 
     def __cinit__(self):
@@ -35,10 +35,12 @@ cdef class Registry:
             self.places = bigger
             self.size = size
         self.places[fd] = <PyObject*>transport
+        if self.has_foreign:
+            self.foreign.pop(fd, None)
         return 0
 
-    cdef void leave(self, int fd, object transport) noexcept:
-        if 0 <= fd < self.size and self.places[fd] is <PyObject*>transport:
+    cdef void leave(self, int fd, PyObject* transport) noexcept:
+        if 0 <= fd < self.size and self.places[fd] is transport:
             self.places[fd] = NULL
 
     cdef object find(self, int fd):
@@ -62,6 +64,8 @@ cdef class Registry:
         else:
             self.has_foreign = True
             self.foreign[fd] = transport
+            if 0 <= fd < self.size:
+                self.places[fd] = NULL
 
     def __delitem__(self, int fd):
         if 0 <= fd < self.size and self.places[fd] is not NULL:

@@ -21,7 +21,7 @@ from uringloop._addresses cimport is_number
 from uringloop._buffers cimport copy_payload, lend_payload, open_payload, payload
 from uringloop._core cimport LoopCore
 from uringloop._datagrams cimport send_report
-from uringloop._heads cimport family_of, fd_of, type_of
+from uringloop._heads cimport family_of, fd_of, is_plain, type_of
 from uringloop._operations cimport EXPLICIT, MEMORY, NOTIF_DUE, ZEROCOPY, Completer, operation
 from uringloop._policy cimport (
     REPORTS_USAGE, SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, zerocopy_pays)
@@ -52,8 +52,8 @@ except ImportError:      # a Python without ssl
     SSLSocket = ()
 
 cdef object PlainSocket = socket.socket
-cdef object SystemSocket = socket.SocketType
 cdef size_t NOTIFICATIONS_DUE = 1 << 20     # pinned bytes
+cdef int PATIENCE = 100
 cdef tuple CONNECT_FAILURES = (
     errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ECONNRESET)
 
@@ -246,6 +246,7 @@ cdef class Dispatcher(Completer):
         """Send at once; the result is in when this returns.  Errors as ``-errno``."""
         cdef io_uring_sqe* sqe
         cdef Ring ring = self.loop.ring
+        cdef int tries = 0
         sqe = ring.prepare(op, IORING_OP_SEND_ZC, fd, 0, MEMORY | ZEROCOPY)
         sqe.addr = <uintptr_t>op.base
         sqe.len = <uint32_t>op.length
@@ -261,7 +262,14 @@ cdef class Dispatcher(Completer):
             ring.poll()
         else:
             ring.submit_and_collect()
-        self.sending = NULL
+        while self.sending is op:
+            # The kernel has not taken it: it is short of memory, or wants its overflowed
+            # completions fetched first.  What is queued can't be called back.
+            tries += 1
+            if tries > PATIENCE:
+                self.sending = NULL
+                raise OSError(EBUSY, f'{os.strerror(EBUSY)}: the kernel takes no submissions')
+            ring.poll()
         return self.res
 
 
@@ -284,7 +292,7 @@ cdef class SocketCore(LoopCore):
         """Whether the ring is for this socket; else asyncio's way, which asks the object."""
         cdef int family
         self.check_socket(sock)
-        if type(sock) is not PlainSocket and not issubclass(type(sock), SystemSocket):
+        if not is_plain(sock):
             return False
         family = family_of(sock)
         return family == AF_INET or family == AF_INET6 or family == AF_UNIX
@@ -698,7 +706,11 @@ cdef class SocketCore(LoopCore):
 
     def _connect_now(self, sock, address):
         """Begin to connect to a resolved address: None, or what is to be waited for."""
-        cdef SocketCall call = self.new_send(sock, address, IORING_OP_CONNECT)
+        cdef SocketCall call
+        try:
+            call = self.new_send(sock, address, IORING_OP_CONNECT)
+        except (OverflowError, TypeError) as exc:
+            raise type(exc)(str(exc).replace('sendto()', 'connect()')) from None
         call.flags = 0
         call.submit()
         if not call.done:

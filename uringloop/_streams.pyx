@@ -93,6 +93,13 @@ cdef class StreamTransport(SocketTransport):
             Py_CLEAR(self.chunks[i].owner)
         free(self.chunks)
 
+    def __del__(self):
+        unclosed = self._sock is not None
+        SocketTransport.__del__(self)
+        if unclosed and self.server is not None and SERVER_KNOWS:
+            # As asyncio's, from 3.13 on.
+            self.server._detach(self)
+
     @property
     def __class__(self):
         # asyncio's class cannot be a base: its slots conflict in layout.

@@ -15,7 +15,9 @@ cdef struct event:
 cdef class SocketTransport(Completer):
     cdef:
         object __weakref__
+        dict __dict__              # programs give transports attributes, and replace methods
         LoopCore loop
+        PyObject* registry         # strong
         readonly object _sock
         readonly object _protocol
         dict extra                 # what asyncio's caller gave, or None

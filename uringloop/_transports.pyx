@@ -13,6 +13,7 @@ from libc.string cimport memmove
 from uringloop._core cimport LoopCore
 from uringloop._heads cimport family_of, fd_of
 from uringloop._operations cimport Completer, operation
+from uringloop._registry cimport Registry
 from uringloop._ring cimport AF_INET, AF_INET6, AF_UNIX, sockaddr, sockaddr_storage, socklen_t
 from uringloop._uring cimport this_thread
 
@@ -49,6 +50,8 @@ cdef class SocketTransport(Completer):
         self._sock_fd = -1
 
     cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra) except -1:
+        if self.loop is not None:
+            raise RuntimeError(f'{self!r} is made already')
         self.loop = loop
         self._sock = sock
         self._sock_fd = sock.fileno()
@@ -63,6 +66,9 @@ cdef class SocketTransport(Completer):
         self.context = PyContext_CopyCurrent()
         self.set_write_buffer_limits()
         self.set_protocol(protocol)
+        if self.registry is NULL:
+            Py_INCREF(loop._registry)
+            self.registry = <PyObject*>loop._registry
         loop._registry.enter(self._sock_fd, self)
         loop.call_soon(protocol.connection_made, self)
         # Only start reading when connection_made() has been called, and only wake up the
@@ -77,12 +83,16 @@ cdef class SocketTransport(Completer):
             Py_CLEAR(self.inbox[self.inbox_head + self.inbox_count].payload)
             Py_CLEAR(self.inbox[self.inbox_head + self.inbox_count].address)
         free(self.inbox)
+        if self.registry is not NULL:
+            # Pointers are compared, nothing more.
+            (<Registry>self.registry).leave(self._sock_fd, <PyObject*>self)
+            Py_CLEAR(self.registry)
 
     def __del__(self):
-        if self.loop is not None:
-            self.loop._registry.leave(self._sock_fd, self)
         if self._sock is not None:
             warnings.warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
+            if self.loop.is_at_home():
+                self.leave_ring()
             self._sock.close()
 
     def __repr__(self):
@@ -108,6 +118,10 @@ cdef class SocketTransport(Completer):
     def _protocol_paused(self):
         # asyncio's sendfile asks.
         return self.protocol_paused
+
+    @property
+    def _paused(self):
+        return self.paused_reading
 
     def get_extra_info(self, name, default=None):
         """'socket', 'sockname', 'peername', ...; ``default`` for what there is not."""
@@ -458,7 +472,7 @@ cdef class SocketTransport(Completer):
             self._protocol.connection_lost(exc)
         finally:
             self.wrapped_socket()       # for those who ask later
-            self.loop._registry.leave(self._sock_fd, self)
+            self.loop._registry.leave(self._sock_fd, <PyObject*>self)
             self._sock.close()
             self._sock = None
             self._protocol = None

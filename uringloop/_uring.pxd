@@ -65,6 +65,7 @@ cdef class Ring:
     cdef int check(self, int code) except -1
     cdef bint is_usable(self) noexcept
     cdef int usable(self) except -1
+    cdef int alive(self) except -1
     cdef int take_quietly(self) except -1
     cdef register_table(self, int certificate)
     cdef int register_file(self, int fd) except -2

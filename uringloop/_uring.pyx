@@ -155,12 +155,16 @@ cdef class Ring:
         return min(room, wanted)
 
     cdef int usable(self) except -1:
-        if self.is_open and self.generation == fork_generation and self.thread == this_thread():
+        if self.is_usable() and self.thread == this_thread():
             return 0
-        if self.is_open and self.generation == fork_generation:
-            # By its registered descriptor it would enter whatever ring this thread has there.
-            raise RuntimeError('the loop is used in another thread than the one it runs in: '
-                               'use call_soon_threadsafe or run_coroutine_threadsafe')
+        self.alive()
+        # By its registered descriptor it would enter whatever ring this thread has there.
+        raise RuntimeError('the loop is used in another thread than the one it runs in: '
+                           'use call_soon_threadsafe or run_coroutine_threadsafe')
+
+    cdef int alive(self) except -1:
+        if self.is_usable():
+            return 0
         if self.generation != fork_generation:
             raise RuntimeError("the loop was made before fork() and cannot run in the child: "
                                "make a new one there")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from uringloop._datagrams import DatagramTransport
+from uringloop._heads import is_plain_socket
 from uringloop._sockets import SocketCore
 from uringloop._streams import Acceptor, StreamTransport
 
@@ -246,7 +247,7 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
             raise
         protocol = protocol_factory()
         waiter = self.create_future()
-        transport = StreamTransport(self, sock, protocol, waiter)
+        transport = self._make_socket_transport(sock, protocol, waiter)
         try:
             await waiter
         except BaseException:
@@ -278,8 +279,8 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
             waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None) -> asyncio.DatagramTransport:
         self._ensure_fd_no_transport(sock)
-        if sock.family not in _DATAGRAM_FAMILIES:
-            # Netlink, packet, vsock, ...: asyncio's transport, which asks the socket module.
+        if sock.family not in _DATAGRAM_FAMILIES or not is_plain_socket(sock):
+            # Netlink, packet, vsock, ...; or one that wants to be asked: asyncio's transport.
             return super()._make_datagram_transport(  # type: ignore[misc, no-any-return]
                 sock, protocol, address, waiter, extra)
         return DatagramTransport(self, sock, protocol, address, waiter, extra)
@@ -290,6 +291,9 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
             extra: Mapping[str, Any] | None = None,
             server: asyncio.AbstractServer | None = None) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
+        if not is_plain_socket(sock):
+            return super()._make_socket_transport(  # type: ignore[misc, no-any-return]
+                sock, protocol, waiter, extra=extra, server=server)
         return StreamTransport(self, sock, protocol, waiter, extra, server)
 
     def _make_ssl_transport(
@@ -301,15 +305,15 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
         ssl_protocol = sslproto.SSLProtocol(
             self, protocol, sslcontext, waiter,  # type: ignore[arg-type]
             server_side, server_hostname, **timeouts)
-        StreamTransport(self, rawsock, ssl_protocol, None, extra, server)
+        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server)
         return ssl_protocol._app_transport
 
     def _start_serving(
             self, protocol_factory: Callable[[], asyncio.BaseProtocol], sock: socket.socket,
             sslcontext: Any = None, server: asyncio.AbstractServer | None = None,
             backlog: int = 100, *timeouts: Any, **more: Any) -> None:
-        if not issubclass(type(sock), socket.SocketType):
-            # Not a socket of the system's: asyncio asks it for its readiness.
+        if not is_plain_socket(sock):
+            # Not a socket of the system's, or one that wants to be asked.
             super()._start_serving(  # type: ignore[misc]
                 protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more)
             return
