@@ -65,14 +65,13 @@ cdef class SocketCall(Completer):
         if self.loop.ring is None:
             raise RuntimeError('the loop is not running')
         self.start()
-        if self.zerocopy and self.loop.operations.pinned > NOTIFICATIONS_DUE:
-            # A program that never waits would never see a notification: take what is due.
+        # A connection to this machine is made by the time the submission returns, all but
+        # the kernel's deferred work.  And a program that never waits would never see a
+        # notification.  So then have the kernel do what is due.
+        if self.opcode == IORING_OP_CONNECT \
+                or self.zerocopy and self.loop.operations.pinned > NOTIFICATIONS_DUE:
             return self.loop.ring.poll()
-        self.loop.ring.submit_and_collect()
-        if not self.done and self.loop.ring.is_due():
-            # A connection to this machine is made by now: done without waiting a turn.
-            self.loop.ring.poll()
-        return 0
+        return self.loop.ring.submit_and_collect()
 
     cdef int take_slot(self) except -1:
         """A fresh operation, with the address in it; raises what a bad address deserves."""

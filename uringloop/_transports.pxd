@@ -15,7 +15,7 @@ cdef struct event:
 cdef class SocketTransport(Completer):
     cdef:
         object __weakref__
-        dict __dict__              # programs give transports attributes, and replace methods
+        PyObject* attributes       # a dict, once a program has given the transport any
         LoopCore loop
         PyObject* registry         # strong
         readonly object _sock
@@ -24,7 +24,7 @@ cdef class SocketTransport(Completer):
         bint extra_is_all          # it has the names below, too
         object sockname
         object peername
-        object wrapper             # the TransportSocket, once somebody has asked
+        object wrapped             # the TransportSocket, once somebody has asked; else the socket
         readonly int _sock_fd
         readonly bint _closing
         readonly Py_ssize_t _conn_lost

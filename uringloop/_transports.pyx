@@ -18,9 +18,34 @@ from uringloop._ring cimport AF_INET, AF_INET6, AF_UNIX, sockaddr, sockaddr_stor
 from uringloop._uring cimport this_thread
 
 import warnings
-from asyncio import constants, trsock
+from asyncio import constants
 from asyncio.log import logger
+from asyncio.trsock import TransportSocket
 
+
+cdef extern from *:
+    """
+    static traverseproc transport_traverse;
+    static inquiry transport_clear;
+    /* Programs set attributes of transports, and replace their methods.  Cython would make
+       each of them a dict at once; Python itself makes one when it is needed. */
+    static void give_attributes(PyObject *type, Py_ssize_t offset,
+                                traverseproc traverse, inquiry clear) {
+        PyTypeObject *kind = (PyTypeObject *)type;
+        transport_traverse = kind->tp_traverse;
+        transport_clear = kind->tp_clear;
+        kind->tp_traverse = traverse;
+        kind->tp_clear = clear;
+        kind->tp_dictoffset = offset;
+        PyType_Modified(kind);
+    }
+    """
+    ctypedef int (*visitproc)(PyObject*, void*) noexcept
+    ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
+    ctypedef int (*inquiry)(PyObject*) noexcept
+    traverseproc transport_traverse
+    inquiry transport_clear
+    void give_attributes(object, Py_ssize_t, traverseproc, inquiry)
 
 cdef extern from "<sys/socket.h>" nogil:
     int getsockname(int, sockaddr*, socklen_t*)
@@ -53,7 +78,7 @@ cdef class SocketTransport(Completer):
         if self.loop is not None:
             raise RuntimeError(f'{self!r} is made already')
         self.loop = loop
-        self._sock = sock
+        self._sock = self.wrapped = sock
         self._sock_fd = sock.fileno()
         self.family = family_of(sock)
         self.sockname = name_of(loop, sock, self.family, False)
@@ -83,6 +108,7 @@ cdef class SocketTransport(Completer):
             Py_CLEAR(self.inbox[self.inbox_head + self.inbox_count].payload)
             Py_CLEAR(self.inbox[self.inbox_head + self.inbox_count].address)
         free(self.inbox)
+        Py_CLEAR(self.attributes)
         if self.registry is not NULL:
             # Pointers are compared, nothing more.
             (<Registry>self.registry).leave(self._sock_fd, <PyObject*>self)
@@ -144,9 +170,9 @@ cdef class SocketTransport(Completer):
         return self.extra
 
     cdef object wrapped_socket(self):
-        if self.wrapper is None:
-            self.wrapper = trsock.TransportSocket(self._sock)
-        return self.wrapper
+        if type(self.wrapped) is not TransportSocket:
+            self.wrapped = TransportSocket(self.wrapped)
+        return self.wrapped
 
     def get_protocol(self):
         """The protocol that this transport calls."""
@@ -471,9 +497,25 @@ cdef class SocketTransport(Completer):
         try:
             self._protocol.connection_lost(exc)
         finally:
-            self.wrapped_socket()       # for those who ask later
             self.loop._registry.leave(self._sock_fd, <PyObject*>self)
             self._sock.close()
             self._sock = None
             self._protocol = None
             self.lost_exc = self.lost_context = None
+
+
+cdef int visit_attributes(PyObject* self, visitproc visit, void* arg) noexcept:
+    cdef int code = transport_traverse(self, visit, arg)
+    cdef PyObject* attributes = (<SocketTransport>self).attributes
+    return visit(attributes, arg) if not code and attributes is not NULL else code
+
+
+cdef int clear_attributes(PyObject* self) noexcept:
+    Py_CLEAR((<SocketTransport>self).attributes)
+    return transport_clear(self)
+
+
+cdef SocketTransport probe = SocketTransport.__new__(SocketTransport)
+give_attributes(SocketTransport, <char*>&probe.attributes - <char*><PyObject*>probe,
+                visit_attributes, clear_attributes)
+probe = None

@@ -44,7 +44,6 @@ cdef class Ring:
 
     cdef bint has_work(self) noexcept
     cdef bint has_unread(self) noexcept
-    cdef bint is_due(self) noexcept
     cdef unsigned reserve(self, unsigned wanted) except? 0
     cdef io_uring_sqe* prepare(
         self, operation* op, int opcode, int fd, unsigned flags, unsigned traits) except NULL

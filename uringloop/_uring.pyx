@@ -140,10 +140,6 @@ cdef class Ring:
         return (io_uring_cq_ready(&self.ring) != 0
                 or ring_kernel_flags(&self.ring) & IORING_SQ_CQ_OVERFLOW)
 
-    cdef bint is_due(self) noexcept:
-        """Whether the kernel has work left for when it is next entered."""
-        return ring_kernel_flags(&self.ring) & IORING_SQ_TASKRUN
-
     cdef unsigned reserve(self, unsigned wanted) except? 0:
         """Make room for a chain: how many entries, up to ``wanted``, can now be prepared."""
         cdef unsigned room

@@ -240,6 +240,8 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
             return await super().create_connection(protocol_factory, host, port, **options)
         sock = socket.socket(family, _STREAM_NONBLOCK, socket.IPPROTO_TCP)
         address = (host, port) if family == socket.AF_INET else (host, port, 0, 0)
+        # The kernel writes IPv4 addresses as they were read, but for the one that means this host.
+        known = family == socket.AF_INET and host != '0.0.0.0'
         try:
             await self.sock_connect(sock, address)
         except BaseException:
@@ -247,7 +249,8 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
             raise
         protocol = protocol_factory()
         waiter = self.create_future()
-        transport = self._make_socket_transport(sock, protocol, waiter)
+        transport = self._make_socket_transport(
+            sock, protocol, waiter, extra={'peername': address} if known else None)
         try:
             await waiter
         except BaseException:
