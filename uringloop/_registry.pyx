@@ -48,12 +48,17 @@ cdef class Registry:
             return <object>self.places[fd]
         return self.foreign.get(fd) if self.has_foreign else None
 
+    cdef object look_up(self, object fd):
+        # asyncio's own transports may be of something that only poses as a socket,
+        # whose descriptor is no number.
+        return self.find(fd) if type(fd) is int else self.foreign.get(fd)
+
     def get(self, fd, default=None):
-        found = self.find(fd)
+        found = self.look_up(fd)
         return default if found is None else found
 
     def __getitem__(self, fd):
-        found = self.find(fd)
+        found = self.look_up(fd)
         if found is None:
             raise KeyError(fd)
         return found
@@ -61,14 +66,14 @@ cdef class Registry:
     def __setitem__(self, fd, transport):
         if isinstance(transport, Completer):
             self.enter(fd, transport)
-        else:
-            self.has_foreign = True
-            self.foreign[fd] = transport
-            if 0 <= fd < self.size:
-                self.places[fd] = NULL
+            return
+        self.has_foreign = True
+        self.foreign[fd] = transport
+        if type(fd) is int and 0 <= fd < self.size:
+            self.places[<int>fd] = NULL
 
-    def __delitem__(self, int fd):
-        if 0 <= fd < self.size and self.places[fd] is not NULL:
-            self.places[fd] = NULL
+    def __delitem__(self, fd):
+        if type(fd) is int and 0 <= fd < self.size and self.places[<int>fd] is not NULL:
+            self.places[<int>fd] = NULL
         else:
             del self.foreign[fd]
