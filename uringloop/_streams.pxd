@@ -1,10 +1,9 @@
-"""Stream transports, and the accepting of connections."""
+"""Stream transports."""
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
 from uringloop._buffers cimport ReceiveBuffers
-from uringloop._core cimport LoopCore
-from uringloop._operations cimport Completer, operation
+from uringloop._operations cimport operation
 from uringloop._ring cimport sockaddr_storage
 from uringloop._transports cimport SocketTransport, event
 
@@ -44,18 +43,3 @@ cdef class StreamTransport(SocketTransport):
     cdef refuse_zerocopy(self, operation* op)
     cdef int feed_data(self, object data) except -1
     cdef int feed_buffered(self, object data) except -1
-
-
-cdef class Acceptor(Completer):
-    cdef:
-        LoopCore loop
-        object sock
-        object factory
-        tuple arguments         # of _accept_connection2, after the connection
-        dict options
-        object server
-        object context
-        operation* accepting
-        list arrived            # descriptors, or the error
-        bint delivering
-        bint stopped

@@ -1,11 +1,10 @@
-"""Stream transports, and the accepting of connections."""
+"""Stream transports."""
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from socket import socket
 from typing import Any
 
 from uringloop._core import LoopCore
-from uringloop._operations import Completer
 from uringloop._transports import SocketTransport
 
 # At run time not a subclass of asyncio's (their layouts conflict), but an
@@ -39,16 +38,3 @@ class StreamTransport(SocketTransport, asyncio.Transport):
     def feed_eof(self) -> None: ...
     def _make_empty_waiter(self) -> asyncio.Future[None]: ...
     def _reset_empty_waiter(self) -> None: ...
-
-class Acceptor(Completer):
-    """Accepts a listening socket's connections, by one multishot operation."""
-
-    def __init__(
-            self, loop: LoopCore, sock: socket, factory: Callable[[], asyncio.BaseProtocol],
-            arguments: tuple[Any, ...], options: dict[str, Any],
-            server: asyncio.AbstractServer | None) -> None: ...
-    def connected(self, fd: int) -> None: ...
-    def failed(self, error: int) -> None: ...
-    def again(self) -> None: ...
-    def stop(self) -> None:
-        """Stop accepting; when this returns the kernel has let go of the socket."""

@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from uringloop._accepting import Acceptor
 from uringloop._datagrams import DatagramTransport
 from uringloop._heads import is_plain_socket
 from uringloop._sockets import SocketCore
-from uringloop._streams import Acceptor, StreamTransport
+from uringloop._streams import StreamTransport
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
