@@ -632,7 +632,9 @@ cdef class LoopCore:
 
     def _ensure_fd_no_transport(self, fd):
         """RuntimeError if a transport that is not closing has this descriptor."""
-        if issubclass(type(fd), SystemSocket):
+        if type(fd) is int and 0 <= fd <= 0x7fffffff:
+            transport = self._registry.find(fd)
+        elif issubclass(type(fd), SystemSocket):
             transport = self._registry.find(fd_of(fd))
         else:
             return super()._ensure_fd_no_transport(fd)
