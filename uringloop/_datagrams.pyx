@@ -214,12 +214,12 @@ cdef class DatagramTransport(DatagramReceiver):
         if self._sock is None or self.loop.closing:
             return 0
         self.start_ring()
-        if self.cancel_due:
-            self.cancel_due = False
-            if self.receiving is not NULL:
-                self.loop.ring.cancel(self.receiving)
+        if self.cancel_due and self.receiving is not NULL:
+            self.loop.ring.cancel(self.receiving)
         elif self.reading and self.receiving is NULL and self.is_reading():
+            # Also if the one that was to be called back has ended by itself meanwhile.
             self.receive()
+        self.cancel_due = False
         if self.aborted:
             self.cancel_sends()
         elif self.queue is not NULL and self.in_chain == 0:
