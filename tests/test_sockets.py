@@ -1,6 +1,7 @@
 """The ``sock_*`` methods, on the user's own sockets."""
 import asyncio
 import errno
+import os
 import socket
 import ssl
 import sys
@@ -723,8 +724,9 @@ class TestSubclasses(_Sockets, UringCase):
             one.setblocking(False)
             one.bind(('127.0.0.1', 0))
             before = self.loop.stats().submissions
+            receiving = await self.waiting(self.loop.sock_recv(one, 10))
             two.sendto(b'abc', one.getsockname())
-            assert await self.loop.sock_recv(one, 10) == b'abc'
+            assert await receiving == b'abc'
             assert self.loop.stats().submissions > before
 
         self.run(main())
@@ -752,7 +754,7 @@ class TestWithoutTheRing(_Sockets, UringCase):
             async def elsewhere():
                 assert await self.loop.sock_sendto(sender, b'x' * size, address) == size
                 with pytest.raises(RuntimeError, match='in another thread'):
-                    await self.loop.sock_recv(receiver, 100)
+                    await self.loop.sock_recv(sender, 100)     # nothing there: must wait
 
             await self.loop.run_in_executor(None, other.run_until_complete, elsewhere())
             assert len(receiver.recv(65536)) == size
@@ -765,6 +767,77 @@ class TestWithoutTheRing(_Sockets, UringCase):
             self.run(main())
         finally:
             other.close()
+
+
+class TestWhatIsThereAlready(_Sockets, UringCase):
+    """What need not wait costs one plain system call; what must, one submission."""
+
+    async def receive(self, how, sock):
+        memory = bytearray(70_000)
+        if how == 'sock_recv':
+            return await self.loop.sock_recv(sock, 70_000)
+        if how == 'sock_recvfrom':
+            return (await self.loop.sock_recvfrom(sock, 70_000))[0]
+        if how == 'sock_recv_into':
+            return memory[:await self.loop.sock_recv_into(sock, memory)]
+        return memory[:(await self.loop.sock_recvfrom_into(sock, memory))[0]]
+
+    @pytest.mark.parametrize('how', [
+        'sock_recv', 'sock_recvfrom', 'sock_recv_into', 'sock_recvfrom_into'])
+    def test_receives(self, how):
+        async def main():
+            one, two = self.udp(), self.udp()
+            sent = [bytes([n]) * size for n, size in enumerate((1, 8191, 8192, 60_000, 0, 3))]
+            before = self.loop.stats().submissions
+            for data in sent:
+                two.sendto(data, one.getsockname())
+            assert [await self.receive(how, one) for _ in sent] == sent
+            assert self.loop.stats().submissions == before
+            receiving = await self.waiting(self.receive(how, one))
+            two.sendto(b'waited for', one.getsockname())
+            assert await receiving == b'waited for'
+            # It had to wait the last time, so this one asks the ring at once.
+            two.sendto(b'there', one.getsockname())
+            assert await self.receive(how, one) == b'there'
+            assert self.loop.stats().submissions == before + 2
+            two.sendto(b'there again', one.getsockname())
+            assert await self.receive(how, one) == b'there again'
+            assert self.loop.stats().submissions == before + 2
+
+        self.run(main())
+
+    def test_received_bytes_are_not_received_into_again(self):
+        async def main():
+            one, two = self.udp(), self.udp()
+            received = []
+            for size in (10, 20_000, 10, 9000, 10):
+                two.sendto(bytes([size % 256]) * size, one.getsockname())
+                received.append((size, await self.loop.sock_recv(one, 65536)))
+            for size, data in received:
+                assert data == bytes([size % 256]) * size
+
+        self.run(main())
+
+    def test_a_large_send_waits_once(self):
+        async def main():
+            one, two = self.pair()
+            payload = os.urandom(10 ** 7)
+            before = self.loop.stats().submissions
+            sending = asyncio.ensure_future(self.loop.sock_sendall(one, payload))
+            await asyncio.sleep(0)
+            assert self.loop.stats().submissions == before + 1
+            submitted = self.loop.stats().completions
+            received = bytearray()
+            while len(received) < len(payload):
+                try:
+                    received += two.recv(1 << 20)
+                except BlockingIOError:  # noqa: PERF203
+                    await asyncio.sleep(0)
+            await sending
+            assert received == payload
+            assert self.loop.stats().completions == submitted + 1
+
+        self.run(main())
 
 
 class TestConcurrentCalls(_Sockets, UringCase):

@@ -60,6 +60,7 @@ cdef extern from "<sys/socket.h>" nogil:
         MSG_DONTWAIT
         MSG_NOSIGNAL
         MSG_TRUNC
+        MSG_WAITALL
 
 
 cdef extern from "<liburing.h>" nogil:

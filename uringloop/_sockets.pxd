@@ -1,58 +1,35 @@
-"""The ``sock_*`` methods: one operation a call, on the user's own sockets."""
+"""The ``sock_*`` methods' halves that don't wait."""
+from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
 from uringloop._buffers cimport payload
+from uringloop._calls cimport Dispatcher, Leftovers, SocketCall
 from uringloop._core cimport LoopCore
-from uringloop._operations cimport Completer, operation
+from uringloop._ring cimport sockaddr_storage
 
 
-cdef class SocketCall(Completer):
-    cdef:
-        SocketCore loop
-        operation* op          # in flight, or NULL
-        object sock
-        object future          # what the coroutine waits for
-        object data            # keeps the memory alive
-        object address         # of the peer, once it is done
-        object target          # of a send or connect, as the caller gave it
-        char* base
-        size_t length
-        int fd
-        int opcode
-        int flags              # MSG_*
-        int res
-        bint named             # RECVMSG with the peer's address
-        bint zerocopy
-        bint explicit
-        bint done
-        bint abandoned
-
-    cdef int take_slot(self) except -1
-    cdef int start(self) except -1
-    cdef int submit(self) except -1
-    cdef int abandon(self) except -1
-
-
-cdef class Dispatcher(Completer):
-    cdef:
-        LoopCore loop
-        operation* sending     # whose result is awaited
-        int res                # its result
-
-    cdef ssize_t send(self, operation* op, int fd) except? -1
+cdef enum:
+    DESCRIPTORS = 1024         # of which it is remembered, by their last digits
 
 
 cdef class SocketCore(LoopCore):
     cdef:
         Dispatcher dispatcher
-        dict leftovers         # descriptor: (weak reference to the socket, [what was taken])
+        Leftovers leftovers
+        PyObject* spare        # memory to receive into, not yet handed out, or NULL
+        Py_ssize_t spare_size
+        char dry[DESCRIPTORS]  # nothing was there when last received from
 
     cdef int check_socket(self, object sock) except -1
     cdef bint native(self, object sock) except -1
     cdef SocketCall new_call(self, object sock, int opcode)
+    cdef object receive_now(self, object sock, Py_ssize_t size, bint named, str name)
+    cdef object receive_into_now(
+        self, object sock, object buf, Py_ssize_t nbytes, bint named, str name)
+    cdef ssize_t take(self, object sock, char* base, size_t length, bint named,
+                      sockaddr_storage* peer, uint32_t* peer_length) except? -1
+    cdef object start_receiving(self, SocketCall call, object sock, bint named)
     cdef bint is_numeric(self, object address, int family) except -1
-    cdef object leftover(self, object sock)
-    cdef int leave(self, SocketCall call) except -1
     cdef SocketCall new_send(self, object sock, object address, int opcode)
     cdef ssize_t send_at_once(self, object sock, object data, object address) except? -1
     cdef ssize_t dispatch(

@@ -1,49 +1,38 @@
-"""The ``sock_*`` methods: one operation a call, on the user's own sockets.
+"""The ``sock_*`` methods' halves that don't wait.
 
-A submission names a descriptor *number*, so these submit at once: what the
-program closes and opens later in the turn cannot be meant.  Often the kernel
-is done on the spot, and the coroutine returns without waiting.
-
-A cancelled call asks the kernel to give the operation up and looks at once
-what became of it.  What it had taken already (data, a connection) is kept
-for the next call on the same socket; nothing is lost.
+Each tries what it can at once: asyncio's order of events, and often the
+cheapest way.  Where the kernel makes it wait there is a ``SocketCall``, on
+the ring, that the method's coroutine waits for; see ``_coroutines.py``.
 """
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
-from libc.stdint cimport uint16_t, uint32_t, uintptr_t
-from libc.string cimport memset
-from posix.unistd cimport close
+from cpython.ref cimport Py_CLEAR, Py_INCREF
+from libc.stdint cimport uint32_t
 
 from uringloop._addresses cimport is_number
-from uringloop._buffers cimport copy_payload, lend_payload, open_payload, payload
+from uringloop._buffers cimport (
+    CLAIM_MINIMUM, blank, copy_payload, cut, lend_payload, open_payload, payload)
+from uringloop._calls cimport Dispatcher, Leftovers, SocketCall
 from uringloop._core cimport LoopCore
 from uringloop._datagrams cimport send_report
 from uringloop._heads cimport family_of, fd_of, is_plain, type_of
-from uringloop._operations cimport EXPLICIT, MEMORY, NOTIF_DUE, ZEROCOPY, Completer, operation
-from uringloop._policy cimport (
-    REPORTS_USAGE, SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, zerocopy_pays)
+from uringloop._operations cimport EXPLICIT, operation
+from uringloop._policy cimport ZEROCOPY_MINIMUM, zerocopy_pays
 from uringloop._ring cimport *
-from uringloop._uring cimport Ring
 
-import asyncio
 import errno
 import os
 import socket
-import weakref
 
 cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
 
 cdef extern from "<sys/socket.h>" nogil:
+    ssize_t send(int, const void*, size_t, int)
     ssize_t sendto(int, const void*, size_t, int, const sockaddr*, socklen_t)
-
-cdef extern from "<poll.h>":
-    enum:
-        POLLIN
-        POLLOUT
+    ssize_t recvfrom(int, void*, size_t, int, sockaddr*, socklen_t*)
 
 
 try:
@@ -52,233 +41,30 @@ except ImportError:      # a Python without ssl
     SSLSocket = ()
 
 cdef object PlainSocket = socket.socket
-cdef size_t NOTIFICATIONS_DUE = 1 << 20     # pinned bytes
-cdef int PATIENCE = 100
+cdef enum:
+    SPARE_LIMIT = 262144       # more is not kept from one call to the next
+
 cdef tuple CONNECT_FAILURES = (
     errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ECONNRESET)
 
 
-cdef class SocketCall(Completer):
-
-    cdef int submit(self) except -1:
-        """Give the operation to the kernel; it may be done when this returns."""
-        if self.loop.ring is None:
-            raise RuntimeError('the loop is not running')
-        self.start()
-        # A connection to this machine is made by the time the submission returns, all but
-        # the kernel's deferred work.  And a program that never waits would never see a
-        # notification.  So then have the kernel do what is due.
-        if self.opcode == IORING_OP_CONNECT \
-                or self.zerocopy and self.loop.operations.pinned > NOTIFICATIONS_DUE:
-            return self.loop.ring.poll()
-        return self.loop.ring.submit_and_collect()
-
-    cdef int take_slot(self) except -1:
-        """A fresh operation, with the address in it; raises what a bad address deserves."""
-        cdef operation* op = self.loop.operations.acquire(self)
-        if self.target is not None:
-            try:
-                self.loop.addresses.to_kernel(
-                    self.target, family_of(self.sock), &op.address, &op.address_length)
-            except BaseException:
-                self.loop.operations.release(op)
-                raise
-        if self.explicit:
-            op.traits = EXPLICIT
-        op.length = self.length
-        self.op = op
-        return 0
-
-    cdef int start(self) except -1:
-        cdef operation* op
-        cdef io_uring_sqe* sqe
-        cdef unsigned traits = MEMORY
-        if self.op is NULL:
-            self.take_slot()
-        op = self.op
-        op.base = self.base
-        op.length = self.length
-        if self.data is not None and op.data is NULL:
-            Py_INCREF(self.data)
-            op.data = <PyObject*>self.data
-        if self.zerocopy:
-            traits |= ZEROCOPY
-        self.op = NULL          # if there is no entry for it, it is gone
-        sqe = self.loop.ring.prepare(op, self.opcode, self.fd, 0, traits)
-        self.op = op
-        sqe.msg_flags = self.flags
-        if self.opcode == IORING_OP_SENDMSG or self.opcode == IORING_OP_RECVMSG:
-            memset(&op.message, 0, sizeof(op.message))
-            op.vector.iov_base = self.base
-            op.vector.iov_len = self.length
-            op.message.msg_iov = &op.vector
-            op.message.msg_iovlen = 1
-            op.message.msg_name = &op.address
-            op.message.msg_namelen = sizeof(op.address)
-            sqe.addr = <uintptr_t>&op.message
-            sqe.len = 1
-        elif self.opcode == IORING_OP_ACCEPT:
-            op.address_length = sizeof(op.address)
-            sqe.addr = <uintptr_t>&op.address
-            sqe.addr2 = <uintptr_t>&op.address_length
-            sqe.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC
-        elif self.opcode == IORING_OP_POLL_ADD:
-            sqe.poll32_events = self.flags
-        elif self.opcode == IORING_OP_CONNECT:
-            sqe.addr = <uintptr_t>&op.address
-            sqe.off = op.address_length
-        else:
-            sqe.addr = <uintptr_t>self.base
-            sqe.len = <uint32_t>min(self.length, <size_t>0x7fffffff)
-            if op.address_length:
-                sqe.addr2 = <uintptr_t>&op.address
-                sqe.addr_len = <uint16_t>op.address_length
-        if self.zerocopy:
-            sqe.ioprio = SEND_ZC_FLAGS
-            self.loop.zerocopy_sent += 1
-        return 0
-
-    cdef int result(self, operation* op, int res, uint32_t flags) except -1:
-        if res == -ECANCELED and not self.abandoned:
-            # Its ring was replaced while the call waited: once more, on the new one.
-            self.op = self.loop.operations.succeed(op)
-            self.loop.flush_soon(self)
-            return 0
-        self.op = NULL
-        self.res = res
-        self.done = True
-        if res < 0:
-            op.status = res
-        else:
-            if self.opcode == IORING_OP_RECVMSG:
-                self.address = self.loop.addresses.to_python(
-                    &op.address, op.message.msg_namelen)
-            elif self.opcode == IORING_OP_ACCEPT:
-                self.address = self.loop.addresses.to_python(&op.address, op.address_length)
-        if self.abandoned:
-            return self.loop.leave(self)
-        if self.explicit:
-            if not op.duties & NOTIF_DUE:
-                self.resolve(-op.status, True)
-        elif self.future is not None and not self.future.done():
-            self.future.set_result(None)
-        return 0
-
-    cdef int notified(self, operation* op) except -1:
-        learn(self.loop, op)
-        if self.explicit:
-            self.resolve(-op.status, op.copied)
-        return 0
-
-    def resolve(self, int error, bint copied):
-        if self.future.done():
-            return
-        if error in (ENOMEM, ENOBUFS, EOPNOTSUPP, EMSGSIZE) and self.zerocopy:
-            # The same datagram by plain send.
-            self.loop.zerocopy_fell_back += 1
-            self.go_plain()
-            self.loop.flush_soon(self)
-        elif error:
-            self.future.set_exception(OSError(error, os.strerror(error)))
-        else:
-            self.future.set_result(send_report(self.length, copied, self.zerocopy))
-
-    def go_plain(self):
-        self.zerocopy = False
-        self.opcode = IORING_OP_SEND
-        if family_of(self.sock) != AF_UNIX:
-            self.flags &= ~MSG_DONTWAIT
-        self.done = False
-
-    cdef int flush(self) except -1:
-        if not self.done or (self.future is not None and not self.future.done()):
-            self.start()
-        return 0
-
-    cdef int forget(self) except -1:
-        # The loop is closed while the call waited for another ring.
-        cdef operation* op = self.op
-        if op is not NULL and op.duties == 0:
-            self.op = NULL
-            self.loop.operations.release(op)
-        return 0
-
-    cdef int abandon(self) except -1:
-        """The caller waits no longer: call the operation back, and keep what it took."""
-        if self.abandoned:
-            return 0
-        self.abandoned = True
-        if self.done:
-            return self.loop.leave(self)
-        if self.op is not NULL and self.op.duties and self.loop.ring is not None \
-                and self.loop.ring.is_open:
-            # Deferred work runs in here only: the operation's completion says
-            # now whether the cancellation or the data came first.
-            self.loop.ring.cancel(self.op)
-            self.loop.ring.poll()
-        return 0
-
-
-cdef void learn(LoopCore loop, operation* op) noexcept:
-    """What the notification of a zero-copy send has told."""
-    loop.buffers_released += 1
-    if op.status >= 0 and REPORTS_USAGE:
-        loop.zerocopy_copied += op.copied
-        loop.paths.learn(&op.address, op.address_length, op.length, op.copied)
-
-
-cdef class Dispatcher(Completer):
-    """Owns zero-copy sends that don't wait: only their notification is still to come."""
-
-    cdef int result(self, operation* op, int res, uint32_t flags) except -1:
-        op.status = min(res, 0)
-        if op is self.sending:
-            self.sending = NULL
-            self.res = res
-        return 0
-
-    cdef int notified(self, operation* op) except -1:
-        learn(self.loop, op)
-        return 0
-
-    cdef ssize_t send(self, operation* op, int fd) except? -1:
-        """Send at once; the result is in when this returns.  Errors as ``-errno``."""
-        cdef io_uring_sqe* sqe
-        cdef Ring ring = self.loop.ring
-        cdef int tries = 0
-        sqe = ring.prepare(op, IORING_OP_SEND_ZC, fd, 0, MEMORY | ZEROCOPY)
-        sqe.addr = <uintptr_t>op.base
-        sqe.len = <uint32_t>op.length
-        sqe.addr2 = <uintptr_t>&op.address
-        sqe.addr_len = <uint16_t>op.address_length
-        sqe.msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL
-        sqe.ioprio = SEND_ZC_FLAGS
-        self.loop.zerocopy_sent += 1
-        self.res = -EAGAIN
-        self.sending = op
-        if self.loop.operations.pinned > NOTIFICATIONS_DUE:
-            # A program that never waits would never see a notification: take what is due.
-            ring.poll()
-        else:
-            ring.submit_and_collect()
-        while self.sending is op:
-            # The kernel has not taken it: it is short of memory, or wants its overflowed
-            # completions fetched first.  What is queued can't be called back.
-            tries += 1
-            if tries > PATIENCE:
-                self.sending = NULL
-                raise OSError(EBUSY, f'{os.strerror(EBUSY)}: the kernel takes no submissions')
-            ring.poll()
-        return self.res
-
-
 cdef class SocketCore(LoopCore):
-    """The loop with asyncio's ``sock_*`` methods on the ring."""
+    """The loop with what asyncio's ``sock_*`` methods do before they wait."""
 
     def __cinit__(self, *args, **kwargs):
-        self.leftovers = {}
+        self.leftovers = Leftovers.__new__(Leftovers)
         self.dispatcher = Dispatcher.__new__(Dispatcher)
         self.dispatcher.loop = self
+
+    def __dealloc__(self):
+        Py_CLEAR(self.spare)
+
+    def _close_core(self):
+        """As the core's; then connections that nobody will accept are closed."""
+        LoopCore._close_core(self)
+        self.leftovers.forget_all()
+        Py_CLEAR(self.spare)
+        self.spare_size = 0
 
     cdef int check_socket(self, object sock) except -1:
         if type(sock) is not PlainSocket and isinstance(sock, SSLSocket):
@@ -296,154 +82,86 @@ cdef class SocketCore(LoopCore):
         family = family_of(sock)
         return family == AF_INET or family == AF_INET6 or family == AF_UNIX
 
+    def _is_native(self, sock):
+        return self.native(sock)
+
     cdef SocketCall new_call(self, object sock, int opcode):
         cdef SocketCall call = SocketCall.__new__(SocketCall)
-        self.check_socket(sock)
         call.loop = self
+        call.leftovers = self.leftovers
         call.sock = sock
         call.fd = fd_of(sock)
         call.opcode = opcode
         call.flags = MSG_NOSIGNAL
         return call
 
-    # -- what cancelled calls had taken --------------------------------------------------------
-
-    cdef int leave(self, SocketCall call) except -1:
-        """Keep what a cancelled call has received for the next one on its socket."""
-        cdef object item
-        if call.res < 0 or call.opcode not in (
-                IORING_OP_RECV, IORING_OP_RECVMSG, IORING_OP_ACCEPT):
-            return 0
-        if call.opcode == IORING_OP_ACCEPT:
-            item = (call.res, call.address)
-        else:
-            item = (PyBytes_FromStringAndSize(call.base, call.res), call.address)
-        known = self.leftovers.get(call.fd)
-        if known is None or known[0]() is not call.sock:
-            self.forget_leftovers(call.fd)
-            known = self.leftovers[call.fd] = (weakref.ref(call.sock), [])
-        known[1].append(item)
-        return 0
-
-    cdef object leftover(self, object sock):
-        """What an earlier call on this very socket has left, or None."""
-        known = self.leftovers.get(sock.fileno())
-        if known is None:
-            return None
-        if known[0]() is not sock or not known[1]:
-            self.forget_leftovers(sock.fileno())
-            return None
-        return known[1].pop(0)
-
-    def forget_leftovers(self, fd):
-        for what, _ in self.leftovers.pop(fd, (None, []))[1]:
-            if isinstance(what, int):
-                close(what)     # a connection that nobody will accept
-
-    def _close_core(self):
-        """As the core's; then connections that nobody will accept are closed."""
-        LoopCore._close_core(self)
-        for fd in list(self.leftovers):
-            self.forget_leftovers(fd)
-
-    def received_before(self, sock, Py_ssize_t limit):
-        """``(data, address)`` of at most ``limit`` bytes that were taken before, or None."""
-        taken = self.leftover(sock)
-        if taken is None:
-            return None
-        data, address = taken
-        if len(data) > limit and type_of(sock) & 0xf == SOCK_STREAM:
-            self.leftovers[sock.fileno()][1].insert(0, (data[limit:], address))
-        return data[:limit], address
+    def _poll_now(self, sock, events):
+        """Wait for POLLIN or POLLOUT."""
+        cdef SocketCall call = self.new_call(sock, IORING_OP_POLL_ADD)
+        call.flags = events
+        call.submit()
+        return call
 
     # -- receiving -----------------------------------------------------------------------------
+    # Each returns what was received, or the call that waits for it, or None: not for the ring.
 
-    async def sock_recv(self, sock, n):
-        """Receive up to ``n`` bytes."""
+    def _recv_now(self, sock, n):
+        return self.receive_now(sock, n, False, 'recv')
+
+    def _recvfrom_now(self, sock, bufsize):
+        return self.receive_now(sock, bufsize, True, 'recvfrom')
+
+    def _recv_into_now(self, sock, buf):
+        return self.receive_into_now(sock, buf, 0, False, 'recv_into')
+
+    def _recvfrom_into_now(self, sock, buf, nbytes):
+        return self.receive_into_now(sock, buf, nbytes or len(buf), True, 'recvfrom_into')
+
+    cdef object receive_now(self, object sock, Py_ssize_t size, bint named, str name):
         cdef SocketCall call
+        cdef PyObject* made
+        cdef sockaddr_storage peer
+        cdef uint32_t peer_length = 0
+        cdef ssize_t received
         if not self.native(sock):
-            return await super().sock_recv(sock, n)
-        if self.leftovers:
-            before = self.received_before(sock, n)
-            if before is not None:
-                return before[0]
-        call = self.new_call(sock, receive_opcode(sock))
-        self.lend_fresh(call, n, 'recv')
-        call.submit()
-        if not call.done:
-            await self.wait_for(call)
-        if call.res < 0:
-            raise OSError(-call.res, os.strerror(-call.res))
-        return call.data if <size_t>call.res == call.length else call.data[:call.res]
-
-    async def sock_recvfrom(self, sock, bufsize):
-        """Receive a datagram of up to ``bufsize`` bytes; returns ``(data, address)``."""
-        cdef SocketCall call
-        if not self.native(sock):
-            return await super().sock_recvfrom(sock, bufsize)
-        if self.leftovers:
-            before = self.received_before(sock, bufsize)
-            if before is not None:
-                return before
-        call = self.new_call(sock, IORING_OP_RECVMSG)
-        self.lend_fresh(call, bufsize, 'recvfrom')
-        call.submit()
-        if not call.done:
-            await self.wait_for(call)
-        if call.res < 0:
-            raise OSError(-call.res, os.strerror(-call.res))
-        data = call.data if <size_t>call.res == call.length else call.data[:call.res]
-        return data, call.address
-
-    async def sock_recv_into(self, sock, buf):
-        """Receive into the writable buffer ``buf``; returns the number of bytes."""
-        cdef SocketCall call
-        if not self.native(sock):
-            return await super().sock_recv_into(sock, buf)
-        if self.leftovers:
-            before = self.received_before(sock, memoryview(buf).nbytes)
-            if before is not None:
-                return fill(buf, before[0])
-        call = self.new_call(sock, receive_opcode(sock))
-        self.lend_writable(call, buf, 0, 'recv_into')
-        call.submit()
-        if not call.done:
-            await self.wait_for(call)
-        call.data = None
-        if call.res < 0:
-            raise OSError(-call.res, os.strerror(-call.res))
-        return call.res
-
-    async def sock_recvfrom_into(self, sock, buf, nbytes=0):
-        """Receive a datagram into the writable ``buf``; returns ``(number of bytes, address)``."""
-        cdef SocketCall call
-        if not self.native(sock):
-            return await super().sock_recvfrom_into(sock, buf, nbytes)
-        if not nbytes:
-            nbytes = len(buf)
-        if self.leftovers:
-            before = self.received_before(sock, nbytes)
-            if before is not None:
-                return fill(buf, before[0]), before[1]
-        call = self.new_call(sock, IORING_OP_RECVMSG)
-        self.lend_writable(call, buf, nbytes, 'recvfrom_into')
-        call.submit()
-        if not call.done:
-            await self.wait_for(call)
-        call.data = None
-        if call.res < 0:
-            raise OSError(-call.res, os.strerror(-call.res))
-        return call.res, call.address
-
-    def lend_fresh(self, SocketCall call, Py_ssize_t size, name):
+            return None
         if size < 0:
             raise ValueError(f'negative buffersize in {name}: {size}')
-        call.data = PyBytes_FromStringAndSize(NULL, size)
-        call.base = PyBytes_AS_STRING(call.data)
-        call.length = size
+        if self.leftovers.kept:
+            before = self.leftovers.take_data(sock, size)
+            if before is not None:
+                return before if named else before[0]
+        if self.spare is NULL or self.spare_size != size:
+            Py_CLEAR(self.spare)
+            self.spare = blank(size)
+            self.spare_size = size
+        received = self.take(sock, PyBytes_AS_STRING(<object>self.spare), size, named,
+                             &peer, &peer_length)
+        if received < 0:
+            call = self.new_call(sock, IORING_OP_RECV)
+            made = self.spare
+            self.spare = NULL
+            call.data = cut(made, size)
+            call.base = PyBytes_AS_STRING(call.data)
+            call.length = size
+            return self.start_receiving(call, sock, named)
+        if received < CLAIM_MINIMUM and size <= SPARE_LIMIT:
+            data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(<object>self.spare), received)
+        else:
+            made = self.spare
+            self.spare = NULL
+            data = cut(made, received)
+        return (data, self.addresses.to_python(&peer, peer_length)) if named else data
 
-    def lend_writable(self, SocketCall call, buf, Py_ssize_t nbytes, name):
+    cdef object receive_into_now(
+            self, object sock, object buf, Py_ssize_t nbytes, bint named, str name):
+        cdef SocketCall call
         cdef Py_buffer view
+        cdef sockaddr_storage peer
+        cdef uint32_t peer_length = 0
+        cdef ssize_t received
+        if not self.native(sock):
+            return None
         if nbytes < 0:
             raise ValueError(f'negative buffersize in {name}: {nbytes}')
         try:
@@ -451,25 +169,60 @@ cdef class SocketCore(LoopCore):
         except BufferError:
             raise TypeError(f'{name}() argument 1 must be read-write bytes-like object, '
                             f'not {type(buf).__name__}') from None
-        call.base = <char*>view.buf
-        call.length = view.len
-        PyBuffer_Release(&view)
-        if nbytes > view.len:
-            raise ValueError(f'nbytes is greater than the length of the buffer: {nbytes}')
-        if nbytes:
-            call.length = nbytes
-        # A view of our own: the memory stays until the kernel's last word on it.
-        call.data = PyMemoryView_FromObject(buf)
-
-    async def wait_for(self, SocketCall call):
-        """Wait until the operation is done; when cancelled, call it back first."""
         try:
-            self._ensure_fd_no_transport(call.fd)
-            call.future = self.new_future()
-            await call.future
-        except BaseException:
-            call.abandon()
-            raise
+            if nbytes > view.len:
+                raise ValueError(f'nbytes is greater than the length of the buffer: {nbytes}')
+            if self.leftovers.kept:
+                before = self.leftovers.take_data(sock, nbytes or view.len)
+                if before is not None:
+                    received = fill(buf, before[0])
+                    return (received, before[1]) if named else received
+            received = self.take(sock, <char*>view.buf, nbytes or view.len, named,
+                                 &peer, &peer_length)
+            if received >= 0:
+                return (received, self.addresses.to_python(&peer, peer_length)) \
+                    if named else received
+            call = self.new_call(sock, IORING_OP_RECV)
+            call.into = True
+            call.base = <char*>view.buf
+            call.length = nbytes or view.len
+            # A view of our own: the memory stays until the kernel's last word on it.
+            call.data = PyMemoryView_FromObject(buf)
+        finally:
+            PyBuffer_Release(&view)
+        return self.start_receiving(call, sock, named)
+
+    cdef ssize_t take(self, object sock, char* base, size_t length, bint named,
+                      sockaddr_storage* peer, uint32_t* peer_length) except? -1:
+        """Receive what is there already; -EAGAIN: nothing, or it should not be asked for.
+
+        The plain system call is cheaper than one through the ring, which is cheaper
+        than two: so a descriptor that had nothing the last time goes to the ring.
+        """
+        cdef int fd = fd_of(sock)
+        cdef ssize_t received
+        if fd < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        if self.dry[fd % DESCRIPTORS]:
+            return -EAGAIN
+        peer_length[0] = sizeof(sockaddr_storage)
+        received = recvfrom(fd, base, length, MSG_DONTWAIT, <sockaddr*>peer if named else NULL,
+                            <socklen_t*>peer_length if named else NULL)
+        if received >= 0:
+            return received
+        if errno_now != EAGAIN and errno_now != EINTR:
+            raise OSError(errno_now, os.strerror(errno_now))
+        return -EAGAIN
+
+    cdef object start_receiving(self, SocketCall call, object sock, bint named):
+        """Receive through the ring: the outcome, or the call to wait for."""
+        # A datagram that a cancelled call leaves behind must keep its sender.
+        if named or type_of(sock) & 0xf != SOCK_STREAM:
+            call.opcode = IORING_OP_RECVMSG
+        call.named = named
+        call.submit()
+        self.dry[call.fd % DESCRIPTORS] = not call.done
+        return call.outcome() if call.done else call
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -540,12 +293,10 @@ cdef class SocketCore(LoopCore):
             return -EAGAIN
         return sent
 
-    async def _send_later(self, sock, data, address):
-        """Send a datagram for which there was no room; returns the number of bytes."""
+    def _send_later(self, sock, data, address):
+        """The call that waits for room for a datagram."""
         cdef SocketCall call
         cdef payload memory
-        if not self.native(sock):
-            return await super().sock_sendto(sock, data, address)
         owner = open_payload(data, &memory)
         call = self.new_send(sock, address, IORING_OP_SEND)
         call.data = owner
@@ -557,31 +308,28 @@ cdef class SocketCore(LoopCore):
             call.flags |= MSG_DONTWAIT
         elif memory.length >= ZEROCOPY_MINIMUM:
             self.choose(call)
-        while True:
-            call.submit()
-            if not call.done:
-                await self.wait_for(call)
-            if call.res >= 0:
-                self.datagrams_sent += 1
-                return call.res
-            if not self.another_way(call, data):
-                raise OSError(-call.res, os.strerror(-call.res))
-            if call.flags & MSG_DONTWAIT:
-                await self.wait_for_room(sock)
-
-    async def wait_ready(self, sock, events):
-        """Wait for POLLIN or POLLOUT."""
-        cdef SocketCall call = self.new_call(sock, IORING_OP_POLL_ADD)
-        call.flags = events
         call.submit()
-        if not call.done:
-            await self.wait_for(call)
+        return call
 
-    async def wait_for_room(self, sock):
-        """Wait until the socket takes more."""
-        await self.wait_ready(sock, POLLOUT)
-        # An unconnected AF_UNIX socket is writable at any time: let others run.
-        await asyncio.sleep(0)
+    def _sent(self, SocketCall call):
+        """The number of bytes, if they have left; None: to be tried again; or raises."""
+        cdef payload memory
+        if call.res >= 0:
+            self.datagrams_sent += 1
+            return call.res
+        if call.zerocopy and -call.res in (ENOMEM, ENOBUFS, EOPNOTSUPP, EMSGSIZE):
+            self.zerocopy_fell_back += 1
+        elif call.flags & MSG_DONTWAIT and call.res == -EAGAIN:
+            # No room now, and the memory may change while we wait: wait with a copy.
+            call.data = copy_payload(call.data, &memory)
+            call.base = memory.base
+        else:
+            return call.outcome()
+        call.go_plain()
+        return None
+
+    def _send_again(self, SocketCall call):
+        call.submit()
 
     cdef int choose(self, SocketCall call) except -1:
         """Zero-copy or not: asks the one predicate."""
@@ -591,33 +339,16 @@ cdef class SocketCore(LoopCore):
             call.opcode = IORING_OP_SEND_ZC
         return 0
 
-    def another_way(self, SocketCall call, data):
-        """After a failed send: whether to try once more, without what it stumbled over."""
-        cdef payload memory
-        if call.zerocopy and -call.res in (ENOMEM, ENOBUFS, EOPNOTSUPP, EMSGSIZE):
-            self.zerocopy_fell_back += 1
-        elif call.flags & MSG_DONTWAIT and call.res == -EAGAIN:
-            # No room now, and the memory may change while we wait: wait with a copy.
-            call.data = copy_payload(call.data, &memory)
-            call.base = memory.base
-        else:
-            return False
-        call.go_plain()
-        return True
-
-    def sock_sendto_zerocopy(self, sock, data, address):
-        """Send a datagram without copying it; returns a future of ``SendReport``.
-
-        ``data`` may be any contiguous buffer, mutable too.  Leave it alone until the
-        future is done: that is when the kernel has let go of it.
-        """
+    def _send_zerocopy(self, sock, data, address):
+        """A future of ``SendReport``; None: AF_UNIX, to be copied."""
         cdef SocketCall call
         cdef payload memory
         if family_of(sock) == AF_UNIX:
             # Never zero-copy (EOPNOTSUPP), and it may have to be tried again.
             self.new_send(sock, address, IORING_OP_SEND).forget()
-            return self.create_task(self.send_copied(sock, data, address))
+            return None
         owner = lend_payload(data, &memory)
+        self.check_socket(sock)
         call = self.new_send(sock, address, IORING_OP_SEND)
         call.data = owner
         call.base = call.op.base = memory.base
@@ -629,74 +360,48 @@ cdef class SocketCore(LoopCore):
         call.submit()
         return call.future
 
-    async def send_copied(self, sock, data, address):
-        return send_report(await self.sock_sendto(sock, data, address), True, False)
+    def _copied_report(self, size_t nbytes):
+        return send_report(nbytes, True, False)
 
-    async def sock_sendall(self, sock, data):
-        """Send all of ``data`` to a connected socket."""
+    # Each returns True, once all is sent, or the call that waits for room.
+
+    def _sendall_now(self, sock, data):
         cdef SocketCall call
         cdef payload memory
-        cdef size_t sent = 0
-        if not self.native(sock):
-            return await super().sock_sendall(sock, data)
+        cdef ssize_t sent
         owner = lend_payload(data, &memory)
-        if memory.length == 0:
-            sock.send(data)
-            return
-        while sent < memory.length:
-            call = self.new_call(sock, IORING_OP_SEND)
-            call.data = owner
-            call.base = memory.base + sent
-            call.length = memory.length - sent
-            if family_of(sock) == AF_UNIX and type_of(sock) & 0xf != SOCK_STREAM:
-                call.flags |= MSG_DONTWAIT
-            call.submit()
-            if not call.done:
-                await self.wait_for(call)
-            if call.res == -EAGAIN:
-                await self.wait_for_room(sock)
-                continue
-            if call.res < 0:
-                raise OSError(-call.res, os.strerror(-call.res))
-            sent += call.res
+        sent = send(fd_of(sock), memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if sent < 0:
+            if errno_now != EAGAIN and errno_now != EINTR:
+                raise OSError(errno_now, os.strerror(errno_now))
+            sent = 0
+        if <size_t>sent == memory.length:
+            return True
+        call = self.new_call(sock, IORING_OP_SEND)
+        call.data = owner
+        call.base = memory.base + sent
+        call.length = memory.length - sent
+        if type_of(sock) & 0xf == SOCK_STREAM:
+            call.flags |= MSG_WAITALL        # completes once, not with each piece
+        elif family_of(sock) == AF_UNIX:
+            call.flags |= MSG_DONTWAIT       # see DatagramTransport.send_chain
+        call.submit()
+        return call
 
-    # -- messages ------------------------------------------------------------------------------
-
-    async def sock_sendmsg(self, sock, buffers, ancdata=(), flags=0, address=None):
-        """Send ``buffers`` as one message, with ancillary data, as ``socket.sendmsg``.
-
-        Returns the number of bytes.  The message is the socket module's to build;
-        this waits, on the ring, while there is no room for it.
-        """
-        buffers = list(buffers)
-        self.check_socket(sock)
-        destination = () if address is None else (address,)
-        while True:
-            try:
-                return sock.sendmsg(buffers, ancdata, flags | MSG_DONTWAIT, *destination)
-            except (BlockingIOError, InterruptedError):
-                await self.wait_for_room(sock)
-
-    async def sock_recvmsg(self, sock, bufsize, ancbufsize=0, flags=0):
-        """Receive a message as ``socket.recvmsg``: ``(data, ancdata, msg_flags, address)``.
-
-        Nothing is taken before it can be returned, so a cancelled call loses nothing.
-        """
-        self.check_socket(sock)
-        if self.leftovers:
-            before = self.received_before(sock, bufsize)
-            if before is not None:
-                return before[0], [], 0, before[1]
-        while True:
-            try:
-                return sock.recvmsg(bufsize, ancbufsize, flags | MSG_DONTWAIT)
-            except (BlockingIOError, InterruptedError):
-                await self.wait_ready(sock, POLLIN)
+    def _sendall_more(self, SocketCall call):
+        if call.res == -EAGAIN:
+            call.res = 0
+        elif call.res < 0:
+            call.outcome()
+        call.base += call.res
+        call.length -= call.res
+        if call.length == 0:
+            return True
+        call.done = False
+        call.submit()
+        return call
 
     # -- connections ---------------------------------------------------------------------------
-
-    def _is_native(self, sock):
-        return self.native(sock)
 
     def _can_connect_now(self, sock, address):
         """Whether the ring is for this socket and there is no name to be looked up."""
@@ -714,15 +419,12 @@ cdef class SocketCore(LoopCore):
         call.submit()
         if not call.done:
             return call
-        if call.res < 0:
-            error = -call.res
-            if error in CONNECT_FAILURES and family_of(sock) != AF_UNIX:
-                raise OSError(error, f'Connect call failed {address}')
-            raise OSError(error, os.strerror(error))
+        if -call.res in CONNECT_FAILURES and family_of(sock) != AF_UNIX:
+            self._check_connected(call, address)
+        call.outcome()
         return None
 
-    async def _connect_later(self, SocketCall call, address):
-        await self.wait_for(call)
+    def _check_connected(self, SocketCall call, address):
         if call.res < 0:
             raise OSError(-call.res, f'Connect call failed {address}')
 
@@ -740,33 +442,23 @@ cdef class SocketCore(LoopCore):
                 and (<tuple>address)[0] and type((<tuple>address)[0]) is str
                 and is_number(family, (<tuple>address)[0]))
 
-    async def sock_accept(self, sock):
-        """Accept a connection; returns ``(socket, address)``."""
+    def _accept_now(self, sock):
+        """``(descriptor, address)``, or the call that waits for it."""
         cdef SocketCall call
-        if not self.native(sock):
-            return await super().sock_accept(sock)
-        before = None
-        if self.leftovers:
-            before = self.leftover(sock)
-        if before is not None:
-            fd, address = before
-        else:
-            call = self.new_call(sock, IORING_OP_ACCEPT)
-            call.flags = 0
-            call.submit()
-            if not call.done:
-                await self.wait_for(call)
-            if call.res < 0:
-                raise OSError(-call.res, os.strerror(-call.res))
-            fd, address = call.res, call.address
-        connection = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
-        connection.setblocking(False)
-        return connection, address
+        if self.leftovers.kept:
+            before = self.leftovers.take(sock)
+            if before is not None:
+                return before
+        call = self.new_call(sock, IORING_OP_ACCEPT)
+        call.flags = 0
+        call.named = call.into = True
+        call.submit()
+        return call.outcome() if call.done else call
 
-
-cdef int receive_opcode(object sock) except -1:
-    # A datagram that a cancelled call leaves behind must keep its sender.
-    return IORING_OP_RECV if type_of(sock) & 0xf == SOCK_STREAM else IORING_OP_RECVMSG
+    def _message_left(self, sock, bufsize):
+        """``(data, address)`` that a cancelled call has left, or None."""
+        self.check_socket(sock)
+        return self.leftovers.take_data(sock, bufsize) if self.leftovers.kept else None
 
 
 def fill(buf, data):

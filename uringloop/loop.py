@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from uringloop._accepting import Acceptor
+from uringloop._coroutines import SocketCoroutines
 from uringloop._datagrams import DatagramTransport
 from uringloop._heads import is_plain_socket
 from uringloop._sockets import SocketCore
@@ -176,7 +177,7 @@ def check_options(entries: int, busy_poll: float) -> None:
         raise ValueError(f'busy_poll must be 0 to 1000 microseconds, not {busy_poll!r}')
 
 
-class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
+class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[misc]
     """asyncio's event loop on io_uring.  Make one with ``uringloop.new_event_loop``."""
 
     # asyncio's own
@@ -201,31 +202,6 @@ class Loop(SocketCore, _SelectorEventLoop):  # type: ignore[misc]
     def stats(self) -> LoopStats:
         """The loop's counters, now."""
         return LoopStats(**self._counters())
-
-    async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
-        """Send a datagram; returns the number of bytes.
-
-        Exact ``bytes`` and views of them may go zero-copy; the loop then keeps
-        the reference until the kernel has let go.  Any other buffer is sent
-        or copied before this first waits.
-        """
-        # Python's own coroutines are awaited without an exception for their result.
-        sent = self._send_now(sock, data, address)
-        if sent is None:
-            sent = await self._send_later(sock, data, address)
-        return sent
-
-    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        """Connect to ``address``; host names are resolved."""
-        if not self._can_connect_now(sock, address):
-            if not self._is_native(sock):
-                return await super().sock_connect(sock, address)
-            resolved = await self._ensure_resolved(  # type: ignore[attr-defined]
-                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
-            address = resolved[0][4]
-        pending = self._connect_now(sock, address)
-        if pending is not None:
-            await self._connect_later(pending, address)
 
     async def create_connection(  # type: ignore[override]
             self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: Any = None,

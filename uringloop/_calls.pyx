@@ -1,0 +1,331 @@
+"""Operations on the program's own sockets, and what cancelled ones leave behind.
+
+A submission names a descriptor *number*, so these submit at once: what the
+program closes and opens later in the turn cannot be meant.  Often the kernel
+is done on the spot, and there is nothing to wait for.
+
+A cancelled call asks the kernel to give the operation up and looks at once
+what became of it.  What it had taken already (data, a connection) is kept
+for the next call on the same socket; nothing is lost.
+"""
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport uint16_t, uint32_t, uintptr_t
+from libc.string cimport memset
+from posix.unistd cimport close
+
+from uringloop._core cimport LoopCore
+from uringloop._datagrams cimport send_report
+from uringloop._heads cimport family_of, type_of
+from uringloop._operations cimport EXPLICIT, MEMORY, NOTIF_DUE, ZEROCOPY, Completer, operation
+from uringloop._policy cimport REPORTS_USAGE, SEND_ZC_FLAGS
+from uringloop._ring cimport *
+from uringloop._uring cimport Ring
+
+import os
+import weakref
+
+cdef size_t NOTIFICATIONS_DUE = 1 << 20     # pinned bytes
+cdef int PATIENCE = 100
+
+
+cdef class Leftovers:
+    """What cancelled calls had taken already, for the next call on the same socket."""
+
+    def __cinit__(self):
+        self.kept = {}
+
+    cdef int leave(self, SocketCall call) except -1:
+        """Keep what a cancelled call has received."""
+        cdef object item
+        if call.res < 0 or call.opcode not in (
+                IORING_OP_RECV, IORING_OP_RECVMSG, IORING_OP_ACCEPT):
+            return 0
+        if call.opcode == IORING_OP_ACCEPT:
+            item = (call.res, call.address)
+        else:
+            item = (PyBytes_FromStringAndSize(call.base, call.res), call.address)
+        known = self.kept.get(call.fd)
+        if known is None or known[0]() is not call.sock:
+            self.forget(call.fd)
+            known = self.kept[call.fd] = (weakref.ref(call.sock), [])
+        known[1].append(item)
+        return 0
+
+    cdef object take(self, object sock):
+        """What an earlier call on this very socket has left, or None."""
+        known = self.kept.get(sock.fileno())
+        if known is None:
+            return None
+        if known[0]() is not sock or not known[1]:
+            self.forget(sock.fileno())
+            return None
+        return known[1].pop(0)
+
+    cdef object take_data(self, object sock, Py_ssize_t limit):
+        """``(data, address)`` of at most ``limit`` bytes that were taken before, or None."""
+        taken = self.take(sock)
+        if taken is None:
+            return None
+        data, address = taken
+        if len(data) > limit and type_of(sock) & 0xf == SOCK_STREAM:
+            self.kept[sock.fileno()][1].insert(0, (data[limit:], address))
+        return data[:limit], address
+
+    cdef int forget(self, int fd) except -1:
+        for what, _ in self.kept.pop(fd, (None, []))[1]:
+            if isinstance(what, int):
+                close(what)     # a connection that nobody will accept
+        return 0
+
+    cdef int forget_all(self) except -1:
+        for fd in list(self.kept):
+            self.forget(fd)
+        return 0
+
+
+cdef class SocketCall(Completer):
+    """One operation, and the coroutine that may wait for it."""
+
+    cdef int submit(self) except -1:
+        """Give the operation to the kernel; it may be done when this returns."""
+        if self.loop.ring is None:
+            raise RuntimeError('the loop is not running')
+        self.start()
+        # A connection to this machine is made by the time the submission returns, all but
+        # the kernel's deferred work.  And a program that never waits would never see a
+        # notification.  So then have the kernel do what is due.
+        if self.opcode == IORING_OP_CONNECT \
+                or self.zerocopy and self.loop.operations.pinned > NOTIFICATIONS_DUE:
+            return self.loop.ring.poll()
+        return self.loop.ring.submit_and_collect()
+
+    cdef int take_slot(self) except -1:
+        """A fresh operation, with the address in it; raises what a bad address deserves."""
+        cdef operation* op = self.loop.operations.acquire(self)
+        if self.target is not None:
+            try:
+                self.loop.addresses.to_kernel(
+                    self.target, family_of(self.sock), &op.address, &op.address_length)
+            except BaseException:
+                self.loop.operations.release(op)
+                raise
+        if self.explicit:
+            op.traits = EXPLICIT
+        op.length = self.length
+        self.op = op
+        return 0
+
+    cdef int start(self) except -1:
+        cdef operation* op
+        cdef io_uring_sqe* sqe
+        cdef unsigned traits = MEMORY
+        if self.op is NULL:
+            self.take_slot()
+        op = self.op
+        op.base = self.base
+        op.length = self.length
+        if self.data is not None and op.data is NULL:
+            Py_INCREF(self.data)
+            op.data = <PyObject*>self.data
+        if self.zerocopy:
+            traits |= ZEROCOPY
+        self.op = NULL          # if there is no entry for it, it is gone
+        sqe = self.loop.ring.prepare(op, self.opcode, self.fd, 0, traits)
+        self.op = op
+        sqe.msg_flags = self.flags
+        if self.opcode == IORING_OP_SENDMSG or self.opcode == IORING_OP_RECVMSG:
+            memset(&op.message, 0, sizeof(op.message))
+            op.vector.iov_base = self.base
+            op.vector.iov_len = self.length
+            op.message.msg_iov = &op.vector
+            op.message.msg_iovlen = 1
+            op.message.msg_name = &op.address
+            op.message.msg_namelen = sizeof(op.address)
+            sqe.addr = <uintptr_t>&op.message
+            sqe.len = 1
+        elif self.opcode == IORING_OP_ACCEPT:
+            op.address_length = sizeof(op.address)
+            sqe.addr = <uintptr_t>&op.address
+            sqe.addr2 = <uintptr_t>&op.address_length
+            sqe.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC
+        elif self.opcode == IORING_OP_POLL_ADD:
+            sqe.poll32_events = self.flags
+        elif self.opcode == IORING_OP_CONNECT:
+            sqe.addr = <uintptr_t>&op.address
+            sqe.off = op.address_length
+        else:
+            sqe.addr = <uintptr_t>self.base
+            sqe.len = <uint32_t>min(self.length, <size_t>0x7fffffff)
+            if op.address_length:
+                sqe.addr2 = <uintptr_t>&op.address
+                sqe.addr_len = <uint16_t>op.address_length
+        if self.zerocopy:
+            sqe.ioprio = SEND_ZC_FLAGS
+            self.loop.zerocopy_sent += 1
+        return 0
+
+    cdef int result(self, operation* op, int res, uint32_t flags) except -1:
+        if res == -ECANCELED and not self.abandoned:
+            # Its ring was replaced while the call waited: once more, on the new one.
+            self.op = self.loop.operations.succeed(op)
+            self.loop.flush_soon(self)
+            return 0
+        self.op = NULL
+        self.res = res
+        self.done = True
+        if res < 0:
+            op.status = res
+        else:
+            if self.opcode == IORING_OP_RECVMSG:
+                self.address = self.loop.addresses.to_python(
+                    &op.address, op.message.msg_namelen)
+            elif self.opcode == IORING_OP_ACCEPT:
+                self.address = self.loop.addresses.to_python(&op.address, op.address_length)
+        if self.abandoned:
+            self.leftovers.leave(self)
+            self.data = None        # a traceback may keep the coroutine's frame, and us
+            return 0
+        if self.explicit:
+            if not op.duties & NOTIF_DUE:
+                self.resolve(-op.status, True)
+        elif self.future is not None and not self.future.done():
+            self.future.set_result(None)
+        return 0
+
+    cdef int notified(self, operation* op) except -1:
+        learn(self.loop, op)
+        if self.explicit:
+            self.resolve(-op.status, op.copied)
+        return 0
+
+    cdef int resolve(self, int error, bint copied) except -1:
+        if self.future.done():
+            return 0
+        if error in (ENOMEM, ENOBUFS, EOPNOTSUPP, EMSGSIZE) and self.zerocopy:
+            # The same datagram by plain send.
+            self.loop.zerocopy_fell_back += 1
+            self.go_plain()
+            self.loop.flush_soon(self)
+        elif error:
+            self.future.set_exception(OSError(error, os.strerror(error)))
+        else:
+            self.future.set_result(send_report(self.length, copied, self.zerocopy))
+        return 0
+
+    cdef int go_plain(self) except -1:
+        self.zerocopy = False
+        self.opcode = IORING_OP_SEND
+        if family_of(self.sock) != AF_UNIX:
+            self.flags &= ~MSG_DONTWAIT
+        self.done = False
+        return 0
+
+    cdef int flush(self) except -1:
+        if not self.done or (self.future is not None and not self.future.done()):
+            self.start()
+        return 0
+
+    cdef int forget(self) except -1:
+        # The loop is closed while the call waited for another ring.
+        cdef operation* op = self.op
+        if op is not NULL and op.duties == 0:
+            self.op = NULL
+            self.loop.operations.release(op)
+        return 0
+
+    def begin_to_wait(self):
+        """The future that is done when the operation is."""
+        self.loop._ensure_fd_no_transport(self.fd)
+        self.future = self.loop.new_future()
+        return self.future
+
+    def has_no_room(self):
+        """Whether it was refused because the socket is full."""
+        return self.res == -EAGAIN
+
+    def may_not_wait(self):
+        """Whether the socket must have room when this is submitted."""
+        return self.flags & MSG_DONTWAIT != 0
+
+    def abandon(self):
+        """The caller waits no longer: call the operation back, and keep what it took."""
+        if self.abandoned:
+            return
+        self.abandoned = True
+        if self.done:
+            self.leftovers.leave(self)
+            self.data = None
+        elif self.op is not NULL and self.op.duties and self.loop.ring is not None \
+                and self.loop.ring.is_open:
+            # Deferred work runs in here only: the operation's completion says
+            # now whether the cancellation or the data came first.
+            self.loop.ring.cancel(self.op)
+            self.loop.ring.poll()
+
+    def outcome(self):
+        """What the coroutine returns, or raises."""
+        if self.res < 0:
+            raise OSError(-self.res, os.strerror(-self.res))
+        if self.into:
+            self.data = None
+            received = self.res
+        elif <size_t>self.res == self.length:
+            received = self.data
+        else:
+            received = self.data[:self.res]
+        return (received, self.address) if self.named else received
+
+
+cdef void learn(LoopCore loop, operation* op) noexcept:
+    """What the notification of a zero-copy send has told."""
+    loop.buffers_released += 1
+    if op.status >= 0 and REPORTS_USAGE:
+        loop.zerocopy_copied += op.copied
+        loop.paths.learn(&op.address, op.address_length, op.length, op.copied)
+
+
+cdef class Dispatcher(Completer):
+    """Owns zero-copy sends that don't wait: only their notification is still to come."""
+
+    cdef int result(self, operation* op, int res, uint32_t flags) except -1:
+        op.status = min(res, 0)
+        if op is self.sending:
+            self.sending = NULL
+            self.res = res
+        return 0
+
+    cdef int notified(self, operation* op) except -1:
+        learn(self.loop, op)
+        return 0
+
+    cdef ssize_t send(self, operation* op, int fd) except? -1:
+        """Send at once; the result is in when this returns.  Errors as ``-errno``."""
+        cdef io_uring_sqe* sqe
+        cdef Ring ring = self.loop.ring
+        cdef int tries = 0
+        sqe = ring.prepare(op, IORING_OP_SEND_ZC, fd, 0, MEMORY | ZEROCOPY)
+        sqe.addr = <uintptr_t>op.base
+        sqe.len = <uint32_t>op.length
+        sqe.addr2 = <uintptr_t>&op.address
+        sqe.addr_len = <uint16_t>op.address_length
+        sqe.msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL
+        sqe.ioprio = SEND_ZC_FLAGS
+        self.loop.zerocopy_sent += 1
+        self.res = -EAGAIN
+        self.sending = op
+        if self.loop.operations.pinned > NOTIFICATIONS_DUE:
+            # A program that never waits would never see a notification: take what is due.
+            ring.poll()
+        else:
+            ring.submit_and_collect()
+        while self.sending is op:
+            # The kernel has not taken it: it is short of memory, or wants its overflowed
+            # completions fetched first.  What is queued can't be called back.
+            tries += 1
+            if tries > PATIENCE:
+                self.sending = NULL
+                raise OSError(EBUSY, f'{os.strerror(EBUSY)}: the kernel takes no submissions')
+            ring.poll()
+        return self.res

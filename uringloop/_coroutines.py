@@ -1,0 +1,211 @@
+"""asyncio's ``sock_*`` coroutines: what does not wait is in ``_sockets``.
+
+They are Python's own, not Cython's: those are awaited without an exception for
+their result.
+"""
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from uringloop._calls import SocketCall
+from uringloop._datagrams import SendReport
+from uringloop._sockets import SocketCore
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    class _Core(SocketCore, asyncio.AbstractEventLoop):
+        """What the loop is besides."""
+else:
+    _Core = object
+
+
+class SocketCoroutines(_Core):
+    """asyncio's ``sock_*`` methods on the ring."""
+
+    async def _wait_for(self, call: SocketCall) -> None:
+        """Wait until the operation is done; when cancelled, call it back first."""
+        try:
+            await call.begin_to_wait()
+        except BaseException:
+            call.abandon()
+            raise
+
+    async def _wait_ready(self, sock: socket.socket, events: int) -> None:
+        """Wait for POLLIN or POLLOUT."""
+        call = self._poll_now(sock, events)
+        if not call.done:
+            await self._wait_for(call)
+
+    async def _wait_for_room(self, sock: socket.socket) -> None:
+        """Wait until the socket takes more."""
+        await self._wait_ready(sock, select.POLLOUT)
+        # An unconnected AF_UNIX socket is writable at any time: let others run.
+        await asyncio.sleep(0)
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
+        """Receive up to ``n`` bytes."""
+        received = self._recv_now(sock, n)
+        if type(received) is SocketCall:
+            await self._wait_for(received)
+            return received.outcome()  # type: ignore[no-any-return]
+        if received is None:
+            return await super().sock_recv(sock, n)
+        return received  # type: ignore[return-value]
+
+    async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+        """Receive a datagram of up to ``bufsize`` bytes; returns ``(data, address)``."""
+        received = self._recvfrom_now(sock, bufsize)
+        if type(received) is SocketCall:
+            await self._wait_for(received)
+            return received.outcome()  # type: ignore[no-any-return]
+        if received is None:
+            return await super().sock_recvfrom(sock, bufsize)
+        return received  # type: ignore[return-value]
+
+    async def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer) -> int:
+        """Receive into the writable buffer ``buf``; returns the number of bytes."""
+        received = self._recv_into_now(sock, buf)
+        if type(received) is SocketCall:
+            await self._wait_for(received)
+            return received.outcome()  # type: ignore[no-any-return]
+        if received is None:
+            return await super().sock_recv_into(sock, buf)
+        return received  # type: ignore[return-value]
+
+    async def sock_recvfrom_into(
+            self, sock: socket.socket, buf: WriteableBuffer, nbytes: int = 0) -> tuple[int, Any]:
+        """Receive a datagram into the writable ``buf``; returns ``(number of bytes, address)``."""
+        received = self._recvfrom_into_now(sock, buf, nbytes)
+        if type(received) is SocketCall:
+            await self._wait_for(received)
+            return received.outcome()  # type: ignore[no-any-return]
+        if received is None:
+            return await super().sock_recvfrom_into(sock, buf, nbytes)
+        return received  # type: ignore[return-value]
+
+    # -- sending -------------------------------------------------------------------------------
+
+    async def sock_sendto(self, sock: socket.socket, data: ReadableBuffer, address: Any) -> int:
+        """Send a datagram; returns the number of bytes.
+
+        Exact ``bytes`` and views of them may go zero-copy; the loop then keeps
+        the reference until the kernel has let go.  Any other buffer is sent
+        or copied before this first waits.
+        """
+        sent = self._send_now(sock, data, address)
+        if sent is not None:
+            return sent
+        if not self._is_native(sock):
+            return await super().sock_sendto(sock, data, address)
+        call = self._send_later(sock, data, address)
+        while True:
+            if not call.done:
+                await self._wait_for(call)
+            sent = self._sent(call)
+            if sent is not None:
+                return sent
+            if call.may_not_wait():
+                await self._wait_for_room(sock)
+            self._send_again(call)
+
+    def sock_sendto_zerocopy(
+            self, sock: socket.socket, data: ReadableBuffer,
+            address: Any) -> asyncio.Future[SendReport]:
+        """Send a datagram without copying it; returns a future of ``SendReport``.
+
+        ``data`` may be any contiguous buffer, mutable too.  Leave it alone until the
+        future is done: that is when the kernel has let go of it.
+        """
+        sending = self._send_zerocopy(sock, data, address)
+        if sending is None:
+            sending = self.create_task(self._send_copied(sock, data, address))
+        return sending
+
+    async def _send_copied(
+            self, sock: socket.socket, data: ReadableBuffer, address: Any) -> SendReport:
+        return self._copied_report(await self.sock_sendto(sock, data, address))
+
+    async def sock_sendall(self, sock: socket.socket, data: ReadableBuffer) -> None:
+        """Send all of ``data`` to a connected socket."""
+        if not self._is_native(sock):
+            return await super().sock_sendall(sock, data)
+        call = self._sendall_now(sock, data)
+        while call is not True:
+            if not call.done:
+                await self._wait_for(call)
+            if call.has_no_room():
+                await self._wait_for_room(sock)
+            call = self._sendall_more(call)
+        return None
+
+    # -- messages ------------------------------------------------------------------------------
+
+    async def sock_sendmsg(
+            self, sock: socket.socket, buffers: Iterable[ReadableBuffer],
+            ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (), flags: int = 0,
+            address: Any = None) -> int:
+        """Send ``buffers`` as one message, with ancillary data, as ``socket.sendmsg``.
+
+        Returns the number of bytes.  The message is the socket module's to build;
+        this waits, on the ring, while there is no room for it.
+        """
+        buffers = list(buffers)
+        self._is_native(sock)
+        destination = () if address is None else (address,)
+        while True:
+            try:
+                return sock.sendmsg(buffers, ancdata, flags | socket.MSG_DONTWAIT, *destination)
+            except (BlockingIOError, InterruptedError):  # noqa: PERF203
+                await self._wait_for_room(sock)
+
+    async def sock_recvmsg(
+            self, sock: socket.socket, bufsize: int, ancbufsize: int = 0,
+            flags: int = 0) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        """Receive a message as ``socket.recvmsg``: ``(data, ancdata, msg_flags, address)``.
+
+        Nothing is taken before it can be returned, so a cancelled call loses nothing.
+        """
+        before = self._message_left(sock, bufsize)
+        if before is not None:
+            return before[0], [], 0, before[1]
+        while True:
+            try:
+                return sock.recvmsg(bufsize, ancbufsize, flags | socket.MSG_DONTWAIT)
+            except (BlockingIOError, InterruptedError):  # noqa: PERF203
+                await self._wait_ready(sock, select.POLLIN)
+
+    # -- connections ---------------------------------------------------------------------------
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect to ``address``; host names are resolved."""
+        if not self._can_connect_now(sock, address):
+            if not self._is_native(sock):
+                return await super().sock_connect(sock, address)
+            resolved = await self._ensure_resolved(  # type: ignore[attr-defined]
+                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
+            address = resolved[0][4]
+        pending = self._connect_now(sock, address)
+        if pending is not None:
+            await self._wait_for(pending)
+            self._check_connected(pending, address)
+        return None
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        """Accept a connection; returns ``(socket, address)``."""
+        if not self._is_native(sock):
+            return await super().sock_accept(sock)
+        accepted: Any = self._accept_now(sock)
+        if type(accepted) is SocketCall:
+            await self._wait_for(accepted)
+            accepted = accepted.outcome()
+        fd, address = accepted
+        connection = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
+        connection.setblocking(False)
+        return connection, address
