@@ -1,7 +1,7 @@
 """Datagram transports."""
 from uringloop._operations cimport operation
 from uringloop._policy cimport CopyMemory
-from uringloop._receiving cimport DatagramReceiver
+from uringloop._datagram_receiving cimport DatagramReceiver
 
 
 cdef class DatagramTransport(DatagramReceiver):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from _typeshed import ReadableBuffer
 
 from uringloop._core import LoopCore
-from uringloop._receiving import DatagramReceiver
+from uringloop._datagram_receiving import DatagramReceiver
 
 class SendReport(NamedTuple):
     """What became of a zero-copy send.

@@ -2,7 +2,7 @@
 
     protocol -> sendto -> queue -> chain of submissions -> kernel
 
-How they come is in ``_receiving``.
+How they come is in ``_datagram_receiving``.
 
 Order: datagrams leave in the order of the calls.  Unlinked sends that wait for
 room in the socket are overtaken and wake last-in-first-out, so one chain of
@@ -23,7 +23,8 @@ from uringloop._operations cimport (
     EXPLICIT, FOLLOWER, GATHERED, MEMORY, NOTIF_DUE, ZEROCOPY, operation)
 from uringloop._policy cimport (
     REPORTS_USAGE, SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, CopyMemory, zerocopy_pays)
-from uringloop._receiving cimport ROOM, DatagramReceiver
+from uringloop._datagram_receiving cimport DatagramReceiver
+from uringloop._receiving cimport ROOM
 from uringloop._ring cimport *
 
 import os
@@ -214,12 +215,7 @@ cdef class DatagramTransport(DatagramReceiver):
         if self._sock is None or self.loop.closing:
             return 0
         self.start_ring()
-        if self.cancel_due and self.receiving is not NULL:
-            self.loop.ring.cancel(self.receiving)
-        elif self.reading and self.receiving is NULL and self.is_reading():
-            # Also if the one that was to be called back has ended by itself meanwhile.
-            self.receive()
-        self.cancel_due = False
+        self.arm_or_cancel()
         if self.aborted:
             self.cancel_sends()
         elif self.queue is not NULL and self.in_chain == 0:

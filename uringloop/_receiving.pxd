@@ -1,35 +1,35 @@
-"""The receiving half of a datagram transport."""
+"""What the receiving halves of datagram and stream transports have in common."""
+from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
-from uringloop._buffers cimport ReceiveBuffers
 from uringloop._operations cimport operation
-from uringloop._transports cimport SocketTransport, event
+from uringloop._transports cimport SocketTransport
 
 
 cdef enum Role:
-    # ``status`` of the operations of a datagram transport that send nothing
+    # ``status`` of the operations of a transport that send nothing
     RECEIVE = 16
-    READABLE = 17             # a poll that waits for a datagram
+    READABLE = 17             # a poll that waits for something to read
     ROOM = 18                 # a poll that waits for the socket to have room
 
+cdef enum:
+    LONG = 32768              # bytes; 16 KiB still gain from coming together
+    LONG_RUN = 4              # so many after one another and they are read one by one
 
-cdef class DatagramReceiver(SocketTransport):
+cdef extern from "Python.h":
+    char* bytes_content "PyBytes_AS_STRING" (PyObject*)
+
+
+cdef class Receiver(SocketTransport):
     cdef:
-        uint32_t name_room         # what the kernel is to leave for an address
-        # valid for the ring number ``era``
-        uint32_t era
         int slot                   # registered file, or -1
-        unsigned long_run          # long datagrams that came one after another
-        bint polling               # ``receiving`` is a poll
+        unsigned long_run          # long pieces that came one after another
+        bint one_by_one            # the way to receive from now on
 
-    cdef int start_ring(self) except -1
+    cdef int arm(self) except -1
+    cdef int arm_or_cancel(self) except -1
     cdef int receive(self) except -1
     cdef int wait_readable(self) except -1
-    cdef ReceiveBuffers receive_buffers(self)
-    cdef int received(self, operation* op, int res, uint32_t flags) except -1
-    cdef int take_datagram(self, ReceiveBuffers buffers, int res, uint32_t flags) except -1
-    cdef int hand_over(self, object data, object address) except -1
-    cdef int judge(self, Py_ssize_t length) except -1
+    cdef int poll_ended(self, int res) except -1
     cdef int read_on(self) except -1
-    cdef bint read_one(self) except -1
-    cdef int answered(self) except -1
+    cdef int choose_way(self, bint one_by_one) except -1

@@ -1,5 +1,5 @@
-"""The receiving half of a datagram transport."""
+"""What the receiving halves of datagram and stream transports have in common."""
 from uringloop._transports import SocketTransport
 
-class DatagramReceiver(SocketTransport):
-    """Receives by one multishot operation, or long datagrams one by one."""
+class Receiver(SocketTransport):
+    """Receives by one multishot operation, or one by one."""

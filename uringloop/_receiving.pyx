@@ -1,93 +1,54 @@
-"""The receiving half of a datagram transport.
+"""What the receiving halves of datagram and stream transports have in common.
 
-Datagrams come by one multishot ``recvmsg``, many a system call.  Long ones are
-better read one by one: then the memory that one was received into, and has
-been answered from, is still in the cache when the next is, and so is the
-kernel's own.  (60,000 bytes echoed on loopback, 8 of them on the way, medians of
-twenty runs: 42,000/s with four received at a time, 50,000/s one by one.)
+What comes is received by one multishot operation, many pieces a system call.
+Long ones are better read one by one: then the memory that one was received
+into, and has been answered from, is still in the cache when the next is, and so
+is the kernel's own.  (Datagrams of 60,000 bytes echoed on loopback, 8 of them on
+the way, medians of twenty runs: 42,000/s with four received at a time, 50,000/s
+one by one.)  And a protocol that pauses after each has no operation called back.
 """
-from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_CLEAR, Py_DECREF
-from libc.stdint cimport uint32_t, uintptr_t
-from libc.string cimport memset
-
-from uringloop._buffers cimport CLAIM_MINIMUM, HEAD, ReceiveBuffers, blank, cut
-from uringloop._core cimport DATAGRAM, LOCAL
-from uringloop._operations cimport MEMORY, MULTISHOT, operation
+from uringloop._operations cimport operation
 from uringloop._ring cimport *
-from uringloop._transports cimport SocketTransport, event
+from uringloop._transports cimport SocketTransport
 
 import os
 
-
-cdef extern from "Python.h":
-    char* bytes_content "PyBytes_AS_STRING" (PyObject*)
 
 cdef extern from "<poll.h>":
     enum:
         POLLIN
 
-cdef extern from "<errno.h>" nogil:
-    int errno_now "errno"
-
-cdef extern from "<sys/socket.h>" nogil:
-    ssize_t recvmsg(int, msghdr*, int)
-
-cdef enum:
-    LONG = 32768              # bytes; 16 KiB still gain from coming together
-    LONG_RUN = 4              # long datagrams after which the next are read one by one
-    READ_LIMIT = 32           # datagrams read before others have their turn
-    LONGEST = 65536
-
 cdef enum Event:
-    ERROR = 0
-    RECEIVED = 1
+    ERROR = 0                 # as both kinds of transport have it
 
 
-cdef class DatagramReceiver(SocketTransport):
-    """Receives by one multishot operation, or long datagrams one by one."""
+cdef class Receiver(SocketTransport):
+    """Receives by one multishot operation, or one by one."""
 
     def __cinit__(self):
         self.slot = -1
 
-    cdef int start_ring(self) except -1:
-        """The loop has a ring that this transport does not know yet: make oneself at home."""
-        if self.era != self.loop.ring.era:
-            self.era = self.loop.ring.era
-            self.slot = self.loop.ring.register_file(self._sock_fd)
+    cdef int arm_or_cancel(self) except -1:
+        """Before the kernel is entered."""
+        if self.cancel_due and self.receiving is not NULL:
+            self.loop.ring.cancel(self.receiving)
+        elif self.reading and self.receiving is NULL and not self._closing \
+                and not self.paused_reading:
+            # Also if the one that was to be called back has ended by itself meanwhile.
+            self.arm()
+        self.cancel_due = False
         return 0
 
-    cdef int leave_ring(self) except -1:
-        if self.slot >= 0 and self.loop.ring is not None and self.era == self.loop.ring.era:
-            # Before close(), or the port would stay in use.
-            self.loop.ring.unregister_file(self.slot)
-        self.slot = -1
-        return 0
-
-    # -- by the ring ---------------------------------------------------------------------------
+    cdef int arm(self) except -1:
+        """Have the ring receive, or say when there is something to be read."""
+        if self.inbox_count:
+            # That first, or a protocol that pauses and resumes would have us collect
+            # ever more for it.  ``inbox_empty`` comes back here.
+            return 0
+        return self.wait_readable() if self.one_by_one else self.receive()
 
     cdef int receive(self) except -1:
-        cdef ReceiveBuffers buffers
-        cdef operation* op
-        cdef io_uring_sqe* sqe
-        cdef bint fixed = self.slot >= 0
-        if self.long_run >= LONG_RUN:
-            return self.wait_readable()
-        buffers = self.receive_buffers()
-        op = self.loop.operations.acquire(self)
-        op.status = RECEIVE
-        memset(&op.message, 0, sizeof(op.message))
-        op.message.msg_namelen = self.name_room
-        sqe = self.loop.ring.prepare(
-            op, IORING_OP_RECVMSG, self.slot if fixed else self._sock_fd,
-            IOSQE_BUFFER_SELECT | (IOSQE_FIXED_FILE if fixed else 0), MULTISHOT | MEMORY)
-        sqe.addr = <uintptr_t>&op.message
-        sqe.len = 1
-        sqe.ioprio = IORING_RECV_MULTISHOT
-        sqe.buf_group = buffers.group
-        self.receiving = op
-        self.polling = False
+        """Arm the multishot operation."""
         return 0
 
     cdef int wait_readable(self) except -1:
@@ -99,163 +60,41 @@ cdef class DatagramReceiver(SocketTransport):
                                      IOSQE_FIXED_FILE if fixed else 0, 0)
         sqe.poll32_events = POLLIN
         self.receiving = op
-        self.polling = True
         return 0
 
-    cdef ReceiveBuffers receive_buffers(self):
-        return self.loop.receive_buffers(LOCAL if self.family == AF_UNIX else DATAGRAM)
-
-    cdef int received(self, operation* op, int res, uint32_t flags) except -1:
-        cdef ReceiveBuffers buffers
-        if flags & IORING_CQE_F_BUFFER:
-            buffers = self.receive_buffers()
-            if not self._closing:
-                self.take_datagram(buffers, res, flags)
-            buffers.give_back(flags >> IORING_CQE_BUFFER_SHIFT)
-        if flags & IORING_CQE_F_MORE:
-            return 0
-        # Multishot ends: after an empty datagram, without buffers, by an error.
-        self.receiving = NULL
-        if res == -ENOBUFS:
-            self.loop.receive_exhausted += 1
-            self.receive_buffers().grow()
-        elif res < 0 and res != -ECANCELED and not self._closing:
-            self.post(ERROR, OSError(-res, os.strerror(-res)), None)
+    cdef int poll_ended(self, int res) except -1:
         if self._closing:
             return self.maybe_finish()
-        if op.status == READABLE and res >= 0:
+        if res >= 0:
             self.readable = True
             return self.schedule_delivery()
+        if res != -ECANCELED:
+            self.one_by_one = False
+            self.post(ERROR, OSError(-res, os.strerror(-res)), None)
         return self.flush_quietly()
 
-    cdef int take_datagram(self, ReceiveBuffers buffers, int res, uint32_t flags) except -1:
-        cdef:
-            unsigned number = flags >> IORING_CQE_BUFFER_SHIFT
-            io_uring_recvmsg_out* out = <io_uring_recvmsg_out*>buffers.at(number)
-            char* name = <char*>(out + 1)
-            Py_ssize_t length = res - <Py_ssize_t>(sizeof(io_uring_recvmsg_out) + self.name_room)
-        if out.flags & MSG_TRUNC:
-            self.loop.datagrams_truncated += 1
-        self.loop.datagrams_received += 1
-        address = self.loop.addresses.to_python(name, min(out.namelen, self.name_room))
-        if length >= CLAIM_MINIMUM and self.name_room + sizeof(io_uring_recvmsg_out) == HEAD:
-            return self.post(RECEIVED, buffers.claim(number, length), address)
-        return self.post(RECEIVED, PyBytes_FromStringAndSize(name + self.name_room, length),
-                         address)
-
-    # -- one by one ----------------------------------------------------------------------------
-
-    cdef int judge(self, Py_ssize_t length) except -1:
-        """Long datagrams are to be read one by one, and others are not."""
-        cdef bint before = self.long_run >= LONG_RUN
-        if length < LONG or self.family == AF_UNIX:
-            self.long_run = 0
-        elif self.long_run < LONG_RUN - 1 \
-                or self.long_run < LONG_RUN and self._sock.fileno() == self._sock_fd:
-            self.long_run += 1
-        if before != (self.long_run >= LONG_RUN) and self.receiving is not NULL \
-                and self.polling == before:
-            # The one that is armed goes; the other way is taken once it is gone.
-            self.cancel_due = True
-            return self.flush_later()
-        return 0
-
     cdef int inbox_empty(self) except -1:
-        if self.readable or self.long_run >= LONG_RUN:
-            self.readable = False
-            try:
+        try:
+            if self.readable or self.one_by_one:
                 self.read_on()
-            finally:
-                # After a KeyboardInterrupt too: what comes is still to be heard of.
-                if self.receiving is NULL and not self._closing:
-                    self.flush_later()
+        finally:
+            # After a KeyboardInterrupt too: what comes is still to be heard of.
+            if self.receiving is NULL and not self._closing and not self.paused_reading:
+                self.flush_later()
         return 0
 
     cdef int read_on(self) except -1:
-        """Read and hand over, one at a time, while there is something and nobody is kept waiting.
-
-        What a multishot receive may have taken comes first.  With DEFER_TASKRUN it
-        takes only while this thread is in the kernel for the ring, so it is in
-        the completion queue by now, or in the inbox.
-        """
-        cdef int left = READ_LIMIT
-        while left:
-            left -= 1
-            if self._closing or self.paused_reading or self.inbox_count \
-                    or self.loop.ring.has_unread():
-                return 0
-            if self._sock.fileno() != self._sock_fd:
-                # The program has closed its socket; the ring still has the file.
-                self.long_run = 0
-                return 0
-            if not self.read_one() or self.long_run < LONG_RUN:
-                return 0
+        """Read what is there, and hand it over."""
         return 0
 
-    cdef bint read_one(self) except -1:
-        """Whether there was one."""
-        cdef iovec vector
-        cdef msghdr message
-        cdef sockaddr_storage name
-        cdef ssize_t length
-        cdef PyObject* memory = blank(LONGEST)
-        vector.iov_base = bytes_content(memory)
-        vector.iov_len = LONGEST
-        memset(&message, 0, sizeof(message))
-        message.msg_iov = &vector
-        message.msg_iovlen = 1
-        message.msg_name = &name
-        message.msg_namelen = sizeof(name)
-        length = recvmsg(self._sock_fd, &message, MSG_DONTWAIT)
-        if length < 0:
-            Py_CLEAR(memory)
-            if errno_now != EAGAIN and errno_now != EINTR:
-                self.deliver_error(OSError(errno_now, os.strerror(errno_now)))
-            return False
-        if message.msg_flags & MSG_TRUNC:
-            self.loop.datagrams_truncated += 1
-        self.loop.datagrams_received += 1
-        data = cut(memory, length)
-        self.hand_over(data, self.loop.addresses.to_python(&name, message.msg_namelen))
-        # Let go before the next is made: it is to get the same memory.
-        data = None
-        self.answered()
-        return True
-
-    # -- delivering ----------------------------------------------------------------------------
-
-    cdef int deliver_one(self, event* item) except -1:
-        what = <object>item.payload
-        address = <object>item.address
-        Py_DECREF(what)
-        Py_DECREF(address)
-        if item.kind == ERROR:
-            return self.deliver_error(what)
-        self.hand_over(what, address)
-        what = None
-        return self.answered()
-
-    cdef int hand_over(self, object data, object address) except -1:
-        self.judge(PyBytes_GET_SIZE(data))
-        try:
-            if not self._closing:
-                self._protocol.datagram_received(data, address)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.report(exc, f'Exception in callback {self!r}')
-        return 0
-
-    cdef int answered(self) except -1:
-        """The protocol has dealt with a datagram, and perhaps sent another."""
-        return 0
-
-    cdef int deliver_error(self, object exc) except -1:
-        try:
-            if self._protocol is not None:
-                self._protocol.error_received(exc)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as problem:
-            self.report(problem, f'Exception in callback {self!r}')
+    cdef int choose_way(self, bint one_by_one) except -1:
+        """Receive the next ones so."""
+        if one_by_one == self.one_by_one \
+                or one_by_one and self._sock.fileno() != self._sock_fd:
+            return 0
+        self.one_by_one = one_by_one
+        if self.receiving is not NULL and (self.receiving.status == READABLE) != one_by_one:
+            # The one that is armed goes; the other way is taken once it is gone.
+            self.cancel_due = True
+            return self.flush_later()
         return 0

@@ -5,11 +5,11 @@ from socket import socket
 from typing import Any
 
 from uringloop._core import LoopCore
-from uringloop._transports import SocketTransport
+from uringloop._stream_receiving import StreamReceiver
 
 # At run time not a subclass of asyncio's (their layouts conflict), but an
 # instance all the same: isinstance() says so.
-class StreamTransport(SocketTransport, asyncio.Transport):
+class StreamTransport(StreamReceiver, asyncio.Transport):
     """asyncio's socket transport on the ring: TCP and AF_UNIX."""
 
     _start_tls_compatible: bool
@@ -35,6 +35,5 @@ class StreamTransport(SocketTransport, asyncio.Transport):
         """Whether ``write_eof()`` may be called."""
     def write_eof(self) -> None:
         """Close the sending half once everything is sent."""
-    def feed_eof(self) -> None: ...
     def _make_empty_waiter(self) -> asyncio.Future[None]: ...
     def _reset_empty_waiter(self) -> None: ...

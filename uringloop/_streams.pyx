@@ -2,30 +2,29 @@
 
     protocol -> write -> chunks -> one send for all that a turn has written -> kernel
     protocol <- deliver <- inbox <- settled completions of one multishot receive <- kernel
+
+How it comes is in ``_stream_receiving``.
 """
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint32_t, uintptr_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memmove, memset
 
-from uringloop._buffers cimport CLAIM_MINIMUM, ReceiveBuffers, copy_payload, payload
-from uringloop._core cimport STREAM, LoopCore
+from uringloop._buffers cimport copy_payload, payload
+from uringloop._core cimport LoopCore
 from uringloop._heads cimport family_of, fd_of, proto_of, type_of
-from uringloop._operations cimport MEMORY, MULTISHOT, ZEROCOPY, operation
+from uringloop._operations cimport MEMORY, ZEROCOPY, operation
 from uringloop._policy cimport REPORTS_USAGE, SEND_ZC_FLAGS, STREAM_MINIMUM, stream_zerocopy_pays
 from uringloop._ring cimport *
-from uringloop._transports cimport SocketTransport, event
+from uringloop._stream_receiving cimport StreamReceiver
+from uringloop._transports cimport SocketTransport
 
-import asyncio
 import errno
 import inspect
 import os
 import socket
 from asyncio import base_events, constants, selector_events
-from asyncio.log import logger
 
 
 cdef extern from "<errno.h>" nogil:
@@ -46,18 +45,13 @@ cdef extern from "<netinet/tcp.h>":
 cdef enum:
     GATHER_LIMIT = 64         # pieces of one send
 
-cdef enum Event:
-    ERROR = 0
-    DATA = 1
-    EOF = 2
-
 # Python 3.13's servers want to know their transports; older ones only count them.
 cdef bint SERVER_KNOWS = 'transport' in inspect.signature(base_events.Server._attach).parameters
 
 cdef object SystemSocket = socket.SocketType
 
 
-cdef class StreamTransport(SocketTransport):
+cdef class StreamTransport(StreamReceiver):
     """asyncio's socket transport on the ring: TCP and AF_UNIX."""
 
     # What asyncio's own code asks transports for.
@@ -102,11 +96,6 @@ cdef class StreamTransport(SocketTransport):
     @property
     def _server(self):
         return self.server
-
-    def set_protocol(self, protocol):
-        """Call another protocol from now on."""
-        self.buffered_protocol = isinstance(protocol, asyncio.BufferedProtocol)
-        SocketTransport.set_protocol(self, protocol)
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -232,14 +221,7 @@ cdef class StreamTransport(SocketTransport):
             self.cancel_sends()
         elif self.count and self.sending is NULL:
             self.send()
-        if self.cancel_due:
-            self.cancel_due = False
-            if self.receiving is not NULL:
-                self.loop.ring.cancel(self.receiving)
-        elif self.reading and self.receiving is NULL and not self.received_eof \
-                and self.is_reading():
-            self.receive()
-        return 0
+        return self.arm_or_cancel()
 
     cdef int cancel_sends(self) except -1:
         if self.sending is not NULL:
@@ -407,126 +389,6 @@ cdef class StreamTransport(SocketTransport):
         self.loop.addresses.to_kernel(self.peername, self.family, &peer, &length)
         peer.__ss_padding[0] = peer.__ss_padding[1] = 0
         self.loop.paths.learn(&peer, length, STREAM_MINIMUM, True)
-
-    # -- receiving -----------------------------------------------------------------------------
-
-    cdef int start_receiving(self) except -1:
-        return self.loop.flush_at_leisure(self)
-
-    cdef int receive(self) except -1:
-        cdef ReceiveBuffers buffers = self.loop.receive_buffers(STREAM)
-        cdef operation* op = self.loop.operations.acquire_brief(self)
-        cdef io_uring_sqe* sqe = self.loop.ring.prepare(
-            op, IORING_OP_RECV, self._sock_fd, IOSQE_BUFFER_SELECT, MULTISHOT | MEMORY)
-        sqe.ioprio = IORING_RECV_MULTISHOT
-        sqe.buf_group = buffers.group
-        self.receiving = op
-        return 0
-
-    cdef int received(self, operation* op, int res, uint32_t flags) except -1:
-        cdef ReceiveBuffers buffers = self.loop.receive_buffers(STREAM)
-        cdef unsigned number = flags >> IORING_CQE_BUFFER_SHIFT
-        if flags & IORING_CQE_F_BUFFER:
-            if res > 0 and not self._closing:
-                if res >= CLAIM_MINIMUM:
-                    data = buffers.claim(number, res)
-                else:
-                    data = PyBytes_FromStringAndSize(buffers.at(number), res)
-                self.post(DATA, data, None)
-            buffers.give_back(number)
-        if flags & IORING_CQE_F_MORE:
-            return 0
-        self.receiving = NULL
-        if res == -ENOBUFS:
-            self.loop.receive_exhausted += 1
-            buffers.grow()
-        elif res == 0 and not self._closing:
-            self.received_eof = True
-            self.post(EOF, None, None)
-        elif res < 0 and res != -ECANCELED and not self._closing:
-            self.received_eof = True       # nothing more will come
-            self.post(ERROR, OSError(-res, os.strerror(-res)), None)
-        if self._closing:
-            return self.maybe_finish()
-        return self.flush_quietly()
-
-    # -- delivering ----------------------------------------------------------------------------
-
-    cdef int deliver_one(self, event* item) except -1:
-        what = <object>item.payload
-        Py_DECREF(what)
-        Py_DECREF(<object>item.address)
-        if self._conn_lost or self._protocol is None:
-            return 0
-        if item.kind == ERROR:
-            self._fatal_error(what, 'Fatal read error on socket transport')
-        elif self._closing:
-            return 0
-        elif item.kind == EOF:
-            self.feed_eof()
-        elif self.buffered_protocol:
-            self.feed_buffered(what)
-        else:
-            self.feed_data(what)
-        return 0
-
-    cdef int feed_data(self, object data) except -1:
-        try:
-            self._protocol.data_received(data)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self._fatal_error(exc, 'Fatal error: protocol.data_received() call failed.')
-        return 0
-
-    cdef int deliver_error(self, object exc) except -1:
-        self._fatal_error(exc, 'Fatal write error on socket transport')
-        return 0
-
-    def feed_eof(self):
-        if self.loop._debug:
-            logger.debug('%r received EOF', self)
-        try:
-            keep_open = self._protocol.eof_received()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self._fatal_error(exc, 'Fatal error: protocol.eof_received() call failed.')
-            return
-        if not keep_open:
-            self.close()
-
-    cdef int feed_buffered(self, object data) except -1:
-        """Copy into the protocol's own buffers."""
-        cdef Py_buffer view
-        cdef Py_ssize_t done = 0, length = PyBytes_GET_SIZE(data), part
-        while done < length and not self._closing:
-            if done and self.paused_reading:
-                return self.post_again(DATA, data[done:])
-            if not self.buffered_protocol:
-                # set_protocol() meanwhile: the rest is the new one's.
-                return self.feed_data(data[done:])
-            try:
-                buffer = self._protocol.get_buffer(-1)
-                if not len(buffer):
-                    raise RuntimeError('get_buffer() returned an empty buffer')
-                PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as exc:
-                self._fatal_error(exc, 'Fatal error: protocol.get_buffer() call failed.')
-                return 0
-            part = min(length - done, view.len)
-            memcpy(view.buf, PyBytes_AS_STRING(data) + done, part)
-            PyBuffer_Release(&view)
-            done += part
-            try:
-                self._protocol.buffer_updated(part)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as exc:
-                self._fatal_error(exc, 'Fatal error: protocol.buffer_updated() call failed.')
-        return 0
 
     # -- the end -------------------------------------------------------------------------------
 

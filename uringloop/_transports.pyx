@@ -206,7 +206,7 @@ cdef class SocketTransport(Completer):
             return
         self.paused_reading = False
         self.cancel_due = False
-        if self.inbox_count:
+        if self.inbox_count or self.readable:
             self.schedule_delivery()
         self.flush_later()
         if self.loop._debug:
