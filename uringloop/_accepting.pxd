@@ -1,18 +1,20 @@
 """The accepting of connections."""
 from uringloop._core cimport LoopCore
-from uringloop._operations cimport Completer, operation
+from uringloop._holders cimport SocketHolder
+from uringloop._operations cimport operation
 
 
-cdef class Acceptor(Completer):
+cdef class Acceptor(SocketHolder):
     cdef:
         LoopCore loop
-        object sock
         object factory
         tuple arguments         # of _accept_connection2, after the connection
         dict options
         object server
         object context
-        operation* accepting
-        list arrived            # descriptors, or the error
-        bint delivering
+        Py_ssize_t limit        # connections accepted before others have their turn
+        operation* polling
+        bint resting            # until there may be descriptors again
         bint stopped
+
+    cdef bint accept(self) except -1

@@ -5,16 +5,16 @@ from socket import socket
 from typing import Any
 
 from uringloop._core import LoopCore
-from uringloop._operations import Completer
+from uringloop._holders import SocketHolder
 
-class Acceptor(Completer):
-    """Accepts a listening socket's connections, by one multishot operation."""
+class Acceptor(SocketHolder):
+    """Accepts a listening socket's connections, whenever a poll finds some."""
 
     def __init__(
             self, loop: LoopCore, sock: socket, factory: Callable[[], asyncio.BaseProtocol],
-            arguments: tuple[Any, ...], options: dict[str, Any],
+            backlog: int, arguments: tuple[Any, ...], options: dict[str, Any],
             server: asyncio.AbstractServer | None) -> None: ...
-    def connected(self, fd: int) -> None: ...
+    def connected(self, fd: int, address: Any) -> None: ...
     def failed(self, error: int) -> None: ...
     def again(self) -> None: ...
     def stop(self) -> None:

@@ -1,11 +1,11 @@
 """The accepting of connections."""
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from libc.stdint cimport uint32_t
-from posix.unistd cimport close
 
 from uringloop._core cimport LoopCore
 from uringloop._heads cimport family_of, proto_of, type_of
-from uringloop._operations cimport MULTISHOT, Completer, operation
+from uringloop._holders cimport SocketHolder
+from uringloop._operations cimport operation
 from uringloop._ring cimport *
 from uringloop._uring cimport this_thread
 
@@ -15,83 +15,120 @@ import socket
 from asyncio import constants, trsock
 from asyncio.log import logger
 
+cdef extern from "<errno.h>" nogil:
+    int errno_now "errno"
+
+cdef extern from "<sys/socket.h>" nogil:
+    int accept4(int, sockaddr*, socklen_t*, int)
+
+cdef extern from "<poll.h>":
+    enum:
+        POLLIN
+
 cdef tuple OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-cdef class Acceptor(Completer):
-    """Accepts a listening socket's connections, by one multishot operation."""
+cdef class Acceptor(SocketHolder):
+    """Accepts a listening socket's connections, whenever a poll finds some.
 
-    def __init__(self, LoopCore loop, sock, factory, tuple arguments, dict options, server):
+    A multishot accept would save system calls.  But it waits to be woken alone, and
+    takes a connection only when its thread next enters the kernel (6.18): among
+    processes that share a listening socket one that computes would keep its connection
+    waiting while others are idle, and one that hangs would keep it for good.
+    """
+
+    def __init__(self, LoopCore loop, sock, factory, backlog, tuple arguments, dict options,
+                 server):
         self.loop = loop
         self.sock = sock
         self.factory = factory
+        self.limit = backlog + 1
         self.arguments = arguments
         self.options = options
         self.server = server
-        self.arrived = []
         # Connections are made in a copy of the context that began to serve, as asyncio has it.
         self.context = PyContext_CopyCurrent()
+        self.fd = sock.fileno()
+        self.hold(loop.holders)
         loop.flush_soon(self)
 
     cdef int flush(self) except -1:
         cdef operation* op
         cdef io_uring_sqe* sqe
-        if self.stopped or self.accepting is not NULL or self.loop.closing:
+        cdef int fd = self.sock.fileno()
+        if self.stopped or self.polling is not NULL or self.loop.closing or fd != self.fd:
             return 0
         op = self.loop.operations.acquire_brief(self)
-        sqe = self.loop.ring.prepare(op, IORING_OP_ACCEPT, self.sock.fileno(), 0, MULTISHOT)
-        sqe.ioprio = IORING_ACCEPT_MULTISHOT
-        sqe.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC
-        self.accepting = op
+        sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, fd, 0, 0)
+        sqe.poll32_events = POLLIN
+        self.polling = op
         return 0
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
-        if not flags & IORING_CQE_F_MORE:
-            self.accepting = NULL
+        self.polling = NULL
         if self.stopped or self.loop.closing:
-            if res >= 0:
-                close(res)
             return 0
-        if res != -ECANCELED and res != -EAGAIN and res != -ECONNABORTED:
-            self.arrived.append(res)
-            if not self.delivering:
-                self.delivering = True
-                self.loop.push(self)
-        if self.accepting is NULL and not (res < 0 and -res in OUT_OF_RESOURCES):
-            self.loop.flush_soon(self)
+        if res == -ECANCELED:
+            return self.loop.flush_soon(self)
+        self.loop.push(self)
+        return 0
+
+    cdef int closed_under(self) except -1:
+        self.stopped = True
+        if self.polling is not NULL:
+            self.loop.ring.cancel(self.polling)
         return 0
 
     cdef int deliver(self) except -1:
-        self.delivering = False
+        cdef Py_ssize_t left = self.limit
         if PyContext_Enter(self.context) < 0:
             return -1
         try:
-            while self.arrived:
-                res = self.arrived.pop(0)
-                if res >= 0:
-                    self.connected(res)
-                elif not self.stopped:
-                    self.failed(-res)
+            while left and not self.stopped and self.accept():
+                left -= 1
         finally:
             PyContext_Exit(self.context)
-            if self.arrived and not self.delivering:
-                self.delivering = True
-                self.loop.push(self)
+            if not self.resting:
+                self.loop.flush_soon(self)
         return 0
 
-    def connected(self, fd):
+    cdef bint accept(self) except -1:
+        """Whether there may be another connection."""
+        cdef sockaddr_storage name
+        cdef socklen_t length = sizeof(name)
+        cdef int fd = accept4(self.sock.fileno(), <sockaddr*>&name, &length,
+                              SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd >= 0:
+            known = name.ss_family in (AF_INET, AF_INET6, AF_UNIX)
+            self.connected(
+                fd, self.loop.addresses.to_python(&name, length) if known else None)
+            return True
+        if errno_now != EAGAIN and errno_now != EINTR and errno_now != ECONNABORTED:
+            self.failed(errno_now)
+        return False
+
+    def connected(self, fd, address):
         connection = socket.socket(family_of(self.sock), type_of(self.sock) | SOCK_NONBLOCK,
                                    proto_of(self.sock), fileno=fd)
-        try:
+        if address is None:
             address = connection.getpeername()
-        except OSError:
-            address = None       # gone already; reading will tell
         if self.loop._debug:
             logger.debug('%r got a new connection from %r: %r', self.server, address, connection)
         # A task each, as with asyncio: a factory may ask which task it is in.
-        self.loop.create_task(self.loop._accept_connection2(
-            self.factory, connection, {'peername': address}, *self.arguments,
-            **self.options))
+        accepting = self.loop._accept_connection2(
+            self.factory, connection, {'peername': address}, *self.arguments, **self.options)
+        try:
+            self.loop.create_task(accepting)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            accepting.close()
+            connection.close()
+            self.loop.call_exception_handler({
+                'message': f'Exception in callback {self.server!r}: a connection is not accepted',
+                'exception': exc,
+                'socket': trsock.TransportSocket(self.sock),
+            })
 
     def failed(self, error):
         exc = OSError(error, os.strerror(error))
@@ -108,21 +145,19 @@ cdef class Acceptor(Completer):
             'exception': exc,
             'socket': trsock.TransportSocket(self.sock),
         })
+        self.resting = True
         self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self.again)
 
     def again(self):
-        if not self.stopped and self.accepting is NULL:
-            self.loop.flush_soon(self)
+        self.resting = False
+        self.loop.flush_soon(self)
 
     def stop(self):
         """Stop accepting; when this returns the kernel has let go of the socket."""
         self.stopped = True
-        for res in self.arrived:
-            if res >= 0:
-                close(res)
-        self.arrived = []
-        if self.accepting is not NULL and self.loop.ring is not None \
+        self.let_go()
+        if self.polling is not NULL and self.loop.ring is not None \
                 and self.loop.ring.is_usable() \
                 and self.loop.ring.thread == this_thread():
-            self.loop.ring.cancel(self.accepting)
+            self.loop.ring.cancel(self.polling)
             self.loop.ring.poll()

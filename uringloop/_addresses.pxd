@@ -21,6 +21,7 @@ cdef class AddressCache:
     cdef cached_address from_python[CACHE_SIZE]
 
     cdef cached_address* python_entry(self, object address) noexcept
+    cdef void clear(self) noexcept
     cdef object to_python(self, const void* address, uint32_t length)
     cdef int to_kernel(
         self, object address, int family, sockaddr_storage* into, uint32_t* length) except -1

@@ -72,6 +72,9 @@ cdef class AddressCache:
     """The two tables of one loop.  Direct mapped: a collision only costs time."""
 
     def __dealloc__(self):
+        self.clear()
+
+    cdef void clear(self) noexcept:
         # Tuples of str and int: nothing that could run code when it goes.
         for i in range(CACHE_SIZE):
             Py_CLEAR(self.from_kernel[i].tuple)

@@ -31,9 +31,9 @@ cdef extern from *:
 
 
 cdef object open_payload(object data, payload* into):
-    """Find the memory of ``data``, without holding it; returns what holds it.
+    """Find the memory of ``data``; returns what holds it.
 
-    Only exact ``bytes``, and contiguous views of exact ``bytes``, are immutable:
+    That of a ``bytearray`` may go as soon as code of the program runs.  Only exact ``bytes``, and contiguous views of exact ``bytes``, are immutable:
     a subclass may lend its memory, and ``bytearray`` changes at will.
     """
     cdef Py_buffer view
@@ -44,6 +44,9 @@ cdef object open_payload(object data, payload* into):
         into.length = PyBytes_GET_SIZE(data)
         into.immutable = True
         return data
+    if type(data) is not bytearray and type(data) is not memoryview:
+        # Each export may be of other memory: this one is held from now on.
+        data = PyMemoryView_FromObject(data)
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     into.base = <char*>view.buf
     into.length = view.len
@@ -72,7 +75,7 @@ cdef object copy_payload(object data, payload* into):
 cdef object lend_payload(object data, payload* into):
     """As ``open_payload``, but what could change is exported: it can't be resized or freed."""
     owner = open_payload(data, into)
-    if not into.immutable:
+    if not into.immutable and owner is data:
         # A view of our own: the caller may release theirs.
         owner = PyMemoryView_FromObject(data)
     return owner

@@ -2,6 +2,7 @@
 from libc.stdint cimport uint32_t
 
 from uringloop._core cimport LoopCore
+from uringloop._holders cimport SocketHolder
 from uringloop._operations cimport Completer, operation
 
 
@@ -15,19 +16,17 @@ cdef class Leftovers:
     cdef int forget_all(self) except -1
 
 
-cdef class SocketCall(Completer):
+cdef class SocketCall(SocketHolder):
     cdef:
         LoopCore loop
         Leftovers leftovers
         operation* op          # in flight, or NULL
-        object sock
         object future          # what the coroutine waits for
         object data            # keeps the memory alive
         object address         # of the peer, once it is done
         object target          # of a send or connect, as the caller gave it
         char* base
         size_t length
-        int fd
         int opcode
         int flags              # MSG_*
         readonly int res
@@ -37,10 +36,12 @@ cdef class SocketCall(Completer):
         bint explicit
         readonly bint done
         bint abandoned
+        bint gone              # the program has closed the socket
 
     cdef int take_slot(self) except -1
     cdef int start(self) except -1
     cdef int submit(self) except -1
+    cdef int finish(self, int res) except -1
     cdef int resolve(self, int error, bint copied) except -1
     cdef int go_plain(self) except -1
 

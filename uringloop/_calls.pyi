@@ -2,12 +2,13 @@
 import asyncio
 from typing import Any
 
+from uringloop._holders import SocketHolder
 from uringloop._operations import Completer
 
 class Leftovers:
     """What cancelled calls had taken already, for the next call on the same socket."""
 
-class SocketCall(Completer):
+class SocketCall(SocketHolder):
     """One operation, and the coroutine that may wait for it."""
 
     @property

@@ -18,6 +18,7 @@ from posix.unistd cimport close
 from uringloop._core cimport LoopCore
 from uringloop._datagrams cimport send_report
 from uringloop._heads cimport family_of, type_of
+from uringloop._holders cimport SocketHolder
 from uringloop._operations cimport EXPLICIT, MEMORY, NOTIF_DUE, ZEROCOPY, Completer, operation
 from uringloop._policy cimport REPORTS_USAGE, SEND_ZC_FLAGS
 from uringloop._ring cimport *
@@ -85,13 +86,11 @@ cdef class Leftovers:
         return 0
 
 
-cdef class SocketCall(Completer):
+cdef class SocketCall(SocketHolder):
     """One operation, and the coroutine that may wait for it."""
 
     cdef int submit(self) except -1:
         """Give the operation to the kernel; it may be done when this returns."""
-        if self.loop.ring is None:
-            raise RuntimeError('the loop is not running')
         self.start()
         # A connection to this machine is made by the time the submission returns, all but
         # the kernel's deferred work.  And a program that never waits would never see a
@@ -103,7 +102,10 @@ cdef class SocketCall(Completer):
 
     cdef int take_slot(self) except -1:
         """A fresh operation, with the address in it; raises what a bad address deserves."""
-        cdef operation* op = self.loop.operations.acquire(self)
+        cdef operation* op
+        if self.loop.ring is None:
+            raise RuntimeError('the loop is not running')
+        op = self.loop.operations.acquire(self)
         if self.target is not None:
             try:
                 self.loop.addresses.to_kernel(
@@ -167,7 +169,7 @@ cdef class SocketCall(Completer):
         return 0
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
-        if res == -ECANCELED and not self.abandoned:
+        if res == -ECANCELED and not self.abandoned and not self.gone:
             # Its ring was replaced while the call waited: once more, on the new one.
             self.op = self.loop.operations.succeed(op)
             self.loop.flush_soon(self)
@@ -175,6 +177,11 @@ cdef class SocketCall(Completer):
         self.op = NULL
         self.res = res
         self.done = True
+        self.let_go()
+        if self.gone:
+            if self.opcode == IORING_OP_ACCEPT and res >= 0:
+                close(res)
+            return 0
         if res < 0:
             op.status = res
         else:
@@ -223,12 +230,35 @@ cdef class SocketCall(Completer):
         return 0
 
     cdef int flush(self) except -1:
-        if not self.done or (self.future is not None and not self.future.done()):
-            self.start()
+        if self.done and (self.future is None or self.future.done()):
+            return 0
+        if self.abandoned:
+            return self.forget()
+        if self.sock.fileno() != self.fd:
+            # The program has closed its socket meanwhile: the number may be another's.
+            self.forget()
+            return self.finish(-EBADF)
+        return self.start()
+
+    cdef int closed_under(self) except -1:
+        # As with asyncio, nobody hears of it: whoever waits is to be cancelled.
+        self.gone = True
+        if self.op is not NULL and self.op.duties:
+            self.loop.ring.cancel(self.op)
+        return 0
+
+    cdef int finish(self, int res) except -1:
+        """There will be no completion: what it would have said."""
+        self.res = res
+        self.done = True
+        if self.explicit:
+            return self.resolve(-res, False)
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
         return 0
 
     cdef int forget(self) except -1:
-        # The loop is closed while the call waited for another ring.
+        # Not to be submitted any more, say because the loop is closed.
         cdef operation* op = self.op
         if op is not NULL and op.duties == 0:
             self.op = NULL
@@ -239,6 +269,7 @@ cdef class SocketCall(Completer):
         """The future that is done when the operation is."""
         self.loop._ensure_fd_no_transport(self.fd)
         self.future = self.loop.new_future()
+        self.hold(self.loop.holders)
         return self.future
 
     def has_no_room(self):
@@ -254,6 +285,9 @@ cdef class SocketCall(Completer):
         if self.abandoned:
             return
         self.abandoned = True
+        self.let_go()
+        if self.gone:
+            return
         if self.done:
             self.leftovers.leave(self)
             self.data = None

@@ -4,6 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from uringloop._addresses cimport AddressCache
 from uringloop._buffers cimport ReceiveBuffers
+from uringloop._holders cimport Holders
 from uringloop._operations cimport Completer, OperationTable, operation
 from uringloop._policy cimport CopyMemory
 from uringloop._registry cimport Registry
@@ -68,7 +69,10 @@ cdef class LoopCore:
         bint lone_flush         # only one transport has something to flush this turn
         CopyMemory paths        # what destinations have reported, for all but datagram transports
         readonly Registry _registry
+        Holders holders
+        unsigned turns
         list flushers
+        list flushed            # the one before, empty again
         list unhurried          # flushers that wait for a turn with nothing ready
         unsigned put_off        # turns that they have waited
         list late               # deliveries that became due while the loop did not run
@@ -98,6 +102,8 @@ cdef class LoopCore:
     cdef int expire_timers(self) except -1
     cdef int wake(self) except -1
     cdef int run_ready(self) except -1
+    cdef int send_off(self) except -1
+    cdef int stopped_running(self, object hooks) except -1
     cdef int run_ready_debug(self) except -1
     cdef int ensure_ring(self) except -1
     cdef int leave_ring(self) except -1

@@ -16,6 +16,7 @@ from uringloop._addresses cimport AddressCache
 from uringloop._buffers cimport ReceiveBuffers
 from uringloop._handles cimport Handle, TimerHandle, new_handle, new_timer
 from uringloop._heads cimport fd_of
+from uringloop._holders cimport Holders
 from uringloop._operations cimport Completer, OperationTable, operation
 from uringloop._ring cimport (
     ECANCELED, IORING_OP_POLL_ADD, MSG_DONTWAIT, MSG_NOSIGNAL, io_uring_sqe)
@@ -133,7 +134,9 @@ cdef class LoopCore:
         self.addresses = AddressCache()
         self.paths = CopyMemory()
         self._registry = Registry()
+        self.holders = Holders()
         self.flushers = []
+        self.flushed = []
         self.late = []
         self.unhurried = []
         self.past = {}
@@ -154,9 +157,7 @@ cdef class LoopCore:
 
     cdef void drop_all(self) noexcept:
         while self.ready_count:
-            self.ready_count -= 1
-            Py_DECREF(<object>self.ready[self.ready_head])
-            self.ready_head = (self.ready_head + 1) & (self.ready_size - 1)
+            self.pop()          # whole again before a destructor makes something ready
         while self.timer_count:
             self.timer_count -= 1
             Py_DECREF(<object>self.timers[self.timer_count].handle)
@@ -231,6 +232,10 @@ cdef class LoopCore:
         self.woken = True
         send(self.wake_fd, b'\0', 1, MSG_DONTWAIT | MSG_NOSIGNAL)
 
+    def _forget_wake(self):
+        """In the child of a fork: the number may come to mean another socket."""
+        self.wake_fd = -1
+
     # -- timers --------------------------------------------------------------------------------
 
     def time(self):
@@ -258,11 +263,15 @@ cdef class LoopCore:
         if self._debug:
             self._check_thread()
             self._check_callback(callback, name)
+            if when != when:
+                raise ValueError(f'{name}() needs a time, not {when!r}')
             foreign = events.TimerHandle(when, callback, args, self, context)
             foreign._scheduled = True
             self.timer_push(when, foreign)
             return foreign
         handle = new_timer(self, when, callback, args, context)
+        if handle._when != handle._when:
+            raise ValueError(f'{name}() needs a time, not {when!r}')
         handle._scheduled = True
         self.timer_push(handle._when, handle)
         return handle
@@ -382,7 +391,7 @@ cdef class LoopCore:
     cdef int flush(self) except -1:
         cdef list flushers = self.flushers
         cdef Py_ssize_t done = 0, count = len(flushers)
-        self.flushers = []
+        self.flushers = self.flushed
         self.lone_flush = count == 1
         try:
             while done < count:
@@ -390,8 +399,9 @@ cdef class LoopCore:
                 done += 1
         finally:
             # After an error (KeyboardInterrupt, say) the rest still waits its turn.
-            if done < count:
-                self.flushers = flushers[done:] + self.flushers
+            self.flushers[:0] = flushers[done:]
+            flushers.clear()
+            self.flushed = flushers
         return 0
 
     cdef int turn(self) except -1:
@@ -401,6 +411,9 @@ cdef class LoopCore:
             self.put_off += 1
             if not self.ready_count or self.put_off > PUT_OFF_LIMIT:
                 self.hurry()
+        self.turns += 1
+        if self.turns & 63 == 0:
+            self.holders.check()
         if self.flushers:
             self.flush()
         if self.has_something():
@@ -425,6 +438,8 @@ cdef class LoopCore:
         cdef double timeout = self.until_timer()
         if timeout == 0:
             return self.ring.poll() if self.ring.has_work() else 0
+        if self.holders.first is not NULL:
+            self.holders.check()
         if self.ring.look(timeout):
             return 0
         # A signal that came after the last bytecode would not interrupt the wait, and
@@ -444,9 +459,11 @@ cdef class LoopCore:
                 or self.watcher is not None and self.watcher.fired)
 
     cdef double until_timer(self) noexcept:
-        """Seconds until the next timer is due; negative: there is none."""
+        """Seconds until the next timer is due, or long enough."""
+        # There always is a limit.  Without one liburing 2.3 goes back to sleep when a signal
+        # has interrupted a call that had submitted something, and its handler would not run.
         if not self.timer_count:
-            return -1
+            return LONGEST_WAIT
         return min(fmax(self.timers[0].when - monotonic(), 0), LONGEST_WAIT)
 
     cdef int wake(self) except -1:
@@ -513,13 +530,13 @@ cdef class LoopCore:
         """Run until ``stop()`` is called."""
         self._check_closed()
         self._check_running()
-        self._set_coroutine_origin_tracking(self._debug)
         hooks = sys.get_asyncgen_hooks()
-        self._thread_id = threading.get_ident()
-        self.thread = this_thread()
-        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook,
-                               finalizer=self._asyncgen_finalizer_hook)
         try:
+            self._set_coroutine_origin_tracking(self._debug)
+            self._thread_id = threading.get_ident()
+            self.thread = this_thread()
+            sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook,
+                                   finalizer=self._asyncgen_finalizer_hook)
             events._set_running_loop(self)
             self.ensure_ring()
             self.ring.settle_down()
@@ -527,21 +544,30 @@ cdef class LoopCore:
                 self.turn()
                 if self._stopping:
                     break
-            # What the last turn has sent leaves now, not when the loop next runs.
-            self.hurry()
-            if self.flushers:
-                self.flush()
-            if self.ring.has_work():
-                self.ring.poll()
         finally:
-            if self.ring is not None:
-                self.ring.move_out()
-            self._stopping = False
-            self._thread_id = None
-            self.thread = 0
-            events._set_running_loop(None)
-            self._set_coroutine_origin_tracking(False)
-            sys.set_asyncgen_hooks(*hooks)
+            try:
+                self.send_off()
+            finally:
+                self.stopped_running(hooks)
+
+    cdef int send_off(self) except -1:
+        """What was sent last leaves now, not when the loop next runs; after an exception too."""
+        if self.ring is None or not self.is_at_home():
+            return 0
+        self.hurry()
+        if self.flushers:
+            self.flush()
+        return self.ring.poll() if self.ring.has_work() else 0
+
+    cdef int stopped_running(self, object hooks) except -1:
+        if self.ring is not None:
+            self.ring.move_out()
+        self._stopping = False
+        self._thread_id = None
+        self.thread = 0
+        events._set_running_loop(None)
+        self._set_coroutine_origin_tracking(False)
+        sys.set_asyncgen_hooks(*hooks)
 
     def stop(self):
         """Stop running after the present turn."""
@@ -619,6 +645,7 @@ cdef class LoopCore:
         while self.flushers:
             (<Completer>self.flushers.pop()).forget()
         self.late.clear()
+        self.addresses.clear()
         self.drop_all()
 
     def create_task(self, coro, *, name=None, context=None, **kwargs):

@@ -26,6 +26,7 @@ cdef class DatagramTransport(DatagramReceiver):
                      object future) except -1
     cdef int send_chain(self) except -1
     cdef int send_at_once(self) except -1
+    cdef int send_plainly(self) except -1
     cdef int gather(self, operation* leader) except -1
     cdef operation* pop_queue(self) noexcept
     cdef void push_retry(self, operation* op) noexcept
@@ -34,6 +35,7 @@ cdef class DatagramTransport(DatagramReceiver):
     cdef int retry_members(self, operation* op) except -1
     cdef int resolve(self, operation* op, int error) except -1
     cdef int chain_done(self) except -1
+    cdef int requeue(self) except -1
 
 
 cdef object send_report(size_t nbytes, bint copied, bint zerocopy)

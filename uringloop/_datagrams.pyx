@@ -79,10 +79,14 @@ else:
         """asyncio's transport, as later versions have it."""
 
 
+# Its own constructor is Python's, and no signal handler is to run while completions are settled.
+cdef object new_tuple = tuple.__new__
+
+
 cdef object send_report(size_t nbytes, bint copied, bint zerocopy):
     if zerocopy and not REPORTS_USAGE:
-        return SendReport(nbytes, None)
-    return SendReport(nbytes, bool(copied))
+        return new_tuple(SendReport, (nbytes, None))
+    return new_tuple(SendReport, (nbytes, bool(copied)))
 
 
 cdef class DatagramTransport(DatagramReceiver):
@@ -139,6 +143,9 @@ cdef class DatagramTransport(DatagramReceiver):
             addr = self._address
         if self._conn_lost:
             self.dropped()
+            return
+        if self.loop.closing:
+            self.loop.datagrams_dropped += 1       # nothing will leave any more
             return
         self.enqueue(owner, memory.base, memory.length, addr, None)
 
@@ -274,7 +281,7 @@ cdef class DatagramTransport(DatagramReceiver):
                 sqe = self.loop.ring.prepare(op, IORING_OP_SEND, fd, flags, traits)
             if not op.traits & GATHERED:
                 sqe.addr = <uintptr_t>op.base
-                sqe.len = <uint32_t>op.length
+                sqe.len = <uint32_t>min(op.length, <size_t>0x7fffffff)
                 if op.address_length:
                     sqe.addr2 = <uintptr_t>&op.address
                     sqe.addr_len = <uint16_t>op.address_length
@@ -304,8 +311,19 @@ cdef class DatagramTransport(DatagramReceiver):
             return self.send_at_once()
         return self.flush_now()
 
+    cdef int send_at_last(self) except -1:
+        while self.queue is not NULL and self.queue.future is NULL and self.in_chain == 0 \
+                and not self.full and not self.loop.closing \
+                and self._sock.fileno() == self._sock_fd:
+            self.send_plainly()
+        return self.requeue()
+
     cdef int send_at_once(self) except -1:
         """Send the only one that is queued by a plain system call, without the ring."""
+        self.send_plainly()
+        return self.chain_done()
+
+    cdef int send_plainly(self) except -1:
         cdef operation* op = self.pop_queue()
         if sendto(self._sock_fd, op.base, op.length, MSG_DONTWAIT | MSG_NOSIGNAL,
                   <sockaddr*>&op.address if op.address_length else NULL, op.address_length) >= 0:
@@ -313,7 +331,7 @@ cdef class DatagramTransport(DatagramReceiver):
         else:
             self.failed(op, errno_now)
         self.loop.operations.release(op)
-        return self.chain_done()
+        return 0
 
     cdef int gather(self, operation* leader) except -1:
         """Let datagrams of one size to one address leave as one segmented send (UDP_SEGMENT).
@@ -476,7 +494,6 @@ cdef class DatagramTransport(DatagramReceiver):
 
     cdef int resolve(self, operation* op, int error) except -1:
         future = <object>op.future
-        Py_CLEAR(op.future)
         if future.done():
             return 0         # cancelled by the caller; the datagram went its way
         if error == ECANCELED and self.loop.closing:
@@ -488,10 +505,21 @@ cdef class DatagramTransport(DatagramReceiver):
             future.set_exception(OSError(error, self.error_text(error, op.length)))
         else:
             future.set_result(send_report(op.length, op.copied, op.traits & ZEROCOPY))
+        Py_CLEAR(op.future)
         return 0
 
     cdef int chain_done(self) except -1:
-        """All results of the chain are in: what has to be tried again goes first."""
+        """All results of the chain are in."""
+        self.requeue()
+        if self.queue is not NULL:
+            self.flush_quietly()
+        # The protocol may send more when it is told to resume: so first that.
+        self.maybe_resume()
+        self.all_sent()
+        return self.maybe_finish()
+
+    cdef int requeue(self) except -1:
+        """What has to be tried again goes first."""
         if self.retry is not NULL:
             self.retry_end[0] = self.queue
             if self.queue is NULL:
@@ -501,12 +529,7 @@ cdef class DatagramTransport(DatagramReceiver):
             self.retry = NULL
             self.retry_end = &self.retry
             self.retries = 0
-        if self.queue is not NULL:
-            self.flush_quietly()
-        # The protocol may send more when it is told to resume: so first that.
-        self.maybe_resume()
-        self.all_sent()
-        return self.maybe_finish()
+        return 0
 
     cdef int drop_queue(self) except -1:
         cdef operation* op

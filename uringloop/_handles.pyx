@@ -5,7 +5,7 @@ it.  In debug mode the loop makes asyncio's own handles instead, which keep
 the traceback of their creation.
 """
 cimport cython
-from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
@@ -14,6 +14,8 @@ from asyncio import format_helpers
 
 
 cdef extern from "Python.h":
+    # Without ``except``: what they say is reported, as the callback's own error.
+    int enter_context "PyContext_Enter" (object)
     PyObject* call_no_args "PyObject_CallNoArgs" (object)
     PyObject* call_one_arg "PyObject_CallOneArg" (object, PyObject*)
     PyObject* call_many "PyObject_CallObject" (object, object)
@@ -38,7 +40,7 @@ cdef class Handle:
             object callback = self._callback
             tuple args = self._args
             object context = self._context
-        if PyContext_Enter(context) < 0:
+        if enter_context(context) < 0:
             return self.report()
         if count == 0:
             result = call_no_args(callback)

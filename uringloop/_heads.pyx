@@ -44,13 +44,13 @@ cdef bint HEADS_KNOWN = heads_are_known()
 TRAFFIC = ('recv', 'recv_into', 'recvfrom', 'recvfrom_into', 'recvmsg', 'send', 'sendall',
            'sendto', 'sendmsg', 'sendfile', 'accept', 'connect', 'connect_ex')
 
-cdef set plain_kinds = {socket.socket, socket.SocketType}
+cdef set plain_kinds = {socket.socket}
 
 
 def kind_is_plain(kind):
     """Whether sockets of this class are the system's, and nobody wants to be asked for them."""
-    if not issubclass(kind, SystemSocket):
-        return False
+    if not issubclass(kind, SystemSocket) or not kind.__weakrefoffset__:
+        return False          # what cannot be referred to weakly cannot be remembered either
     return all(getattr(kind, name, None) in (getattr(PlainSocket, name), getattr(
         SystemSocket, name, None)) for name in TRAFFIC)
 

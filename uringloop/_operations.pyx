@@ -202,6 +202,8 @@ cdef class OperationTable:
         op.base = NULL
         op.length = 0
         op.generation += 1
+        if op.generation == 0:
+            op.generation = 1       # with slot 0 it would say NOBODY
         if op.brief:
             op.next = self.free_brief
             self.free_brief = op
@@ -258,7 +260,7 @@ cdef class OperationTable:
                     (<Completer>op.owner).result(op, -ECANCELED, 0)
                 else:
                     (<Completer>op.owner).notified(op)
-            except Exception as exc:
+            except BaseException as exc:
                 problems.append(exc)
             if dead:
                 self.release(op)

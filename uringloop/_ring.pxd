@@ -11,6 +11,7 @@ from posix.types cimport off_t
 cdef extern from "<errno.h>" nogil:
     enum:
         EAGAIN
+        EBADF
         EBUSY
         ECANCELED
         ECONNABORTED

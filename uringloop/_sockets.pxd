@@ -32,6 +32,6 @@ cdef class SocketCore(LoopCore):
     cdef bint is_numeric(self, object address, int family) except -1
     cdef SocketCall new_send(self, object sock, object address, int opcode)
     cdef ssize_t send_at_once(self, object sock, object data, object address) except? -1
-    cdef ssize_t dispatch(
-        self, object sock, object owner, payload* memory, object address) except? -1
+    cdef ssize_t dispatch(self, object sock, object owner, payload* memory,
+                          sockaddr_storage* address, uint32_t length) except? -1
     cdef int choose(self, SocketCall call) except -1

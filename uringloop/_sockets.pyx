@@ -4,12 +4,13 @@ Each tries what it can at once: asyncio's order of events, and often the
 cheapest way.  Where the kernel makes it wait there is a ``SocketCall``, on
 the ring, that the method's coroutine waits for; see ``_coroutines.py``.
 """
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBuffer_IsContiguous
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
 
 from uringloop._addresses cimport is_number
 from uringloop._buffers cimport (
@@ -21,6 +22,7 @@ from uringloop._heads cimport family_of, fd_of, is_plain, type_of
 from uringloop._operations cimport EXPLICIT, operation
 from uringloop._policy cimport ZEROCOPY_MINIMUM, zerocopy_pays
 from uringloop._ring cimport *
+from uringloop._transports cimport SocketTransport
 
 import errno
 import os
@@ -42,6 +44,7 @@ except ImportError:      # a Python without ssl
 
 cdef object PlainSocket = socket.socket
 cdef enum:
+    RECEIVED = 1               # in the inbox of either kind of transport
     SPARE_LIMIT = 262144       # more is not kept from one call to the next
 
 cdef tuple CONNECT_FAILURES = (
@@ -127,6 +130,8 @@ cdef class SocketCore(LoopCore):
             return None
         if size < 0:
             raise ValueError(f'negative buffersize in {name}: {size}')
+        if size == 0 and not named:
+            return b''       # as ``socket.recv``, which does not ask the kernel either
         if self.leftovers.kept:
             before = self.leftovers.take_data(sock, size)
             if before is not None:
@@ -156,7 +161,7 @@ cdef class SocketCore(LoopCore):
     cdef object receive_into_now(
             self, object sock, object buf, Py_ssize_t nbytes, bint named, str name):
         cdef SocketCall call
-        cdef Py_buffer view
+        cdef Py_buffer* view
         cdef sockaddr_storage peer
         cdef uint32_t peer_length = 0
         cdef ssize_t received
@@ -164,32 +169,27 @@ cdef class SocketCore(LoopCore):
             return None
         if nbytes < 0:
             raise ValueError(f'negative buffersize in {name}: {nbytes}')
-        try:
-            PyObject_GetBuffer(buf, &view, PyBUF_WRITABLE)
-        except BufferError:
-            raise TypeError(f'{name}() argument 1 must be read-write bytes-like object, '
-                            f'not {type(buf).__name__}') from None
-        try:
-            if nbytes > view.len:
-                raise ValueError(f'nbytes is greater than the length of the buffer: {nbytes}')
-            if self.leftovers.kept:
-                before = self.leftovers.take_data(sock, nbytes or view.len)
-                if before is not None:
-                    received = fill(buf, before[0])
-                    return (received, before[1]) if named else received
-            received = self.take(sock, <char*>view.buf, nbytes or view.len, named,
-                                 &peer, &peer_length)
-            if received >= 0:
-                return (received, self.addresses.to_python(&peer, peer_length)) \
-                    if named else received
-            call = self.new_call(sock, IORING_OP_RECV)
-            call.into = True
-            call.base = <char*>view.buf
-            call.length = nbytes or view.len
-            # A view of our own: the memory stays until the kernel's last word on it.
-            call.data = PyMemoryView_FromObject(buf)
-        finally:
-            PyBuffer_Release(&view)
+        # Each export of an object may be of other memory: this one is held.
+        owner = writable_view(buf, name)
+        view = PyMemoryView_GET_BUFFER(owner)
+        if nbytes > view.len:
+            raise ValueError(f'nbytes is greater than the length of the buffer: {nbytes}')
+        if view.len == 0 and not named:
+            return 0
+        if self.leftovers.kept:
+            before = self.leftovers.take_data(sock, nbytes or view.len)
+            if before is not None:
+                received = fill(owner, before[0])
+                return (received, before[1]) if named else received
+        received = self.take(sock, <char*>view.buf, nbytes or view.len, named,
+                             &peer, &peer_length)
+        if received >= 0:
+            return (received, self.addresses.to_python(&peer, peer_length)) if named else received
+        call = self.new_call(sock, IORING_OP_RECV)
+        call.into = True
+        call.base = <char*>view.buf
+        call.length = nbytes or view.len
+        call.data = owner
         return self.start_receiving(call, sock, named)
 
     cdef ssize_t take(self, object sock, char* base, size_t length, bint named,
@@ -255,13 +255,14 @@ cdef class SocketCore(LoopCore):
             sockaddr_storage destination
             uint32_t length = 0
             ssize_t sent = -EAGAIN
+        # First: an address may be code of the program, and that may move the memory.
+        self.addresses.to_kernel(address, family_of(sock), &destination, &length)
         owner = open_payload(data, &memory)
-        if memory.immutable and memory.length >= ZEROCOPY_MINIMUM \
-                and family_of(sock) != AF_UNIX and self.is_at_home():
-            sent = self.dispatch(sock, owner, &memory, address)
+        if memory.immutable and memory.length >= ZEROCOPY_MINIMUM and family_of(sock) != AF_UNIX \
+                and self.is_at_home() and not self.ring.settling:
+            sent = self.dispatch(sock, owner, &memory, &destination, length)
         if sent == -EAGAIN:
             # One system call either way, and the plain one is the shorter.
-            self.addresses.to_kernel(address, family_of(sock), &destination, &length)
             sent = sendto(fd_of(sock), memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL,
                           <sockaddr*>&destination, length)
             if sent < 0:
@@ -271,15 +272,12 @@ cdef class SocketCore(LoopCore):
         return sent
 
     cdef ssize_t dispatch(self, object sock, object owner, payload* memory,
-                          object address) except? -1:
+                          sockaddr_storage* address, uint32_t length) except? -1:
         """Send zero-copy, if that pays.  -EAGAIN: it does not, or was refused."""
         cdef operation* op = self.operations.acquire(self.dispatcher)
         cdef ssize_t sent
-        try:
-            self.addresses.to_kernel(address, family_of(sock), &op.address, &op.address_length)
-        except BaseException:
-            self.operations.release(op)
-            raise
+        memcpy(&op.address, address, length)
+        op.address_length = length
         Py_INCREF(owner)
         op.data = <PyObject*>owner
         op.base = memory.base
@@ -297,7 +295,7 @@ cdef class SocketCore(LoopCore):
         """The call that waits for room for a datagram."""
         cdef SocketCall call
         cdef payload memory
-        owner = open_payload(data, &memory)
+        owner = lend_payload(data, &memory)
         call = self.new_send(sock, address, IORING_OP_SEND)
         call.data = owner
         call.base = call.op.base = memory.base
@@ -440,7 +438,10 @@ cdef class SocketCore(LoopCore):
     cdef bint is_numeric(self, object address, int family) except -1:
         return (type(address) is tuple and len(<tuple>address) >= 2
                 and (<tuple>address)[0] and type((<tuple>address)[0]) is str
-                and is_number(family, (<tuple>address)[0]))
+                and is_number(family, (<tuple>address)[0])
+                # Others, asyncio has looked up, and made into what they mean.
+                and type((<tuple>address)[1]) is int
+                and len(<tuple>address) <= (2 if family == AF_INET else 4))
 
     def _accept_now(self, sock):
         """``(descriptor, address)``, or the call that waits for it."""
@@ -455,12 +456,38 @@ cdef class SocketCore(LoopCore):
         call.submit()
         return call.outcome() if call.done else call
 
+    def _hand_over_leftovers(self, sock, SocketTransport transport):
+        """What cancelled calls had taken is the first that the transport delivers."""
+        if self.leftovers.kept:
+            while (taken := self.leftovers.take(sock)) is not None:
+                transport.post(RECEIVED, taken[0], taken[1])
+
+    def _leftover_connections(self, sock):
+        """``(descriptor, address)`` of those that cancelled calls had accepted."""
+        taken = []
+        while self.leftovers.kept and (each := self.leftovers.take(sock)) is not None:
+            taken.append(each)
+        return taken
+
     def _message_left(self, sock, bufsize):
         """``(data, address)`` that a cancelled call has left, or None."""
         self.check_socket(sock)
         return self.leftovers.take_data(sock, bufsize) if self.leftovers.kept else None
 
 
+cdef object writable_view(object buf, str name):
+    try:
+        view = PyMemoryView_FromObject(buf)
+    except TypeError:
+        view = None
+    if view is None or PyMemoryView_GET_BUFFER(view).readonly:
+        raise TypeError(f'{name}() argument 1 must be read-write bytes-like object, '
+                        f'not {type(buf).__name__}')
+    if not PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(view), b'C'):
+        raise BufferError(f'{name}() argument 1 must be contiguous')
+    return view
+
+
 def fill(buf, data):
-    memoryview(buf).cast('B')[:len(data)] = data
+    buf.cast('B')[:len(data)] = data
     return len(data)

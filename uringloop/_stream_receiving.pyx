@@ -170,7 +170,9 @@ cdef class StreamReceiver(Receiver):
         elif self._closing:
             return 0
         elif item.kind == EOF:
-            self.feed_eof()
+            # A reset that a send has reported looks like an end to the receive after it.
+            if not self.errors:
+                self.feed_eof()
         else:
             self.judge(PyBytes_GET_SIZE(what))
             if self.buffered_protocol:
@@ -245,5 +247,11 @@ cdef class StreamReceiver(Receiver):
             self.small_buffers = view.len < LONG
             PyBuffer_Release(&view)
             done += part
-            self.buffer_updated(part)
+            try:
+                self.buffer_updated(part)
+            except BaseException:
+                # It goes on: a KeyboardInterrupt, say.  The rest is still to come.
+                if done < length:
+                    self.post_again(DATA, data[done:])
+                raise
         return 0

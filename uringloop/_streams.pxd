@@ -31,6 +31,7 @@ cdef class StreamTransport(StreamReceiver):
     cdef int relieve(self) except -1
     cdef int send(self) except -1
     cdef int send_alone(self) except -1
+    cdef ssize_t send_plainly(self) noexcept
     cdef int submit_send(self, size_t pieces) except -1
     cdef bint wants_zerocopy(self) except -1
     cdef int accepted(self, size_t sent) noexcept

@@ -127,11 +127,8 @@ cdef class StreamTransport(StreamReceiver):
             raise RuntimeError('Cannot call writelines() after write_eof()')
         if self._empty_waiter is not None:
             raise RuntimeError('unable to writelines; sendfile is in progress')
-        list_of_data = list(list_of_data)
-        for data in list_of_data:
-            if not isinstance(data, (bytes, bytearray, memoryview)):
-                raise TypeError(f'data argument must be a bytes-like object, '
-                                f'not {type(data).__name__!r}')
+        list_of_data = [data if isinstance(data, (bytes, bytearray)) else memoryview(data)
+                        for data in list_of_data]
         if self._conn_lost:
             self._write_on_lost()
             return
@@ -239,6 +236,23 @@ cdef class StreamTransport(StreamReceiver):
         Through the ring the send's own completion would end the wait that
         follows, and the loop would enter the kernel once more to sleep.
         """
+        cdef ssize_t sent = self.send_plainly()
+        if sent < 0 and sent != -EAGAIN and sent != -EINTR:
+            self._fatal_error(OSError(-sent, os.strerror(-sent)),
+                              'Fatal write error on socket transport')
+            return 0
+        if self.count:
+            return self.submit_send(GATHER_LIMIT)
+        return self.written()
+
+    cdef int send_at_last(self) except -1:
+        while self.count and self.sending is NULL and not self.loop.closing \
+                and self._sock.fileno() == self._sock_fd and self.send_plainly() > 0:
+            pass
+        return 0
+
+    cdef ssize_t send_plainly(self) noexcept:
+        """Send what there is room for by a plain system call: how much, or ``-errno``."""
         cdef iovec vectors[GATHER_LIMIT]
         cdef msghdr message
         cdef size_t i, pieces = min(self.count, <size_t>GATHER_LIMIT)
@@ -250,15 +264,10 @@ cdef class StreamTransport(StreamReceiver):
         message.msg_iov = vectors
         message.msg_iovlen = pieces
         sent = sendmsg(self._sock_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
-        if sent < 0 and errno_now != EAGAIN and errno_now != EINTR:
-            self._fatal_error(OSError(errno_now, os.strerror(errno_now)),
-                              'Fatal write error on socket transport')
-            return 0
-        if sent > 0:
-            self.accepted(sent)
-        if self.count:
-            return self.submit_send(GATHER_LIMIT)
-        return self.written()
+        if sent < 0:
+            return -errno_now
+        self.accepted(sent)
+        return sent
 
     cdef int submit_send(self, size_t limit) except -1:
         """One send for what is queued."""

@@ -74,6 +74,7 @@ cdef class SocketTransport(Completer):
     cdef int maybe_finish(self) except -1
     cdef int drop_queue(self) except -1
     cdef bint has_queue(self) noexcept
+    cdef int send_at_last(self) except -1
     cdef int stop_receiving(self) except -1
     cdef int cancel_sends(self) except -1
     cdef int start_receiving(self) except -1

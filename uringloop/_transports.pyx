@@ -52,6 +52,10 @@ cdef extern from "<sys/socket.h>" nogil:
     int getpeername(int, sockaddr*, socklen_t*)
 
 
+cdef enum:
+    ALL_AT_ONCE = 65536       # bytes; a closing transport sends more through the ring
+
+
 cdef object name_of(LoopCore loop, object sock, int family, bint peer):
     """``sock.getsockname()`` or ``getpeername()``; None if there is none."""
     cdef sockaddr_storage name
@@ -244,6 +248,9 @@ cdef class SocketTransport(Completer):
             return
         self._closing = True
         self.lost_context = PyContext_CopyCurrent()
+        if self.buffered < ALL_AT_ONCE:
+            self.send_at_last()
+            self.maybe_resume()
         self.stop_receiving()
         self.all_sent()
 
@@ -256,6 +263,7 @@ cdef class SocketTransport(Completer):
             return
         self._closing = True
         self.lost_context = PyContext_CopyCurrent()
+        self.send_at_last()
         self._conn_lost += 1
         self.lost_exc = exc
         self.aborted = True
@@ -294,6 +302,10 @@ cdef class SocketTransport(Completer):
     cdef bint has_queue(self) noexcept:
         return False
 
+    cdef int send_at_last(self) except -1:
+        """What is queued leaves now if there is room, as asyncio would have sent it at the call."""
+        return 0
+
     cdef int deliver_one(self, event* item) except -1:
         return 0
 
@@ -325,21 +337,26 @@ cdef class SocketTransport(Completer):
         if self.loop.thread == 0:
             # Called while the loop does not run: asyncio would send at once.
             self.flush_now()
+        elif self.loop.thread != this_thread():
+            # Not allowed, but asyncio's would work most of the time.
+            self.loop._write_to_self()
         return 0
 
     cdef int flush_quietly(self) except -1:
         # While completions are settled nothing may enter the kernel.
         if not self.flush_due:
-            self.flush_due = True
             self.loop.flush_soon(self)
+            self.flush_due = True
         return 0
 
     cdef int flush_now(self) except -1:
         if self.loop.ring is None or self.loop.ring.thread != this_thread():
             return 0
         self.flush()
-        self.loop.ring.poll()
-        return 0
+        if self.inbox_count:
+            # The protocol answers what is in there: it is not to be filled meanwhile.
+            return self.loop.ring.submit()
+        return self.loop.ring.poll()
 
     cdef int stop_receiving(self) except -1:
         """Have the receive called back; at once if may be, as asyncio forgets the descriptor."""
@@ -419,20 +436,24 @@ cdef class SocketTransport(Completer):
     cdef int deliver(self) except -1:
         """Call the protocol with what has come, in the transport's context."""
         cdef event item
+        # What comes meanwhile has to wait for its turn, as everything else.
+        cdef size_t left = self.inbox_count
         self.delivering = False
         if PyContext_Enter(self.context) < 0:
             return -1
         try:
-            while self.errors:
-                self.deliver_error(self.errors.pop(0))
-            while self.inbox_count and not self.paused_reading:
+            while left and self.inbox_count and not self.paused_reading:
+                left -= 1
                 item = self.inbox[self.inbox_head]
                 self.inbox_head += 1
                 self.inbox_count -= 1
                 if self.inbox_count == 0:
                     self.inbox_head = 0
                 self.deliver_one(&item)
-            if not self.paused_reading and not self._closing:
+            # What had come before a send failed is heard of first; it may be the reason.
+            while self.errors and (not self.inbox_count or self.paused_reading):
+                self.deliver_error(self.errors.pop(0))
+            if not self.inbox_count and not self.paused_reading and not self._closing:
                 self.inbox_empty()
             if self.resume_due:
                 self.resume_due = False

@@ -28,6 +28,7 @@ cdef class Ring:
         uint16_t* free_slots
         unsigned free_slot_count
         bint certified
+        bint settling                 # completions are being handed to their owners
         unsigned patience             # nanoseconds to look for completions before sleeping
         int luck                      # how well that went lately
         unsigned naps                 # waits since it was last tried
@@ -61,11 +62,13 @@ cdef class Ring:
     cdef void settle_down(self) noexcept
     cdef void move_out(self) noexcept
     cdef int take(self) except -1
+    cdef int take_all(self) except -1
+    cdef int make_room(self) except -1
     cdef int check(self, int code) except -1
     cdef bint is_usable(self) noexcept
     cdef int usable(self) except -1
     cdef int alive(self) except -1
-    cdef int take_quietly(self) except -1
+    cdef list take_quietly(self)
     cdef register_table(self, int certificate)
     cdef int register_file(self, int fd) except -2
     cdef int unregister_file(self, int slot) except -1

@@ -22,6 +22,8 @@ import weakref
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
+    int PyGC_Disable()
+    int PyGC_Enable()
 
 cdef extern from "<pthread.h>":
     int pthread_atfork(void (*)() noexcept, void (*)() noexcept, void (*)() noexcept)
@@ -64,6 +66,7 @@ cdef int current_generation() noexcept:
 
 cdef enum:
     LUCK_LIMIT = 16
+    PATIENCE = 100           # submissions tried before the queue counts as full
     NAPS = 32                # waits without a look before the next try
 
 cdef uint32_t eras = 0
@@ -174,15 +177,24 @@ cdef class Ring:
             self.usable()
             sqe = ring_sqe(&self.ring, opcode, fd, flags, user_data(op))
             if sqe is NULL:
-                self.submit()
+                self.make_room()
                 sqe = ring_sqe(&self.ring, opcode, fd, flags, user_data(op))
-                if sqe is NULL:
-                    raise OSError(EBUSY, 'the submission queue is full')
         except BaseException:
             self.operations.release(op)
             raise
         self.operations.begin(op, self.era, traits)
         return sqe
+
+    cdef int make_room(self) except -1:
+        """Submit, so that the submission queue has room."""
+        cdef int tries = 0
+        while io_uring_sq_space_left(&self.ring) == 0:
+            # The kernel may be short of memory (EAGAIN) for a moment.
+            if tries == PATIENCE:
+                raise OSError(EBUSY, 'the submission queue is full')
+            tries += 1
+            self.submit()
+        return 0
 
     cdef bint hush(self, operation* op, io_uring_sqe* sqe) noexcept:
         """Let a plain send complete silently, so that its success wakes nobody.
@@ -215,11 +227,8 @@ cdef class Ring:
         self.usable()
         if op.era != self.era:
             return 0
-        if io_uring_sq_space_left(&self.ring) == 0:
-            self.submit()
+        self.make_room()
         sqe = ring_sqe(&self.ring, IORING_OP_ASYNC_CANCEL, -1, 0, NOBODY)
-        if sqe is NULL:
-            raise OSError(EBUSY, 'the submission queue is full')
         sqe.addr = user_data(op)
         return 0
 
@@ -237,6 +246,8 @@ cdef class Ring:
     cdef int submit_and_collect(self) except -1:
         """Hand over what is prepared, and settle what was done on the spot."""
         self.submit()
+        if self.settling:
+            return 0
         self.count = ring_take(&self.ring, self.batch, BATCH)
         return self.take()
 
@@ -245,6 +256,8 @@ cdef class Ring:
         cdef int code
         cdef __kernel_timespec ts
         cdef io_uring_cqe* first
+        if self.settling:
+            return self.submit()
         self.usable()
         self.syscalls += 1
         with nogil:
@@ -267,22 +280,19 @@ cdef class Ring:
     cdef int wait(self, double timeout) except -1:
         """As ``poll``, but sleeps until something completes.
 
-        ``timeout`` in seconds; negative: for ever.
+        ``timeout`` in seconds.
         """
         cdef int code
         cdef __kernel_timespec ts
-        cdef __kernel_timespec* limit = NULL
         cdef io_uring_cqe* first
         if self.linked > 1 and io_uring_sq_ready(&self.ring):
             return self.poll()
         self.usable()
-        if timeout >= 0:
-            ts.tv_sec = <long long>timeout
-            ts.tv_nsec = <long long>((timeout - ts.tv_sec) * 1e9)
-            limit = &ts
+        ts.tv_sec = <long long>timeout
+        ts.tv_nsec = <long long>((timeout - ts.tv_sec) * 1e9)
         self.syscalls += 1
         with nogil:
-            code = io_uring_submit_and_wait_timeout(&self.ring, &first, 1, limit, NULL)
+            code = io_uring_submit_and_wait_timeout(&self.ring, &first, 1, &ts, NULL)
             self.count = ring_take(&self.ring, self.batch, BATCH)
         if code > 0:
             self.submissions += code
@@ -298,7 +308,7 @@ cdef class Ring:
 
     cdef bint may_spin(self, double timeout) noexcept:
         """What came of it lately decides."""
-        if self.patience == 0 or 0 <= timeout <= self.patience * 1e-9:
+        if self.patience == 0 or timeout <= self.patience * 1e-9:
             return False
         if self.luck == 0:
             self.naps += 1
@@ -340,7 +350,22 @@ cdef class Ring:
         return hit
 
     cdef int take(self) except -1:
-        """Settle everything that has completed.  Owners are told; no user code runs."""
+        """Settle everything that has completed.  Owners are told, and run no user code.
+
+        Yet some may run: the destructor of what is let go of, or of a forgotten future,
+        whose exception is reported.  If it comes back to the ring, its submissions are
+        made and completions wait until these are settled.
+        """
+        cdef bint collecting = PyGC_Disable()
+        self.settling = True
+        try:
+            return self.take_all()
+        finally:
+            self.settling = False
+            if collecting:
+                PyGC_Enable()
+
+    cdef int take_all(self) except -1:
         while True:
             self.completions += self.count
             self.settle_batch()
@@ -365,8 +390,9 @@ cdef class Ring:
                     if self.batch[i - 1].user_data != NOBODY:
                         self.operations.settle(self.batch[i - 1].user_data,
                                                self.batch[i - 1].res, self.batch[i - 1].flags)
-            except Exception as exc:
-                # An owner's error (MemoryError) must not cost the others their completions.
+            except BaseException as exc:
+                # An owner's error (MemoryError, or a KeyboardInterrupt that comes just
+                # now) must not cost the others their completions.
                 problem = exc
         if problem is not None:
             self.count = 0
@@ -438,9 +464,10 @@ cdef class Ring:
         """
         if not self.is_open:
             return []
+        problems = []
         if self.generation == fork_generation:
             self.count = ring_take(&self.ring, self.batch, BATCH)
-            self.take_quietly()
+            problems = self.take_quietly()
             self.is_open = False
             io_uring_queue_exit(&self.ring)
         self.is_open = False
@@ -451,16 +478,20 @@ cdef class Ring:
         if not dead:
             graveyard.append((dup(witness), self.operations, self.era, self.keepalive))
         self.keepalive = []
-        return self.operations.lose(self.era, dead)
+        return problems + self.operations.lose(self.era, dead)
 
-    cdef int take_quietly(self) except -1:
+    cdef list take_quietly(self):
         # As ``take``, but the ring may belong to another thread: no syscalls.
+        problems = []
+        self.settling = True
         while self.count:
-            for i in range(self.count):
-                self.operations.settle(
-                    self.batch[i].user_data, self.batch[i].res, self.batch[i].flags)
+            try:
+                self.settle_batch()
+            except BaseException as exc:  # noqa: PERF203
+                problems.append(exc)
             self.count = ring_take(&self.ring, self.batch, BATCH)
-        return 0
+        self.settling = False
+        return problems
 
     def holds_memory(self):
         """Whether an operation in flight points into our memory."""

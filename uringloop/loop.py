@@ -160,6 +160,7 @@ def _close_in_child() -> None:
     for loop in list(_loops):
         if loop._signal_handlers:
             signal.set_wakeup_fd(-1)
+        loop._forget_wake()
         if loop._ssock is not None:
             loop._ssock.close()
             loop._csock.close()  # type: ignore[union-attr]
@@ -263,7 +264,9 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             # Netlink, packet, vsock, ...; or one that wants to be asked: asyncio's transport.
             return super()._make_datagram_transport(  # type: ignore[misc, no-any-return]
                 sock, protocol, address, waiter, extra)
-        return DatagramTransport(self, sock, protocol, address, waiter, extra)
+        transport = DatagramTransport(self, sock, protocol, address, waiter, extra)
+        self._hand_over_leftovers(sock, transport)
+        return transport
 
     def _make_socket_transport(
             self, sock: socket.socket, protocol: asyncio.BaseProtocol,
@@ -274,7 +277,9 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         if not is_plain_socket(sock):
             return super()._make_socket_transport(  # type: ignore[misc, no-any-return]
                 sock, protocol, waiter, extra=extra, server=server)
-        return StreamTransport(self, sock, protocol, waiter, extra, server)
+        transport = StreamTransport(self, sock, protocol, waiter, extra, server)
+        self._hand_over_leftovers(sock, transport)
+        return transport
 
     def _make_ssl_transport(
             self, rawsock: socket.socket, protocol: asyncio.BaseProtocol, sslcontext: Any,
@@ -297,8 +302,13 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             super()._start_serving(  # type: ignore[misc]
                 protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more)
             return
-        self._acceptors[sock.fileno()] = Acceptor(
-            self, sock, protocol_factory, (sslcontext, server, *timeouts), more, server)
+        before = self._acceptors.pop(sock.fileno(), None)
+        if before is not None:
+            before.stop()       # the later server has the socket, as with asyncio
+        acceptor = self._acceptors[sock.fileno()] = Acceptor(
+            self, sock, protocol_factory, backlog, (sslcontext, server, *timeouts), more, server)
+        for fd, address in self._leftover_connections(sock):
+            acceptor.connected(fd, address)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         acceptor = self._acceptors.pop(sock.fileno(), None)
@@ -339,10 +349,13 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         try:
             _, status = os.waitpid(pid, 0)
         except ChildProcessError:
-            # Someone else has waited for it: its status is lost.
-            logger.warning('child process pid %d exit status already read: '
-                           'will report returncode 255', pid)
-            returncode = 255
+            # Someone else has waited for it.  If it was Popen (until 3.11 sending a signal
+            # looks first), it knows the status; otherwise that is lost.
+            returncode = transport._proc.returncode
+            if returncode is None:
+                logger.warning('child process pid %d exit status already read: '
+                               'will report returncode 255', pid)
+                returncode = 255
         else:
             returncode = os.waitstatus_to_exitcode(status)
         transport._process_exited(returncode)
