@@ -99,6 +99,7 @@ cdef class LoopCore:
     cdef void sift_up(self, size_t place) noexcept
     cdef void sift_down(self, size_t place) noexcept
     cdef int sweep_timers(self) except -1
+    cdef int sweep_all_timers(self) except -1
     cdef int expire_timers(self) except -1
     cdef int wake(self) except -1
     cdef int run_ready(self) except -1

@@ -337,27 +337,35 @@ cdef class LoopCore:
 
     cdef int sweep_timers(self) except -1:
         """Forget cancelled timers: those due first, and all when they are many."""
-        cdef size_t i, kept = 0
-        cdef object handle
         if self.timer_count > SWEEP_MINIMUM \
                 and 2 * <size_t>self._timers_cancelled > self.timer_count:
-            gone = []
-            for i in range(self.timer_count):
-                handle = <object>self.timers[i].handle
-                if is_cancelled(handle):
-                    gone.append(handle)
-                    Py_DECREF(handle)
-                    set_scheduled(handle, False)
-                else:
-                    self.timers[kept] = self.timers[i]
-                    kept += 1
-            self.timer_count = kept
-            for i in range(kept // 2, 0, -1):
-                self.sift_down(i - 1)
-            self._timers_cancelled = 0
+            self.sweep_all_timers()
         while self.timer_count and is_cancelled(<object>self.timers[0].handle):
             self._timers_cancelled -= 1
             self.timer_pop()
+        return 0
+
+    cdef int sweep_all_timers(self) except -1:
+        cdef size_t i, kept = 0, lost = 0
+        cdef PyObject** gone = <PyObject**>malloc(self.timer_count * sizeof(PyObject*))
+        if gone is NULL:
+            return 0            # another time
+        for i in range(self.timer_count):
+            if is_cancelled(<object>self.timers[i].handle):
+                gone[lost] = self.timers[i].handle
+                lost += 1
+            else:
+                self.timers[kept] = self.timers[i]
+                kept += 1
+        self.timer_count = kept
+        for i in range(kept // 2, 0, -1):
+            self.sift_down(i - 1)
+        self._timers_cancelled = 0
+        # Last, when the heap is one again: a destructor may schedule something.
+        for i in range(lost):
+            set_scheduled(<object>gone[i], False)
+            Py_DECREF(<object>gone[i])
+        free(gone)
         return 0
 
     cdef int expire_timers(self) except -1:

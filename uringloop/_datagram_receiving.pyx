@@ -74,6 +74,8 @@ cdef class DatagramReceiver(Receiver):
 
     cdef int received(self, operation* op, int res, uint32_t flags) except -1:
         cdef ReceiveBuffers buffers
+        if not flags & IORING_CQE_F_MORE:
+            self.receiving = NULL
         if flags & IORING_CQE_F_BUFFER:
             buffers = self.receive_buffers()
             if not self._closing:
@@ -82,7 +84,6 @@ cdef class DatagramReceiver(Receiver):
         if flags & IORING_CQE_F_MORE:
             return 0
         # Multishot ends: after an empty datagram, without buffers, by an error.
-        self.receiving = NULL
         if op.status == READABLE:
             return self.poll_ended(res)
         if res == -ENOBUFS:

@@ -65,6 +65,8 @@ cdef class StreamReceiver(Receiver):
     cdef int received(self, operation* op, int res, uint32_t flags) except -1:
         cdef ReceiveBuffers buffers
         cdef unsigned number = flags >> IORING_CQE_BUFFER_SHIFT
+        if not flags & IORING_CQE_F_MORE:
+            self.receiving = NULL
         if flags & IORING_CQE_F_BUFFER:
             buffers = self.loop.receive_buffers(STREAM)
             if res > 0 and not self._closing:
@@ -76,7 +78,6 @@ cdef class StreamReceiver(Receiver):
             buffers.give_back(number)
         if flags & IORING_CQE_F_MORE:
             return 0
-        self.receiving = NULL
         if op.status == READABLE:
             return self.poll_ended(res)
         if res == -ENOBUFS:
