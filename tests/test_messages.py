@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.cases import UringCase
+from tests.cases import UringCase, both_sides
 
 
 def pair(kind=socket.SOCK_STREAM):
@@ -121,23 +121,32 @@ class TestSubprocess(UringCase):
                 os.fstat(fd)
 
 
-class TestLeftConnection(UringCase):
+class _TestCancelled:
 
-    def test_is_closed_with_the_loop(self):
+    def test_a_cancelled_call_has_taken_nothing(self):
+        """Whoever asks next gets it: the socket itself, a server, a transport."""
         async def main():
             loop = asyncio.get_running_loop()
-            listener = socket.create_server(('127.0.0.1', 0))
-            listener.setblocking(False)
-            accepting = asyncio.create_task(loop.sock_accept(listener))
-            await asyncio.sleep(0)
-            client = socket.create_connection(listener.getsockname())
-            accepting.cancel()        # the connection is there already
-            with pytest.raises(asyncio.CancelledError):
-                await accepting
-            return listener, client
+            with socket.create_server(('127.0.0.1', 0)) as listener:
+                listener.setblocking(False)
+                accepting = asyncio.create_task(loop.sock_accept(listener))
+                await asyncio.sleep(0)
+                client = socket.create_connection(listener.getsockname())
+                accepting.cancel()        # the connection is there already
+                with pytest.raises(asyncio.CancelledError):
+                    await accepting
+                server, _ = listener.accept()
+            with client, server:
+                server.setblocking(False)
+                receiving = asyncio.create_task(loop.sock_recv(server, 100))
+                await asyncio.sleep(0)
+                client.send(b'sent')
+                receiving.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await receiving
+                assert server.recv(100) == b'sent'
 
-        listener, client = self.run(main())
-        with listener, client:
-            self.loop.close()
-            client.settimeout(5)
-            assert client.recv(1) == b''
+        self.run(main())
+
+
+both_sides(globals(), _TestCancelled)

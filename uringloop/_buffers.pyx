@@ -1,5 +1,6 @@
 """Memory: what a program hands over to be sent, and what the kernel receives into."""
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer)
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
@@ -33,8 +34,9 @@ cdef extern from *:
 cdef object open_payload(object data, payload* into):
     """Find the memory of ``data``; returns what holds it.
 
-    That of a ``bytearray`` may go as soon as code of the program runs.  Only exact ``bytes``, and contiguous views of exact ``bytes``, are immutable:
-    a subclass may lend its memory, and ``bytearray`` changes at will.
+    Only exact ``bytes``, and contiguous views of exact ``bytes``, are immutable: a
+    subclass may lend its memory, and ``bytearray`` changes at will.  What that has may
+    move as soon as code of the program runs.
     """
     cdef Py_buffer view
     cdef Py_buffer* inner
@@ -44,7 +46,7 @@ cdef object open_payload(object data, payload* into):
         into.length = PyBytes_GET_SIZE(data)
         into.immutable = True
         return data
-    if type(data) is not bytearray and type(data) is not memoryview:
+    if type(data) is not bytearray and type(data) is not memoryview and PyObject_CheckBuffer(data):
         # Each export may be of other memory: this one is held from now on.
         data = PyMemoryView_FromObject(data)
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)

@@ -1,12 +1,8 @@
-"""Operations on the program's own sockets, and what cancelled ones leave behind."""
+"""Operations on the program's own sockets."""
 import asyncio
-from typing import Any
 
 from uringloop._holders import SocketHolder
 from uringloop._operations import Completer
-
-class Leftovers:
-    """What cancelled calls had taken already, for the next call on the same socket."""
 
 class SocketCall(SocketHolder):
     """One operation, and the coroutine that may wait for it."""
@@ -22,9 +18,9 @@ class SocketCall(SocketHolder):
     def may_not_wait(self) -> bool:
         """Whether the socket must have room when this is submitted."""
     def abandon(self) -> None:
-        """The caller waits no longer: call the operation back, and keep what it took."""
-    def outcome(self) -> Any:
-        """What the coroutine returns, or raises."""
+        """The caller waits no longer: call the operation back."""
+    def check(self) -> None:
+        """Raises what the operation has failed with."""
 
 class Dispatcher(Completer):
     """Owns zero-copy sends that don't wait: only their notification is still to come."""

@@ -1,23 +1,20 @@
-"""Operations on the program's own sockets, and what cancelled ones leave behind.
+"""Operations on the program's own sockets.
 
 A submission names a descriptor *number*, so these submit at once: what the
 program closes and opens later in the turn cannot be meant.  Often the kernel
 is done on the spot, and there is nothing to wait for.
 
-A cancelled call asks the kernel to give the operation up and looks at once
-what became of it.  What it had taken already (data, a connection) is kept
-for the next call on the same socket; nothing is lost.
+Nothing is received by them.  To receive is to wait, by a poll, until there is
+something, and then to take it by a plain system call: so a cancelled call has
+taken nothing that it could lose.
 """
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint16_t, uint32_t, uintptr_t
-from libc.string cimport memset
-from posix.unistd cimport close
 
 from uringloop._core cimport LoopCore
 from uringloop._datagrams cimport send_report
-from uringloop._heads cimport family_of, type_of
+from uringloop._heads cimport family_of
 from uringloop._holders cimport SocketHolder
 from uringloop._operations cimport EXPLICIT, MEMORY, NOTIF_DUE, ZEROCOPY, Completer, operation
 from uringloop._policy cimport REPORTS_USAGE, SEND_ZC_FLAGS
@@ -25,65 +22,9 @@ from uringloop._ring cimport *
 from uringloop._uring cimport Ring
 
 import os
-import weakref
 
 cdef size_t NOTIFICATIONS_DUE = 1 << 20     # pinned bytes
 cdef int PATIENCE = 100
-
-
-cdef class Leftovers:
-    """What cancelled calls had taken already, for the next call on the same socket."""
-
-    def __cinit__(self):
-        self.kept = {}
-
-    cdef int leave(self, SocketCall call) except -1:
-        """Keep what a cancelled call has received."""
-        cdef object item
-        if call.res < 0 or call.opcode not in (
-                IORING_OP_RECV, IORING_OP_RECVMSG, IORING_OP_ACCEPT):
-            return 0
-        if call.opcode == IORING_OP_ACCEPT:
-            item = (call.res, call.address)
-        else:
-            item = (PyBytes_FromStringAndSize(call.base, call.res), call.address)
-        known = self.kept.get(call.fd)
-        if known is None or known[0]() is not call.sock:
-            self.forget(call.fd)
-            known = self.kept[call.fd] = (weakref.ref(call.sock), [])
-        known[1].append(item)
-        return 0
-
-    cdef object take(self, object sock):
-        """What an earlier call on this very socket has left, or None."""
-        known = self.kept.get(sock.fileno())
-        if known is None:
-            return None
-        if known[0]() is not sock or not known[1]:
-            self.forget(sock.fileno())
-            return None
-        return known[1].pop(0)
-
-    cdef object take_data(self, object sock, Py_ssize_t limit):
-        """``(data, address)`` of at most ``limit`` bytes that were taken before, or None."""
-        taken = self.take(sock)
-        if taken is None:
-            return None
-        data, address = taken
-        if len(data) > limit and type_of(sock) & 0xf == SOCK_STREAM:
-            self.kept[sock.fileno()][1].insert(0, (data[limit:], address))
-        return data[:limit], address
-
-    cdef int forget(self, int fd) except -1:
-        for what, _ in self.kept.pop(fd, (None, []))[1]:
-            if isinstance(what, int):
-                close(what)     # a connection that nobody will accept
-        return 0
-
-    cdef int forget_all(self) except -1:
-        for fd in list(self.kept):
-            self.forget(fd)
-        return 0
 
 
 cdef class SocketCall(SocketHolder):
@@ -137,22 +78,7 @@ cdef class SocketCall(SocketHolder):
         sqe = self.loop.ring.prepare(op, self.opcode, self.fd, 0, traits)
         self.op = op
         sqe.msg_flags = self.flags
-        if self.opcode == IORING_OP_SENDMSG or self.opcode == IORING_OP_RECVMSG:
-            memset(&op.message, 0, sizeof(op.message))
-            op.vector.iov_base = self.base
-            op.vector.iov_len = self.length
-            op.message.msg_iov = &op.vector
-            op.message.msg_iovlen = 1
-            op.message.msg_name = &op.address
-            op.message.msg_namelen = sizeof(op.address)
-            sqe.addr = <uintptr_t>&op.message
-            sqe.len = 1
-        elif self.opcode == IORING_OP_ACCEPT:
-            op.address_length = sizeof(op.address)
-            sqe.addr = <uintptr_t>&op.address
-            sqe.addr2 = <uintptr_t>&op.address_length
-            sqe.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC
-        elif self.opcode == IORING_OP_POLL_ADD:
+        if self.opcode == IORING_OP_POLL_ADD:
             sqe.poll32_events = self.flags
         elif self.opcode == IORING_OP_CONNECT:
             sqe.addr = <uintptr_t>&op.address
@@ -179,19 +105,10 @@ cdef class SocketCall(SocketHolder):
         self.done = True
         self.let_go()
         if self.gone:
-            if self.opcode == IORING_OP_ACCEPT and res >= 0:
-                close(res)
             return 0
         if res < 0:
             op.status = res
-        else:
-            if self.opcode == IORING_OP_RECVMSG:
-                self.address = self.loop.addresses.to_python(
-                    &op.address, op.message.msg_namelen)
-            elif self.opcode == IORING_OP_ACCEPT:
-                self.address = self.loop.addresses.to_python(&op.address, op.address_length)
         if self.abandoned:
-            self.leftovers.leave(self)
             self.data = None        # a traceback may keep the coroutine's frame, and us
             return 0
         if self.explicit:
@@ -281,35 +198,22 @@ cdef class SocketCall(SocketHolder):
         return self.flags & MSG_DONTWAIT != 0
 
     def abandon(self):
-        """The caller waits no longer: call the operation back, and keep what it took."""
+        """The caller waits no longer: call the operation back."""
         if self.abandoned:
             return
         self.abandoned = True
         self.let_go()
-        if self.gone:
-            return
         if self.done:
-            self.leftovers.leave(self)
             self.data = None
-        elif self.op is not NULL and self.op.duties and self.loop.ring is not None \
-                and self.loop.ring.is_open:
-            # Deferred work runs in here only: the operation's completion says
-            # now whether the cancellation or the data came first.
+        elif not self.gone and self.op is not NULL and self.op.duties \
+                and self.loop.ring is not None and self.loop.ring.is_open:
             self.loop.ring.cancel(self.op)
             self.loop.ring.poll()
 
-    def outcome(self):
-        """What the coroutine returns, or raises."""
+    def check(self):
+        """Raises what the operation has failed with."""
         if self.res < 0:
             raise OSError(-self.res, os.strerror(-self.res))
-        if self.into:
-            self.data = None
-            received = self.res
-        elif <size_t>self.res == self.length:
-            received = self.data
-        else:
-            received = self.data[:self.res]
-        return (received, self.address) if self.named else received
 
 
 cdef void learn(LoopCore loop, operation* op) noexcept:

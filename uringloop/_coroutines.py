@@ -52,9 +52,9 @@ class SocketCoroutines(_Core):
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to ``n`` bytes."""
         received = self._recv_now(sock, n)
-        if type(received) is SocketCall:
+        while type(received) is SocketCall:
             await self._wait_for(received)
-            return received.outcome()  # type: ignore[no-any-return]
+            received = self._recv_now(sock, n)
         if received is None:
             return await super().sock_recv(sock, n)
         return received  # type: ignore[return-value]
@@ -62,9 +62,9 @@ class SocketCoroutines(_Core):
     async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
         """Receive a datagram of up to ``bufsize`` bytes; returns ``(data, address)``."""
         received = self._recvfrom_now(sock, bufsize)
-        if type(received) is SocketCall:
+        while type(received) is SocketCall:
             await self._wait_for(received)
-            return received.outcome()  # type: ignore[no-any-return]
+            received = self._recvfrom_now(sock, bufsize)
         if received is None:
             return await super().sock_recvfrom(sock, bufsize)
         return received  # type: ignore[return-value]
@@ -72,9 +72,9 @@ class SocketCoroutines(_Core):
     async def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer) -> int:
         """Receive into the writable buffer ``buf``; returns the number of bytes."""
         received = self._recv_into_now(sock, buf)
-        if type(received) is SocketCall:
+        while type(received) is SocketCall:
             await self._wait_for(received)
-            return received.outcome()  # type: ignore[no-any-return]
+            received = self._recv_into_now(sock, buf)
         if received is None:
             return await super().sock_recv_into(sock, buf)
         return received  # type: ignore[return-value]
@@ -83,9 +83,9 @@ class SocketCoroutines(_Core):
             self, sock: socket.socket, buf: WriteableBuffer, nbytes: int = 0) -> tuple[int, Any]:
         """Receive a datagram into the writable ``buf``; returns ``(number of bytes, address)``."""
         received = self._recvfrom_into_now(sock, buf, nbytes)
-        if type(received) is SocketCall:
+        while type(received) is SocketCall:
             await self._wait_for(received)
-            return received.outcome()  # type: ignore[no-any-return]
+            received = self._recvfrom_into_now(sock, buf, nbytes)
         if received is None:
             return await super().sock_recvfrom_into(sock, buf, nbytes)
         return received  # type: ignore[return-value]
@@ -172,9 +172,7 @@ class SocketCoroutines(_Core):
 
         Nothing is taken before it can be returned, so a cancelled call loses nothing.
         """
-        before = self._message_left(sock, bufsize)
-        if before is not None:
-            return before[0], [], 0, before[1]
+        self._is_native(sock)
         while True:
             try:
                 return sock.recvmsg(bufsize, ancbufsize, flags | socket.MSG_DONTWAIT)
@@ -202,9 +200,9 @@ class SocketCoroutines(_Core):
         if not self._is_native(sock):
             return await super().sock_accept(sock)
         accepted: Any = self._accept_now(sock)
-        if type(accepted) is SocketCall:
+        while type(accepted) is SocketCall:
             await self._wait_for(accepted)
-            accepted = accepted.outcome()
+            accepted = self._accept_now(sock)
         fd, address = accepted
         connection = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
         connection.setblocking(False)

@@ -3,22 +3,16 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
 from uringloop._buffers cimport payload
-from uringloop._calls cimport Dispatcher, Leftovers, SocketCall
+from uringloop._calls cimport Dispatcher, SocketCall
 from uringloop._core cimport LoopCore
 from uringloop._ring cimport sockaddr_storage
-
-
-cdef enum:
-    DESCRIPTORS = 1024         # of which it is remembered, by their last digits
 
 
 cdef class SocketCore(LoopCore):
     cdef:
         Dispatcher dispatcher
-        Leftovers leftovers
         PyObject* spare        # memory to receive into, not yet handed out, or NULL
         Py_ssize_t spare_size
-        char dry[DESCRIPTORS]  # nothing was there when last received from
 
     cdef int check_socket(self, object sock) except -1
     cdef bint native(self, object sock) except -1
@@ -26,9 +20,6 @@ cdef class SocketCore(LoopCore):
     cdef object receive_now(self, object sock, Py_ssize_t size, bint named, str name)
     cdef object receive_into_now(
         self, object sock, object buf, Py_ssize_t nbytes, bint named, str name)
-    cdef ssize_t take(self, object sock, char* base, size_t length, bint named,
-                      sockaddr_storage* peer, uint32_t* peer_length) except? -1
-    cdef object start_receiving(self, SocketCall call, object sock, bint named)
     cdef bint is_numeric(self, object address, int family) except -1
     cdef SocketCall new_send(self, object sock, object address, int opcode)
     cdef ssize_t send_at_once(self, object sock, object data, object address) except? -1

@@ -8,14 +8,13 @@ from _typeshed import ReadableBuffer, WriteableBuffer
 from uringloop._calls import SocketCall
 from uringloop._core import LoopCore
 from uringloop._datagrams import SendReport
-from uringloop._transports import SocketTransport
 
 class SocketCore(LoopCore):
     """The loop with what asyncio's ``sock_*`` methods do before they wait."""
 
     def _is_native(self, sock: socket) -> bool: ...
     def _poll_now(self, sock: socket, events: int) -> SocketCall:
-        """Wait for POLLIN or POLLOUT."""
+        """The call that waits for POLLIN or POLLOUT."""
     def _recv_now(self, sock: socket, n: int) -> bytes | SocketCall | None: ...
     def _recvfrom_now(
             self, sock: socket, bufsize: int) -> tuple[bytes, Any] | SocketCall | None: ...
@@ -46,9 +45,3 @@ class SocketCore(LoopCore):
         """The address family of a host that is a number, or 0."""
     def _accept_now(self, sock: socket) -> tuple[int, Any] | SocketCall:
         """``(descriptor, address)``, or the call that waits for it."""
-    def _hand_over_leftovers(self, sock: socket, transport: SocketTransport) -> None:
-        """What cancelled calls had taken is the first that the transport delivers."""
-    def _leftover_connections(self, sock: socket) -> list[tuple[int, Any]]:
-        """``(descriptor, address)`` of those that cancelled calls had accepted."""
-    def _message_left(self, sock: socket, bufsize: int) -> tuple[bytes, Any] | None:
-        """``(data, address)`` that a cancelled call has left, or None."""

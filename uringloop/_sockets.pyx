@@ -5,7 +5,7 @@ cheapest way.  Where the kernel makes it wait there is a ``SocketCall``, on
 the ring, that the method's coroutine waits for; see ``_coroutines.py``.
 """
 from cpython.buffer cimport PyBuffer_IsContiguous
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
@@ -15,18 +15,24 @@ from libc.string cimport memcpy
 from uringloop._addresses cimport is_number
 from uringloop._buffers cimport (
     CLAIM_MINIMUM, blank, copy_payload, cut, lend_payload, open_payload, payload)
-from uringloop._calls cimport Dispatcher, Leftovers, SocketCall
+from uringloop._calls cimport Dispatcher, SocketCall
 from uringloop._core cimport LoopCore
 from uringloop._datagrams cimport send_report
 from uringloop._heads cimport family_of, fd_of, is_plain, type_of
 from uringloop._operations cimport EXPLICIT, operation
 from uringloop._policy cimport ZEROCOPY_MINIMUM, zerocopy_pays
 from uringloop._ring cimport *
-from uringloop._transports cimport SocketTransport
 
 import errno
 import os
 import socket
+
+cdef extern from "Python.h":
+    char* bytes_content "PyBytes_AS_STRING" (PyObject*)
+
+cdef extern from "<poll.h>":
+    enum:
+        POLLIN
 
 cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
@@ -34,6 +40,7 @@ cdef extern from "<errno.h>" nogil:
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int, const void*, size_t, int)
     ssize_t sendto(int, const void*, size_t, int, const sockaddr*, socklen_t)
+    int accept4(int, sockaddr*, socklen_t*, int)
     ssize_t recvfrom(int, void*, size_t, int, sockaddr*, socklen_t*)
 
 
@@ -44,7 +51,6 @@ except ImportError:      # a Python without ssl
 
 cdef object PlainSocket = socket.socket
 cdef enum:
-    RECEIVED = 1               # in the inbox of either kind of transport
     SPARE_LIMIT = 262144       # more is not kept from one call to the next
 
 cdef tuple CONNECT_FAILURES = (
@@ -55,7 +61,6 @@ cdef class SocketCore(LoopCore):
     """The loop with what asyncio's ``sock_*`` methods do before they wait."""
 
     def __cinit__(self, *args, **kwargs):
-        self.leftovers = Leftovers.__new__(Leftovers)
         self.dispatcher = Dispatcher.__new__(Dispatcher)
         self.dispatcher.loop = self
 
@@ -63,9 +68,7 @@ cdef class SocketCore(LoopCore):
         Py_CLEAR(self.spare)
 
     def _close_core(self):
-        """As the core's; then connections that nobody will accept are closed."""
         LoopCore._close_core(self)
-        self.leftovers.forget_all()
         Py_CLEAR(self.spare)
         self.spare_size = 0
 
@@ -91,7 +94,6 @@ cdef class SocketCore(LoopCore):
     cdef SocketCall new_call(self, object sock, int opcode):
         cdef SocketCall call = SocketCall.__new__(SocketCall)
         call.loop = self
-        call.leftovers = self.leftovers
         call.sock = sock
         call.fd = fd_of(sock)
         call.opcode = opcode
@@ -99,10 +101,12 @@ cdef class SocketCore(LoopCore):
         return call
 
     def _poll_now(self, sock, events):
-        """Wait for POLLIN or POLLOUT."""
+        """The call that waits for POLLIN or POLLOUT."""
         cdef SocketCall call = self.new_call(sock, IORING_OP_POLL_ADD)
         call.flags = events
-        call.submit()
+        # With the turn's other submissions: what is polled by mistake, because the program
+        # has closed its socket and the number is another's by then, comes to no harm.
+        call.start()
         return call
 
     # -- receiving -----------------------------------------------------------------------------
@@ -121,7 +125,6 @@ cdef class SocketCore(LoopCore):
         return self.receive_into_now(sock, buf, nbytes or len(buf), True, 'recvfrom_into')
 
     cdef object receive_now(self, object sock, Py_ssize_t size, bint named, str name):
-        cdef SocketCall call
         cdef PyObject* made
         cdef sockaddr_storage peer
         cdef uint32_t peer_length = 0
@@ -132,26 +135,15 @@ cdef class SocketCore(LoopCore):
             raise ValueError(f'negative buffersize in {name}: {size}')
         if size == 0 and not named:
             return b''       # as ``socket.recv``, which does not ask the kernel either
-        if self.leftovers.kept:
-            before = self.leftovers.take_data(sock, size)
-            if before is not None:
-                return before if named else before[0]
         if self.spare is NULL or self.spare_size != size:
             Py_CLEAR(self.spare)
             self.spare = blank(size)
             self.spare_size = size
-        received = self.take(sock, PyBytes_AS_STRING(<object>self.spare), size, named,
-                             &peer, &peer_length)
+        received = take(sock, bytes_content(self.spare), size, named, &peer, &peer_length)
         if received < 0:
-            call = self.new_call(sock, IORING_OP_RECV)
-            made = self.spare
-            self.spare = NULL
-            call.data = cut(made, size)
-            call.base = PyBytes_AS_STRING(call.data)
-            call.length = size
-            return self.start_receiving(call, sock, named)
+            return self._poll_now(sock, POLLIN)
         if received < CLAIM_MINIMUM and size <= SPARE_LIMIT:
-            data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(<object>self.spare), received)
+            data = PyBytes_FromStringAndSize(bytes_content(self.spare), received)
         else:
             made = self.spare
             self.spare = NULL
@@ -160,7 +152,6 @@ cdef class SocketCore(LoopCore):
 
     cdef object receive_into_now(
             self, object sock, object buf, Py_ssize_t nbytes, bint named, str name):
-        cdef SocketCall call
         cdef Py_buffer* view
         cdef sockaddr_storage peer
         cdef uint32_t peer_length = 0
@@ -176,53 +167,10 @@ cdef class SocketCore(LoopCore):
             raise ValueError(f'nbytes is greater than the length of the buffer: {nbytes}')
         if view.len == 0 and not named:
             return 0
-        if self.leftovers.kept:
-            before = self.leftovers.take_data(sock, nbytes or view.len)
-            if before is not None:
-                received = fill(owner, before[0])
-                return (received, before[1]) if named else received
-        received = self.take(sock, <char*>view.buf, nbytes or view.len, named,
-                             &peer, &peer_length)
-        if received >= 0:
-            return (received, self.addresses.to_python(&peer, peer_length)) if named else received
-        call = self.new_call(sock, IORING_OP_RECV)
-        call.into = True
-        call.base = <char*>view.buf
-        call.length = nbytes or view.len
-        call.data = owner
-        return self.start_receiving(call, sock, named)
-
-    cdef ssize_t take(self, object sock, char* base, size_t length, bint named,
-                      sockaddr_storage* peer, uint32_t* peer_length) except? -1:
-        """Receive what is there already; -EAGAIN: nothing, or it should not be asked for.
-
-        The plain system call is cheaper than one through the ring, which is cheaper
-        than two: so a descriptor that had nothing the last time goes to the ring.
-        """
-        cdef int fd = fd_of(sock)
-        cdef ssize_t received
-        if fd < 0:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        if self.dry[fd % DESCRIPTORS]:
-            return -EAGAIN
-        peer_length[0] = sizeof(sockaddr_storage)
-        received = recvfrom(fd, base, length, MSG_DONTWAIT, <sockaddr*>peer if named else NULL,
-                            <socklen_t*>peer_length if named else NULL)
-        if received >= 0:
-            return received
-        if errno_now != EAGAIN and errno_now != EINTR:
-            raise OSError(errno_now, os.strerror(errno_now))
-        return -EAGAIN
-
-    cdef object start_receiving(self, SocketCall call, object sock, bint named):
-        """Receive through the ring: the outcome, or the call to wait for."""
-        # A datagram that a cancelled call leaves behind must keep its sender.
-        if named or type_of(sock) & 0xf != SOCK_STREAM:
-            call.opcode = IORING_OP_RECVMSG
-        call.named = named
-        call.submit()
-        self.dry[call.fd % DESCRIPTORS] = not call.done
-        return call.outcome() if call.done else call
+        received = take(sock, <char*>view.buf, nbytes or view.len, named, &peer, &peer_length)
+        if received < 0:
+            return self._poll_now(sock, POLLIN)
+        return (received, self.addresses.to_python(&peer, peer_length)) if named else received
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -322,7 +270,7 @@ cdef class SocketCore(LoopCore):
             call.data = copy_payload(call.data, &memory)
             call.base = memory.base
         else:
-            return call.outcome()
+            call.check()
         call.go_plain()
         return None
 
@@ -389,8 +337,7 @@ cdef class SocketCore(LoopCore):
     def _sendall_more(self, SocketCall call):
         if call.res == -EAGAIN:
             call.res = 0
-        elif call.res < 0:
-            call.outcome()
+        call.check()
         call.base += call.res
         call.length -= call.res
         if call.length == 0:
@@ -419,7 +366,7 @@ cdef class SocketCore(LoopCore):
             return call
         if -call.res in CONNECT_FAILURES and family_of(sock) != AF_UNIX:
             self._check_connected(call, address)
-        call.outcome()
+        call.check()
         return None
 
     def _check_connected(self, SocketCall call, address):
@@ -445,34 +392,30 @@ cdef class SocketCore(LoopCore):
 
     def _accept_now(self, sock):
         """``(descriptor, address)``, or the call that waits for it."""
-        cdef SocketCall call
-        if self.leftovers.kept:
-            before = self.leftovers.take(sock)
-            if before is not None:
-                return before
-        call = self.new_call(sock, IORING_OP_ACCEPT)
-        call.flags = 0
-        call.named = call.into = True
-        call.submit()
-        return call.outcome() if call.done else call
+        cdef sockaddr_storage peer
+        cdef socklen_t length = sizeof(peer)
+        cdef int fd = accept4(fd_of(sock), <sockaddr*>&peer, &length,
+                              SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd >= 0:
+            return fd, self.addresses.to_python(&peer, length)
+        if errno_now != EAGAIN and errno_now != EINTR:
+            raise OSError(errno_now, os.strerror(errno_now))
+        return self._poll_now(sock, POLLIN)
 
-    def _hand_over_leftovers(self, sock, SocketTransport transport):
-        """What cancelled calls had taken is the first that the transport delivers."""
-        if self.leftovers.kept:
-            while (taken := self.leftovers.take(sock)) is not None:
-                transport.post(RECEIVED, taken[0], taken[1])
 
-    def _leftover_connections(self, sock):
-        """``(descriptor, address)`` of those that cancelled calls had accepted."""
-        taken = []
-        while self.leftovers.kept and (each := self.leftovers.take(sock)) is not None:
-            taken.append(each)
-        return taken
-
-    def _message_left(self, sock, bufsize):
-        """``(data, address)`` that a cancelled call has left, or None."""
-        self.check_socket(sock)
-        return self.leftovers.take_data(sock, bufsize) if self.leftovers.kept else None
+cdef ssize_t take(object sock, char* base, size_t length, bint named, sockaddr_storage* peer,
+                  uint32_t* peer_length) except? -1:
+    """Receive what is there already; -EAGAIN: nothing."""
+    cdef ssize_t received
+    peer_length[0] = sizeof(sockaddr_storage)
+    received = recvfrom(fd_of(sock), base, length, MSG_DONTWAIT,
+                        <sockaddr*>peer if named else NULL,
+                        <socklen_t*>peer_length if named else NULL)
+    if received >= 0:
+        return received
+    if errno_now != EAGAIN and errno_now != EINTR:
+        raise OSError(errno_now, os.strerror(errno_now))
+    return -EAGAIN
 
 
 cdef object writable_view(object buf, str name):
@@ -486,8 +429,3 @@ cdef object writable_view(object buf, str name):
     if not PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(view), b'C'):
         raise BufferError(f'{name}() argument 1 must be contiguous')
     return view
-
-
-def fill(buf, data):
-    buf.cast('B')[:len(data)] = data
-    return len(data)

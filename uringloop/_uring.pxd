@@ -61,6 +61,7 @@ cdef class Ring:
     cdef bint spin(self) noexcept
     cdef void settle_down(self) noexcept
     cdef void move_out(self) noexcept
+    cdef void count_as_missed(self) noexcept
     cdef int take(self) except -1
     cdef int take_all(self) except -1
     cdef int make_room(self) except -1

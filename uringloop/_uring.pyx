@@ -349,6 +349,10 @@ cdef class Ring:
             self.luck -= 1
         return hit
 
+    cdef void count_as_missed(self) noexcept:
+        """What the last look has found was not worth it."""
+        self.luck = max(self.luck - 2, 0)
+
     cdef int take(self) except -1:
         """Settle everything that has completed.  Owners are told, and run no user code.
 

@@ -264,9 +264,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             # Netlink, packet, vsock, ...; or one that wants to be asked: asyncio's transport.
             return super()._make_datagram_transport(  # type: ignore[misc, no-any-return]
                 sock, protocol, address, waiter, extra)
-        transport = DatagramTransport(self, sock, protocol, address, waiter, extra)
-        self._hand_over_leftovers(sock, transport)
-        return transport
+        return DatagramTransport(self, sock, protocol, address, waiter, extra)
 
     def _make_socket_transport(
             self, sock: socket.socket, protocol: asyncio.BaseProtocol,
@@ -277,9 +275,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         if not is_plain_socket(sock):
             return super()._make_socket_transport(  # type: ignore[misc, no-any-return]
                 sock, protocol, waiter, extra=extra, server=server)
-        transport = StreamTransport(self, sock, protocol, waiter, extra, server)
-        self._hand_over_leftovers(sock, transport)
-        return transport
+        return StreamTransport(self, sock, protocol, waiter, extra, server)
 
     def _make_ssl_transport(
             self, rawsock: socket.socket, protocol: asyncio.BaseProtocol, sslcontext: Any,
@@ -305,10 +301,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         before = self._acceptors.pop(sock.fileno(), None)
         if before is not None:
             before.stop()       # the later server has the socket, as with asyncio
-        acceptor = self._acceptors[sock.fileno()] = Acceptor(
+        self._acceptors[sock.fileno()] = Acceptor(
             self, sock, protocol_factory, backlog, (sslcontext, server, *timeouts), more, server)
-        for fd, address in self._leftover_connections(sock):
-            acceptor.connected(fd, address)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         acceptor = self._acceptors.pop(sock.fileno(), None)
