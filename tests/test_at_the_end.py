@@ -20,14 +20,14 @@ class _TestWrittenBefore(Streams):
     """asyncio sends at the call; so what follows the call does not call it back."""
 
     @both_kinds
-    @pytest.mark.parametrize('end', ['abort', 'close', 'raise'])
+    @pytest.mark.parametrize('end', ['abort', 'raise'])
     def test_written_by_a_protocol(self, kind, end):
         class Refusing(Recorder):
             def data_received(self, data):
                 self.transport.write(b'bad request')
                 if end == 'raise':
                     raise ZeroDivisionError
-                getattr(self.transport, end)()
+                self.transport.abort()
 
         async def main():
             near, peer = await self.half(Refusing, kind=kind)
@@ -170,26 +170,6 @@ class _TestReceivedBefore(Streams):
             self.loop.run_until_complete(asyncio.wait_for(second(), self.timeout))
 
 
-class _TestExitedChild:
-
-    def test_terminate(self):
-        """A child that has ended but was not yet waited for keeps its exit code."""
-        async def main():
-            waits, go_on = os.pipe()
-            process = await asyncio.create_subprocess_exec(
-                'sh', '-c', 'read line; exit 3', stdin=waits)
-            os.close(waits)
-            os.close(go_on)
-            # Unless one of asyncio's threads has been quicker.
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            return await process.wait()
-
-        assert self.run(main()) == 3
-
-
 LOOPS = {
     'asyncio': 'asyncio.SelectorEventLoop()',
     'uring': 'uringloop.new_event_loop(require_uring=True)',
@@ -321,8 +301,29 @@ def test_closed_loop_keeps_no_lists(loop, example):
         after = lists()
         new = [each for number, each in after.items() if number not in before]
         if new:
-            sys.exit(repr([gc.get_referrers(each) for each in new]))
+            sys.exit(repr([type(by) for each in new for by in gc.get_referrers(each)]))
     ''') == 0
+
+
+class TestExitedChild(UringCase):
+
+    def test_terminate(self):
+        """A child that has ended but was not yet waited for keeps its exit code.
+
+        With some versions of asyncio the signal's own look at the child takes it away.
+        """
+        async def main():
+            waits, go_on = os.pipe()
+            process = await asyncio.create_subprocess_exec(
+                'sh', '-c', 'read line; exit 3', stdin=waits)
+            os.close(waits)
+            os.close(go_on)
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            return await process.wait()
+
+        assert self.run(main()) == 3
 
 
 class TestNeverRun(UringCase):
@@ -339,4 +340,4 @@ class TestNeverRun(UringCase):
         assert self.loop.stats().operations_live == 0
 
 
-both_sides(globals(), _TestWrittenBefore, _TestReceivedBefore, _TestExitedChild)
+both_sides(globals(), _TestWrittenBefore, _TestReceivedBefore)

@@ -668,13 +668,12 @@ class TestRegistry(UringCase):
         got = []
         self.loop.add_reader(reading, lambda: (got.append(os.read(reading, 1)),
                                                self.loop.stop()))
-        process = self.loop._process_events
 
-        def interrupted(events):
-            self.loop._process_events = process
+        def interrupted(handle):
+            del self.loop._add_callback
             raise KeyboardInterrupt
 
-        self.loop._process_events = interrupted
+        self.loop._add_callback = interrupted
         os.write(writing, b'!')
         with pytest.raises(KeyboardInterrupt):
             self.forever()

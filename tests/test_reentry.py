@@ -12,14 +12,7 @@ from tests.cases import UringCase, both_sides
 from tests.protocols import Recorder, endpoint
 from tests.streams import PAIRS, Streams
 from tests.streams import Recorder as StreamRecorder
-from tests.test_lifetime import python
-
-
-def udp():
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.setblocking(False)
-    sock.bind(('127.0.0.1', 0))
-    return sock
+from tests.test_lifetime import python, udp
 
 
 class Mortal(bytearray):

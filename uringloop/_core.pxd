@@ -8,13 +8,8 @@ from uringloop._holders cimport Holders
 from uringloop._operations cimport Completer, OperationTable, operation
 from uringloop._policy cimport CopyMemory
 from uringloop._registry cimport Registry
+from uringloop._timers cimport Timers
 from uringloop._uring cimport Ring
-
-
-cdef struct timer:
-    double when
-    uint64_t order
-    PyObject* handle        # strong
 
 
 cdef enum BufferGroup:
@@ -41,12 +36,7 @@ cdef class LoopCore:
         size_t ready_head
         size_t ready_count
         size_t ready_size
-        # timers: a binary heap
-        timer* timers
-        size_t timer_count
-        size_t timer_size
-        uint64_t timer_order
-        readonly Py_ssize_t _timers_cancelled
+        Timers timers
         # asyncio's own names, as C fields
         bint closing            # nothing new is to be given to the ring
         public bint _closed
@@ -78,6 +68,7 @@ cdef class LoopCore:
         list late               # deliveries that became due while the loop did not run
         Watch waker
         Watch watcher
+        dict watched            # descriptor: the key of the selector that ``watcher`` is of
         # statistics of rings gone, and what only the owners see
         dict past
         uint64_t zerocopy_sent
@@ -91,17 +82,12 @@ cdef class LoopCore:
         uint64_t receive_exhausted
         uint64_t buffers_released
 
-    cdef void drop_all(self) noexcept
+    cdef void drop_ready(self) noexcept
     cdef object debug_call_soon(self, object callback, tuple args, object context, str name)
     cdef object schedule(self, object when, object callback, tuple args, object context, str name)
-    cdef int timer_push(self, double when, object handle) except -1
-    cdef object timer_pop(self)
-    cdef void sift_up(self, size_t place) noexcept
-    cdef void sift_down(self, size_t place) noexcept
-    cdef int sweep_timers(self) except -1
-    cdef int sweep_all_timers(self) except -1
     cdef int expire_timers(self) except -1
     cdef int wake(self) except -1
+    cdef bint take_events(self) except -1
     cdef int run_ready(self) except -1
     cdef int send_off(self) except -1
     cdef int stopped_running(self, object hooks) except -1

@@ -9,7 +9,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_TYPE
 from libc.math cimport fmax
 from libc.stdint cimport uint32_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from uringloop._addresses cimport AddressCache
@@ -22,6 +22,7 @@ from uringloop._ring cimport (
     ECANCELED, IORING_OP_POLL_ADD, MSG_DONTWAIT, MSG_NOSIGNAL, io_uring_sqe)
 from uringloop._policy cimport CopyMemory
 from uringloop._registry cimport Registry
+from uringloop._timers cimport Timers
 from uringloop._uring cimport Ring, this_thread
 
 import asyncio
@@ -39,6 +40,17 @@ cdef extern from "Python.h":
 cdef extern from "<poll.h>":
     enum:
         POLLIN
+
+cdef extern from "<sys/epoll.h>" nogil:
+    enum:
+        EPOLLIN
+        EPOLLOUT
+    union epoll_data:
+        int fd
+    struct epoll_event:
+        unsigned events
+        epoll_data data
+    int epoll_wait(int, epoll_event*, int, int)
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int, const void*, size_t, int)
@@ -62,10 +74,6 @@ cdef object SystemSocket = socket.SocketType
 cdef object Future = asyncio.Future
 cdef object Task = asyncio.Task
 
-cdef enum:
-    # As asyncio: timers are swept when more than these are, and half of them cancelled.
-    SWEEP_MINIMUM = 100
-
 cdef tuple RING_COUNTERS = (
     'syscalls', 'submissions', 'completions', 'overflows', 'busy_polls', 'busy_poll_hits')
 
@@ -79,6 +87,7 @@ cdef enum:
     HEADROOM = 256                   # address and control messages
     HOT_BUFFERS = 4
     PUT_OFF_LIMIT = 4                # turns
+    EVENTS = 64                      # of add_reader and add_writer, a system call
 
 
 cdef double monotonic() noexcept:
@@ -126,9 +135,8 @@ cdef class LoopCore:
     def __cinit__(self, *args, **kwargs):
         self.ready_size = 256
         self.ready = <PyObject**>malloc(self.ready_size * sizeof(PyObject*))
-        self.timer_size = 64
-        self.timers = <timer*>malloc(self.timer_size * sizeof(timer))
-        if self.ready is NULL or self.timers is NULL:
+        self.timers = Timers()
+        if self.ready is NULL:
             raise MemoryError
         self.operations = OperationTable()
         self.addresses = AddressCache()
@@ -151,16 +159,12 @@ cdef class LoopCore:
         self.patience = <unsigned>(busy_poll * 1000)
 
     def __dealloc__(self):
-        self.drop_all()
+        self.drop_ready()
         free(self.ready)
-        free(self.timers)
 
-    cdef void drop_all(self) noexcept:
+    cdef void drop_ready(self) noexcept:
         while self.ready_count:
             self.pop()          # whole again before a destructor makes something ready
-        while self.timer_count:
-            self.timer_count -= 1
-            Py_DECREF(<object>self.timers[self.timer_count].handle)
 
     # -- ready queue ---------------------------------------------------------------------------
 
@@ -267,111 +271,36 @@ cdef class LoopCore:
                 raise ValueError(f'{name}() needs a time, not {when!r}')
             foreign = events.TimerHandle(when, callback, args, self, context)
             foreign._scheduled = True
-            self.timer_push(when, foreign)
+            self.timers.push(when, foreign)
             return foreign
         handle = new_timer(self, when, callback, args, context)
         if handle._when != handle._when:
             raise ValueError(f'{name}() needs a time, not {when!r}')
         handle._scheduled = True
-        self.timer_push(handle._when, handle)
+        self.timers.push(handle._when, handle)
         return handle
 
     def _timer_handle_cancelled(self, handle):
         if handle._scheduled:
-            self._timers_cancelled += 1
+            self.timers.cancelled += 1
 
-    cdef int timer_push(self, double when, object handle) except -1:
-        cdef timer* bigger
-        if self.timer_count == self.timer_size:
-            bigger = <timer*>realloc(self.timers, 2 * self.timer_size * sizeof(timer))
-            if bigger is NULL:
-                raise MemoryError
-            self.timers = bigger
-            self.timer_size *= 2
-        Py_INCREF(handle)
-        self.timers[self.timer_count].when = when
-        self.timers[self.timer_count].order = self.timer_order
-        self.timers[self.timer_count].handle = <PyObject*>handle
-        self.timer_order += 1
-        self.timer_count += 1
-        self.sift_up(self.timer_count - 1)
-        return 0
+    @property
+    def _timers_cancelled(self):
+        return self.timers.cancelled
 
-    cdef void sift_up(self, size_t place) noexcept:
-        cdef timer moving = self.timers[place]
-        cdef size_t parent
-        while place:
-            parent = (place - 1) >> 1
-            if not earlier(&moving, &self.timers[parent]):
-                break
-            self.timers[place] = self.timers[parent]
-            place = parent
-        self.timers[place] = moving
+    @property
+    def _scheduled(self):
+        """asyncio's heap of timers, for those who look into it: a copy."""
+        return self.timers.copy()
 
-    cdef void sift_down(self, size_t place) noexcept:
-        cdef timer moving = self.timers[place]
-        cdef size_t child
-        while True:
-            child = 2 * place + 1
-            if child >= self.timer_count:
-                break
-            if child + 1 < self.timer_count \
-                    and earlier(&self.timers[child + 1], &self.timers[child]):
-                child += 1
-            if not earlier(&self.timers[child], &moving):
-                break
-            self.timers[place] = self.timers[child]
-            place = child
-        self.timers[place] = moving
-
-    cdef object timer_pop(self):
-        cdef PyObject* item = self.timers[0].handle
-        self.timer_count -= 1
-        if self.timer_count:
-            self.timers[0] = self.timers[self.timer_count]
-            self.sift_down(0)
-        handle = <object>item
-        Py_DECREF(handle)
-        set_scheduled(handle, False)
-        return handle
-
-    cdef int sweep_timers(self) except -1:
-        """Forget cancelled timers: those due first, and all when they are many."""
-        if self.timer_count > SWEEP_MINIMUM \
-                and 2 * <size_t>self._timers_cancelled > self.timer_count:
-            self.sweep_all_timers()
-        while self.timer_count and is_cancelled(<object>self.timers[0].handle):
-            self._timers_cancelled -= 1
-            self.timer_pop()
-        return 0
-
-    cdef int sweep_all_timers(self) except -1:
-        cdef size_t i, kept = 0, lost = 0
-        cdef PyObject** gone = <PyObject**>malloc(self.timer_count * sizeof(PyObject*))
-        if gone is NULL:
-            return 0            # another time
-        for i in range(self.timer_count):
-            if is_cancelled(<object>self.timers[i].handle):
-                gone[lost] = self.timers[i].handle
-                lost += 1
-            else:
-                self.timers[kept] = self.timers[i]
-                kept += 1
-        self.timer_count = kept
-        for i in range(kept // 2, 0, -1):
-            self.sift_down(i - 1)
-        self._timers_cancelled = 0
-        # Last, when the heap is one again: a destructor may schedule something.
-        for i in range(lost):
-            set_scheduled(<object>gone[i], False)
-            Py_DECREF(<object>gone[i])
-        free(gone)
-        return 0
+    @_scheduled.setter
+    def _scheduled(self, heap):
+        pass        # asyncio's own would stay empty
 
     cdef int expire_timers(self) except -1:
         cdef double end = monotonic() + RESOLUTION
-        while self.timer_count and self.timers[0].when < end:
-            self.push(self.timer_pop())
+        while self.timers.count and self.timers.heap[0].when < end:
+            self.push(self.timers.pop())
         return 0
 
     # -- turns ---------------------------------------------------------------------------------
@@ -413,8 +342,8 @@ cdef class LoopCore:
         return 0
 
     cdef int turn(self) except -1:
-        if self.timer_count and self._timers_cancelled:
-            self.sweep_timers()
+        if self.timers.cancelled and self.timers.count:
+            self.timers.sweep()
         if self.unhurried:
             self.put_off += 1
             if not self.ready_count or self.put_off > PUT_OFF_LIMIT:
@@ -435,7 +364,7 @@ cdef class LoopCore:
             for who in self.late:
                 self.push(who)
             self.late.clear()
-        if self.timer_count:
+        if self.timers.count:
             self.expire_timers()
         if self._debug:
             return self.run_ready_debug()
@@ -474,9 +403,9 @@ cdef class LoopCore:
         """Seconds until the next timer is due, or long enough."""
         # There always is a limit.  Without one liburing 2.3 goes back to sleep when a signal
         # has interrupted a call that had submitted something, and its handler would not run.
-        if not self.timer_count:
+        if not self.timers.count:
             return LONGEST_WAIT
-        return min(fmax(self.timers[0].when - monotonic(), 0), LONGEST_WAIT)
+        return min(fmax(self.timers.heap[0].when - monotonic(), 0), LONGEST_WAIT)
 
     cdef int wake(self) except -1:
         if self.waker.fired:
@@ -492,11 +421,35 @@ cdef class LoopCore:
         if self.watcher is not None and self.watcher.fired:
             # Descriptors of add_reader and add_writer wait in an epoll of
             # their own: level-triggered, and forgotten when closed, as
-            # programs expect of asyncio.
-            self.watcher.fired = False
-            self.watcher.arm()
-            self._process_events(self._selector.select(0))
+            # programs expect of asyncio.  While it has something it is asked each
+            # turn, and only then is the ring to say when it has again.
+            if not self.take_events():
+                self.watcher.fired = False
+                self.watcher.arm()
         return 0
+
+    cdef bint take_events(self) except -1:
+        """As asyncio's ``_process_events`` of what ``select`` says: whether there was any."""
+        cdef epoll_event found[EVENTS]
+        cdef int i, count = epoll_wait(self.watcher.fd, found, EVENTS, 0)
+        cdef unsigned mask
+        for i in range(count):
+            key = self.watched.get(found[i].data.fd)
+            if key is None:
+                continue
+            reader, writer = key.data
+            mask = found[i].events
+            if mask & ~<unsigned>EPOLLOUT and reader is not None:
+                if reader._cancelled:
+                    self._remove_reader(key.fileobj)
+                else:
+                    self._add_callback(reader)
+            if mask & ~<unsigned>EPOLLIN and writer is not None:
+                if writer._cancelled:
+                    self._remove_writer(key.fileobj)
+                else:
+                    self._add_callback(writer)
+        return count > 0
 
     cdef int run_ready(self) except -1:
         cdef size_t left = self.ready_count
@@ -633,8 +586,9 @@ cdef class LoopCore:
         for name in RING_COUNTERS:
             self.past[name] = self.past.get(name, 0) + getattr(ring, name)
 
-    def _watch_selector(self, int fd):
-        """Have ``_process_events`` called whenever the epoll ``fd`` has something."""
+    def _watch_selector(self, int fd, dict watched):
+        """Look after the epoll ``fd`` of a selector, whose keys are in ``watched``."""
+        self.watched = watched
         self.watcher = Watch(self, fd)
         self.watcher.arm()
 
@@ -658,7 +612,9 @@ cdef class LoopCore:
             (<Completer>self.flushers.pop()).forget()
         self.late.clear()
         self.addresses.clear()
-        self.drop_all()
+        self.waker = self.watcher = None       # they refer to us
+        self.drop_ready()
+        self.timers.drop_all()
 
     def create_task(self, coro, *, name=None, context=None, **kwargs):
         """Schedule a coroutine; returns its task.  Arguments as ``asyncio.Task`` takes them."""
@@ -743,28 +699,11 @@ cdef int visit_core(PyObject* self, visitproc visit, void* arg) noexcept:
     for i in range(loop.ready_count):
         if not code:
             code = visit(loop.ready[(loop.ready_head + i) & (loop.ready_size - 1)], arg)
-    for i in range(loop.timer_count):
-        if not code:
-            code = visit(loop.timers[i].handle, arg)
+    if <PyObject*>loop.timers is not NULL and loop.timers is not None:
+        for i in range(loop.timers.count):
+            if not code:
+                code = visit(loop.timers.heap[i].handle, arg)
     return code
 
 
 set_traverse(LoopCore, visit_core)
-
-
-cdef inline bint earlier(const timer* a, const timer* b) noexcept:
-    return a.when < b.when or a.when == b.when and a.order < b.order
-
-
-cdef inline bint is_cancelled(object handle) except -1:
-    if type(handle) is TimerHandle:
-        return (<TimerHandle>handle)._cancelled
-    return handle._cancelled
-
-
-cdef inline int set_scheduled(object handle, bint value) except -1:
-    if type(handle) is TimerHandle:
-        (<TimerHandle>handle)._scheduled = value
-    else:
-        handle._scheduled = value
-    return 0

@@ -48,6 +48,7 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef enum:
     CHAIN_LIMIT = 64          # sends linked to one another
     EARLY_FLUSH = 64          # queued sends that don't wait for the end of the turn
+    FAREWELL = 1024           # that a transport sends at most before it closes
     LONG_ANSWER = 32768       # bytes of answers that don't wait for the end of the turn
     GATHER_LIMIT = 64         # segments of one send: UDP_MAX_SEGMENTS of older kernels
     GATHER_BYTES = 65000      # with headers it must stay below 64 KiB
@@ -312,9 +313,11 @@ cdef class DatagramTransport(DatagramReceiver):
         return self.flush_now()
 
     cdef int send_at_last(self) except -1:
-        while self.queue is not NULL and self.queue.future is NULL and self.in_chain == 0 \
+        cdef int left = FAREWELL
+        while left and self.queue is not NULL and self.queue.future is NULL and self.in_chain == 0 \
                 and not self.full and not self.loop.closing \
                 and self._sock.fileno() == self._sock_fd:
+            left -= 1
             self.send_plainly()
         return self.requeue()
 

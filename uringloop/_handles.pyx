@@ -1,7 +1,7 @@
 """Handles: one scheduled callback each.
 
-They answer to what ``asyncio.Handle`` answers to, but are not instances of
-it.  In debug mode the loop makes asyncio's own handles instead, which keep
+They answer to what ``asyncio.Handle`` answers to, and to ``isinstance``, but do not
+inherit from it.  In debug mode the loop makes asyncio's own handles instead, which keep
 the traceback of their creation.
 """
 cimport cython
@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 
-from asyncio import format_helpers
+from asyncio import events, format_helpers
 
 
 cdef extern from "Python.h":
@@ -32,6 +32,10 @@ cdef class Handle:
 
     # asyncio's code asks its handles for this one.
     _source_traceback = None
+
+    @property
+    def __class__(self):
+        return events.Handle
 
     cdef int run(self) except -1:
         cdef:
@@ -105,6 +109,10 @@ cdef class Handle:
 
 cdef class TimerHandle(Handle):
     """A callback that ``call_later`` or ``call_at`` has queued."""
+
+    @property
+    def __class__(self):
+        return events.TimerHandle
 
     def cancel(self):
         """Never run the callback.  Drops the references to it and its arguments."""

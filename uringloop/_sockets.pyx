@@ -60,15 +60,12 @@ cdef tuple CONNECT_FAILURES = (
 cdef class SocketCore(LoopCore):
     """The loop with what asyncio's ``sock_*`` methods do before they wait."""
 
-    def __cinit__(self, *args, **kwargs):
-        self.dispatcher = Dispatcher.__new__(Dispatcher)
-        self.dispatcher.loop = self
-
     def __dealloc__(self):
         Py_CLEAR(self.spare)
 
     def _close_core(self):
         LoopCore._close_core(self)
+        self.dispatcher = None
         Py_CLEAR(self.spare)
         self.spare_size = 0
 
@@ -222,8 +219,12 @@ cdef class SocketCore(LoopCore):
     cdef ssize_t dispatch(self, object sock, object owner, payload* memory,
                           sockaddr_storage* address, uint32_t length) except? -1:
         """Send zero-copy, if that pays.  -EAGAIN: it does not, or was refused."""
-        cdef operation* op = self.operations.acquire(self.dispatcher)
+        cdef operation* op
         cdef ssize_t sent
+        if self.dispatcher is None:
+            self.dispatcher = Dispatcher.__new__(Dispatcher)
+            self.dispatcher.loop = self
+        op = self.operations.acquire(self.dispatcher)
         memcpy(&op.address, address, length)
         op.address_length = length
         Py_INCREF(owner)

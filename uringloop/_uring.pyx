@@ -481,7 +481,7 @@ cdef class Ring:
             dead = hung_up(witness, 2.0)
         if not dead:
             graveyard.append((dup(witness), self.operations, self.era, self.keepalive))
-        self.keepalive = []
+        self.keepalive = None
         return problems + self.operations.lose(self.era, dead)
 
     cdef list take_quietly(self):

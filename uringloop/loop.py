@@ -71,7 +71,7 @@ class LoopStats:
     """Of those, how often something came in time."""
 
 
-def _nobody(fd: int) -> None:
+def _nobody(fd: int, watched: dict[int, selectors.SelectorKey]) -> None:
     """Told of an epoll that nobody waits for."""
 
 
@@ -80,14 +80,14 @@ class _LazySelector(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self._real: selectors.EpollSelector | None = None
-        self.on_open: Callable[[int], None] = _nobody
+        self.on_open: Callable[[int, dict[int, selectors.SelectorKey]], None] = _nobody
 
     def register(
             self, fileobj: FileDescriptorLike, events: int,
             data: Any = None) -> selectors.SelectorKey:
         if self._real is None:
             self._real = selectors.EpollSelector()
-            self.on_open(self._real.fileno())
+            self.on_open(self._real.fileno(), self._real._fd_to_key)  # type: ignore[attr-defined]
         return self._real.register(fileobj, events, data)
 
     def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
@@ -104,7 +104,8 @@ class _LazySelector(selectors.BaseSelector):
 
     def select(
             self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return [] if self._real is None else self._real.select(timeout)
+        raise RuntimeError("the loop waits on its ring, not on its selector: what drives asyncio's "
+                           'own loop from outside (nest_asyncio?) cannot drive this one')
 
     def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
         return {} if self._real is None else self._real.get_map()
@@ -158,6 +159,8 @@ def _close_in_child() -> None:
     Or a child that lives on would keep the parent's wake-up sockets open.
     """
     for loop in list(_loops):
+        if loop.is_closed():
+            continue
         if loop._signal_handlers:
             signal.set_wakeup_fd(-1)
         loop._forget_wake()

@@ -1,0 +1,27 @@
+"""The timers of a loop."""
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+
+
+cdef struct timer:
+    double when
+    uint64_t order
+    PyObject* handle        # strong
+
+
+cdef class Timers:
+    cdef:
+        timer* heap
+        size_t count
+        size_t size
+        uint64_t order
+        Py_ssize_t cancelled       # of those in the heap
+
+    cdef void drop_all(self) noexcept
+    cdef list copy(self)
+    cdef int push(self, double when, object handle) except -1
+    cdef object pop(self)
+    cdef void sift_up(self, size_t place) noexcept
+    cdef void sift_down(self, size_t place) noexcept
+    cdef int sweep(self) except -1
+    cdef int sweep_all(self) except -1

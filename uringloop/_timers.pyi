@@ -1,0 +1,4 @@
+"""The timers of a loop: a heap, ordered by time and then by age."""
+
+class Timers:
+    """A binary heap of handles, asyncio's own too; each is referred to strongly."""
