@@ -52,6 +52,9 @@ cdef extern from "<sys/socket.h>" nogil:
     int getpeername(int, sockaddr*, socklen_t*)
 
 
+# Kept: a finalizer may run when the interpreter has emptied the modules already.
+cdef object warn = warnings.warn
+
 cdef enum:
     ALL_AT_ONCE = 65536       # bytes; a closing transport sends more through the ring
 
@@ -120,7 +123,7 @@ cdef class SocketTransport(Completer):
 
     def __del__(self):
         if self._sock is not None:
-            warnings.warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
+            warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
             if self.loop.is_at_home():
                 self.leave_ring()
             self._sock.close()
