@@ -6,7 +6,7 @@ is done on the spot, and there is nothing to wait for.
 
 Nothing is received by them.  To receive is to wait, by a poll, until there is
 something, and then to take it by a plain system call: so a cancelled call has
-taken nothing that it could lose.
+taken nothing that it could lose.  To connect is to wait in the same way.
 """
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
@@ -33,11 +33,9 @@ cdef class SocketCall(SocketHolder):
     cdef int submit(self) except -1:
         """Give the operation to the kernel; it may be done when this returns."""
         self.start()
-        # A connection to this machine is made by the time the submission returns, all but
-        # the kernel's deferred work.  And a program that never waits would never see a
-        # notification.  So then have the kernel do what is due.
-        if self.opcode == IORING_OP_CONNECT \
-                or self.zerocopy and self.loop.operations.pinned > NOTIFICATIONS_DUE:
+        # A program that never waits would never see a notification.  So then have the
+        # kernel do what is due.
+        if self.zerocopy and self.loop.operations.pinned > NOTIFICATIONS_DUE:
             return self.loop.ring.poll()
         return self.loop.ring.submit_and_collect()
 
@@ -80,9 +78,6 @@ cdef class SocketCall(SocketHolder):
         sqe.msg_flags = self.flags
         if self.opcode == IORING_OP_POLL_ADD:
             sqe.poll32_events = self.flags
-        elif self.opcode == IORING_OP_CONNECT:
-            sqe.addr = <uintptr_t>&op.address
-            sqe.off = op.address_length
         else:
             sqe.addr = <uintptr_t>self.base
             sqe.len = <uint32_t>min(self.length, <size_t>0x7fffffff)

@@ -190,9 +190,9 @@ class SocketCoroutines(_Core):
                 address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
             address = resolved[0][4]
         pending = self._connect_now(sock, address)
-        if pending is not None:
+        while pending is not None:
             await self._wait_for(pending)
-            self._check_connected(pending, address)
+            pending = self._connect_on(sock, address)
         return None
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:

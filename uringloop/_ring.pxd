@@ -17,6 +17,9 @@ cdef extern from "<errno.h>" nogil:
         ECONNABORTED
         ECONNREFUSED
         EINTR
+        EINPROGRESS
+        EALREADY
+        EISCONN
         EINVAL
         EIO
         EMSGSIZE
@@ -145,7 +148,6 @@ cdef extern from "<liburing.h>" nogil:
         IORING_OP_RECVMSG
         IORING_OP_ACCEPT
         IORING_OP_ASYNC_CANCEL
-        IORING_OP_CONNECT
         IORING_OP_SEND
         IORING_OP_RECV
         IORING_OP_SEND_ZC

@@ -33,6 +33,7 @@ cdef extern from "Python.h":
 cdef extern from "<poll.h>":
     enum:
         POLLIN
+        POLLOUT
 
 cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
@@ -40,6 +41,7 @@ cdef extern from "<errno.h>" nogil:
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int, const void*, size_t, int)
     ssize_t sendto(int, const void*, size_t, int, const sockaddr*, socklen_t)
+    int connect(int, const sockaddr*, socklen_t)
     int accept4(int, sockaddr*, socklen_t*, int)
     ssize_t recvfrom(int, void*, size_t, int, sockaddr*, socklen_t*)
 
@@ -52,9 +54,6 @@ except ImportError:      # a Python without ssl
 cdef object PlainSocket = socket.socket
 cdef enum:
     SPARE_LIMIT = 262144       # more is not kept from one call to the next
-
-cdef tuple CONNECT_FAILURES = (
-    errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ECONNRESET)
 
 
 cdef class SocketCore(LoopCore):
@@ -355,24 +354,38 @@ cdef class SocketCore(LoopCore):
             family_of(sock) == AF_UNIX or self.is_numeric(address, family_of(sock)))
 
     def _connect_now(self, sock, address):
-        """Begin to connect to a resolved address: None, or what is to be waited for."""
-        cdef SocketCall call
+        """Begin to connect to a resolved address: None if that is done, or what waits."""
+        cdef sockaddr_storage peer
+        cdef uint32_t length = 0
+        cdef int fd = fd_of(sock), code, error
         try:
-            call = self.new_send(sock, address, IORING_OP_CONNECT)
+            self.addresses.to_kernel(address, family_of(sock), &peer, &length)
         except (OverflowError, TypeError) as exc:
             raise type(exc)(str(exc).replace('sendto()', 'connect()')) from None
-        call.flags = 0
-        call.submit()
-        if not call.done:
-            return call
-        if -call.res in CONNECT_FAILURES and family_of(sock) != AF_UNIX:
-            self._check_connected(call, address)
-        call.check()
-        return None
+        with nogil:
+            # The handshake with a socket of this machine is done in here.
+            code = connect(fd, <sockaddr*>&peer, length)
+            error = errno_now
+        if code == 0:
+            return None
+        if error != EINPROGRESS and error != EINTR:
+            raise OSError(error, os.strerror(error))
+        return self._connect_on(sock, address)
 
-    def _check_connected(self, SocketCall call, address):
-        if call.res < 0:
-            raise OSError(-call.res, f'Connect call failed {address}')
+    def _connect_on(self, sock, address):
+        """Whether the connection that was begun is there: None, or what waits for it."""
+        cdef sockaddr_storage peer
+        cdef uint32_t length = 0
+        self.addresses.to_kernel(address, family_of(sock), &peer, &length)
+        if connect(fd_of(sock), <sockaddr*>&peer, length) == 0 or errno_now == EISCONN:
+            # A server of this loop hears of it before the client goes on, as with asyncio,
+            # whose client waits for its turn.
+            if self.is_at_home() and self.ring.has_work():
+                self.ring.poll()
+            return None
+        if errno_now == EALREADY or errno_now == EINPROGRESS or errno_now == EINTR:
+            return self._poll_now(sock, POLLOUT)
+        raise OSError(errno_now, f'Connect call failed {address}')
 
     def _numeric_family(self, host, port):
         """The address family of a host that is a number, or 0."""

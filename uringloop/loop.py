@@ -224,7 +224,10 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         # The kernel writes IPv4 addresses as they were read, but for the one that means this host.
         known = family == socket.AF_INET and host != '0.0.0.0'
         try:
-            await self.sock_connect(sock, address)
+            pending = self._connect_now(sock, address)
+            while pending is not None:
+                await self._wait_for(pending)
+                pending = self._connect_on(sock, address)
         except BaseException:
             sock.close()
             raise
