@@ -1,6 +1,6 @@
 """Operations on the program's own sockets.
 
-A submission names a descriptor *number*, so these submit at once: what the
+A submission names a descriptor *number*, so sends submit at once: what the
 program closes and opens later in the turn cannot be meant.  Often the kernel
 is done on the spot, and there is nothing to wait for.
 
@@ -163,6 +163,7 @@ cdef class SocketCall(SocketHolder):
         """There will be no completion: what it would have said."""
         self.res = res
         self.done = True
+        self.let_go()
         if self.explicit:
             return self.resolve(-res, False)
         if self.future is not None and not self.future.done():

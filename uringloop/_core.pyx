@@ -349,8 +349,8 @@ cdef class LoopCore:
             if not self.ready_count or self.put_off > PUT_OFF_LIMIT:
                 self.hurry()
         self.turns += 1
-        if self.turns & 63 == 0:
-            self.holders.check()
+        if self.turns & 63 == 0 and self.holders.count:
+            self.holders.look(monotonic())
         if self.flushers:
             self.flush()
         if self.has_something():
@@ -375,8 +375,8 @@ cdef class LoopCore:
         cdef double timeout = self.until_timer()
         if timeout == 0:
             return self.ring.poll() if self.ring.has_work() else 0
-        if self.holders.first is not NULL:
-            self.holders.check()
+        if self.holders.count:
+            timeout = min(timeout, self.holders.look(monotonic()))
         if self.ring.look(timeout):
             if self.waker.fired:
                 # A thread of this process, and while we looked it may have wanted our
@@ -389,7 +389,7 @@ cdef class LoopCore:
         if self.has_something() or self.flushers:
             return 0
         # Looking took its time.
-        timeout = self.until_timer()
+        timeout = min(timeout, self.until_timer())
         return 0 if timeout == 0 else self.ring.wait(timeout)
 
     cdef bint has_something(self) noexcept:

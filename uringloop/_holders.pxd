@@ -5,8 +5,12 @@ from uringloop._operations cimport Completer
 
 
 cdef class Holders:
-    cdef PyObject* first           # a SocketHolder; borrowed
+    cdef:
+        PyObject* first            # a SocketHolder; borrowed
+        size_t count
+        double next_check          # not before that, in seconds of the loop's clock
 
+    cdef double look(self, double now) except -1
     cdef int check(self) except -1
 
 

@@ -2,7 +2,8 @@
 
 An operation in flight holds the file open: after ``sock.close()`` the peer would
 see no end, and the port would stay in use.  asyncio's epoll forgets a closed
-descriptor.  So before the loop goes to sleep it looks whether they are still open.
+descriptor.  So before the loop goes to sleep it looks whether they are still open;
+if there are many, not each time, but then it sleeps only until the next look.
 """
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
@@ -11,8 +12,23 @@ from uringloop._heads cimport fd_of
 from uringloop._operations cimport Completer
 
 
+cdef enum:
+    FEW = 64                      # that are looked at each time
+
+cdef double EACH = 1e-6           # seconds between two looks for each, if there are many
+cdef double NEVER = 1e9
+
+
 cdef class Holders:
     """Those of one loop."""
+
+    cdef double look(self, double now) except -1:
+        """Look after them if it is time for it: seconds until it is time again."""
+        if self.count > FEW and now < self.next_check:
+            return self.next_check - now
+        self.check()
+        self.next_check = now + EACH * self.count
+        return NEVER
 
     cdef int check(self) except -1:
         """Tell those whose socket the program has closed."""
@@ -44,6 +60,7 @@ cdef class SocketHolder(Completer):
         if self.after is not NULL:
             (<SocketHolder>self.after).before = <PyObject*>self
         holders.first = <PyObject*>self
+        holders.count += 1
 
     cdef void let_go(self) noexcept:
         if self.holders is NULL:
@@ -54,6 +71,7 @@ cdef class SocketHolder(Completer):
             (<SocketHolder>self.before).after = self.after
         if self.after is not NULL:
             (<SocketHolder>self.after).before = self.before
+        (<Holders>self.holders).count -= 1
         Py_CLEAR(self.holders)
 
     cdef int closed_under(self) except -1:

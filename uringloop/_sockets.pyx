@@ -23,7 +23,6 @@ from uringloop._operations cimport EXPLICIT, operation
 from uringloop._policy cimport ZEROCOPY_MINIMUM, zerocopy_pays
 from uringloop._ring cimport *
 
-import errno
 import os
 import socket
 
