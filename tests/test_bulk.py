@@ -212,6 +212,18 @@ class _TestBulk(Streams):
         self.run(main())
 
 
+    def test_an_end_right_behind_the_data(self):
+        """Whatever the receiver is doing when the peer closes, it hears of it."""
+        async def main():
+            for _ in range(150):
+                protocol, sender = await self.receiving(Recorder, 'unix', bytes(20_000), (100,))
+                await protocol.until_lost()
+                assert protocol.data == bytes(20_000)
+                sender.done()
+
+        self.run(main())
+
+
 both_sides(globals(), _TestBulk)
 
 
@@ -220,7 +232,7 @@ class TestTheTwoWays(_TestBulk.__base__, UringCase):
 
     def test_bulk_is_read_one_by_one_and_short_pieces_together(self):
         async def main():
-            near, far = PAIRS['unix']()
+            near, far = PAIRS['tcp']()
             far.setblocking(False)
             self.sockets.append(far)
             protocol = await self.open(near)

@@ -720,7 +720,7 @@ class TestBufferedClose(Streams, UringCase):
                 super().received(data)
 
         async def main():
-            near, peer = await self.half(Closes, kind='unix')
+            near, peer = await self.half(Closes, kind='tcp')
             await self.loop.sock_sendall(peer, MANY_BYTES[:50_000])
             assert await self.read_all(peer) == MANY_BYTES
             assert await near.until_lost() is None

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from uringloop._calls import SocketCall
 from uringloop._datagrams import SendReport
 from uringloop._sockets import SocketCore
+
+_Result = TypeVar('_Result')
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -35,17 +37,29 @@ class SocketCoroutines(_Core):
             call.abandon()
             raise
 
-    async def _wait_ready(self, sock: socket.socket, events: int) -> None:
-        """Wait for POLLIN or POLLOUT."""
-        call = self._poll_now(sock, events)
+    async def _wait_for_data(self, sock: socket.socket) -> None:
+        """Wait until there is something to receive."""
+        call = self._poll_now(sock, select.POLLIN)
         if not call.done:
             await self._wait_for(call)
 
     async def _wait_for_room(self, sock: socket.socket) -> None:
         """Wait until the socket takes more."""
-        await self._wait_ready(sock, select.POLLOUT)
+        call = self._poll_now(sock, select.POLLOUT)
+        if not call.done:
+            await self._wait_for(call)
         # An unconnected AF_UNIX socket is writable at any time: let others run.
         await asyncio.sleep(0)
+
+    async def _ask(
+            self, sock: socket.socket, wait: Callable[[socket.socket], Awaitable[None]],
+            method: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Ask the socket itself, until it need not wait."""
+        while True:
+            try:
+                return method(*arguments)
+            except (BlockingIOError, InterruptedError):  # noqa: PERF203
+                await wait(sock)
 
     # -- receiving -----------------------------------------------------------------------------
 
@@ -66,7 +80,7 @@ class SocketCoroutines(_Core):
             await self._wait_for(received)
             received = self._recvfrom_now(sock, bufsize)
         if received is None:
-            return await super().sock_recvfrom(sock, bufsize)
+            return await self._ask(sock, self._wait_for_data, sock.recvfrom, bufsize)
         return received  # type: ignore[return-value]
 
     async def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer) -> int:
@@ -87,7 +101,9 @@ class SocketCoroutines(_Core):
             await self._wait_for(received)
             received = self._recvfrom_into_now(sock, buf, nbytes)
         if received is None:
-            return await super().sock_recvfrom_into(sock, buf, nbytes)
+            return await self._ask(
+                sock, self._wait_for_data, sock.recvfrom_into, buf,
+                nbytes or len(buf))  # type: ignore[arg-type]
         return received  # type: ignore[return-value]
 
     # -- sending -------------------------------------------------------------------------------
@@ -103,7 +119,7 @@ class SocketCoroutines(_Core):
         if sent is not None:
             return sent
         if not self._is_native(sock):
-            return await super().sock_sendto(sock, data, address)
+            return await self._ask(sock, self._wait_for_room, sock.sendto, data, address)
         call = self._send_later(sock, data, address)
         while True:
             if not call.done:
@@ -159,11 +175,8 @@ class SocketCoroutines(_Core):
         buffers = list(buffers)
         self._is_native(sock)
         destination = () if address is None else (address,)
-        while True:
-            try:
-                return sock.sendmsg(buffers, ancdata, flags | socket.MSG_DONTWAIT, *destination)
-            except (BlockingIOError, InterruptedError):  # noqa: PERF203
-                await self._wait_for_room(sock)
+        return await self._ask(sock, self._wait_for_room, sock.sendmsg, buffers, list(ancdata),
+                               flags | socket.MSG_DONTWAIT, *destination)
 
     async def sock_recvmsg(
             self, sock: socket.socket, bufsize: int, ancbufsize: int = 0,
@@ -173,11 +186,8 @@ class SocketCoroutines(_Core):
         Nothing is taken before it can be returned, so a cancelled call loses nothing.
         """
         self._is_native(sock)
-        while True:
-            try:
-                return sock.recvmsg(bufsize, ancbufsize, flags | socket.MSG_DONTWAIT)
-            except (BlockingIOError, InterruptedError):  # noqa: PERF203
-                await self._wait_ready(sock, select.POLLIN)
+        return await self._ask(sock, self._wait_for_data, sock.recvmsg, bufsize, ancbufsize,
+                               flags | socket.MSG_DONTWAIT)
 
     # -- connections ---------------------------------------------------------------------------
 

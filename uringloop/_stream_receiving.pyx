@@ -45,6 +45,7 @@ cdef class StreamReceiver(Receiver):
     # -- by the ring ---------------------------------------------------------------------------
 
     cdef int start_receiving(self) except -1:
+        self.one_by_one = self.family == AF_UNIX
         return self.loop.flush_at_leisure(self)
 
     cdef int arm(self) except -1:
@@ -97,6 +98,10 @@ cdef class StreamReceiver(Receiver):
 
     cdef int judge(self, Py_ssize_t length) except -1:
         """Bulk is to be read one by one.  It has short pieces too; but not four in a row."""
+        if self.family == AF_UNIX:
+            # Always: a multishot receive that had just emptied the queue of an AF_UNIX socket
+            # never hears that the peer has closed meanwhile (6.18).
+            return 0
         if self.small_buffers:
             self.long_run = 0
         elif length >= LONG:
@@ -113,6 +118,8 @@ cdef class StreamReceiver(Receiver):
         if not self.readable:
             return 0
         self.readable = False
+        if self.receiving is not NULL and self.receiving.status == RECEIVE:
+            return 0             # what that takes comes first
         if self._sock.fileno() != self._sock_fd:
             return self.choose_way(False)
         return self.read_into_buffer() if self.buffered_protocol else self.read_bytes()
