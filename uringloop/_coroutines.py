@@ -17,6 +17,9 @@ from uringloop._sockets import SocketCore
 
 _Result = TypeVar('_Result')
 
+# From Python 3.11 on; for sockets that want to be asked themselves.
+_ASYNCIO_HAS_DATAGRAMS = hasattr(asyncio.SelectorEventLoop, 'sock_sendto')
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -80,6 +83,8 @@ class SocketCoroutines(_Core):
             await self._wait_for(received)
             received = self._recvfrom_now(sock, bufsize)
         if received is None:
+            if _ASYNCIO_HAS_DATAGRAMS:
+                return await super().sock_recvfrom(sock, bufsize)
             return await self._ask(sock, self._wait_for_data, sock.recvfrom, bufsize)
         return received  # type: ignore[return-value]
 
@@ -101,6 +106,8 @@ class SocketCoroutines(_Core):
             await self._wait_for(received)
             received = self._recvfrom_into_now(sock, buf, nbytes)
         if received is None:
+            if _ASYNCIO_HAS_DATAGRAMS:
+                return await super().sock_recvfrom_into(sock, buf, nbytes)
             return await self._ask(
                 sock, self._wait_for_data, sock.recvfrom_into, buf,
                 nbytes or len(buf))  # type: ignore[arg-type]
@@ -119,6 +126,8 @@ class SocketCoroutines(_Core):
         if sent is not None:
             return sent
         if not self._is_native(sock):
+            if _ASYNCIO_HAS_DATAGRAMS:
+                return await super().sock_sendto(sock, data, address)
             return await self._ask(sock, self._wait_for_room, sock.sendto, data, address)
         call = self._send_later(sock, data, address)
         while True:
