@@ -124,6 +124,12 @@ cdef class StreamReceiver(Receiver):
             return self.choose_way(False)
         return self.read_into_buffer() if self.buffered_protocol else self.read_bytes()
 
+    cdef int read_before_errors(self) except -1:
+        if self.one_by_one and not self.received_eof:
+            self.readable = True
+            self.read_on()
+        return 0
+
     cdef int read_bytes(self) except -1:
         cdef PyObject* memory = blank(READ_SIZE)
         cdef ssize_t length = recv(self._sock_fd, bytes_content(memory), READ_SIZE, MSG_DONTWAIT)
@@ -158,7 +164,9 @@ cdef class StreamReceiver(Receiver):
     cdef int nothing_read(self, ssize_t code) except -1:
         if code == 0:
             self.received_eof = True
-            self.feed_eof()
+            # A reset that a send has reported looks like an end to the receive after it.
+            if not self.errors:
+                self.feed_eof()
         elif errno_now != EAGAIN and errno_now != EINTR:
             self.received_eof = True
             self._fatal_error(OSError(errno_now, os.strerror(errno_now)),

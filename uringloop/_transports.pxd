@@ -64,6 +64,7 @@ cdef class SocketTransport(Completer):
     cdef int post(self, int kind, object payload, object address) except -1
     cdef int post_again(self, int kind, object payload) except -1
     cdef int post_error(self, int error, str message) except -1
+    cdef int read_before_errors(self) except -1
     cdef int deliver_error(self, object exc) except -1
     cdef int schedule_delivery(self) except -1
     cdef int inbox_empty(self) except -1

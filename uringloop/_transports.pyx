@@ -316,6 +316,9 @@ cdef class SocketTransport(Completer):
         """Everything that has come is delivered."""
         return 0
 
+    cdef int read_before_errors(self) except -1:
+        return 0
+
     cdef int deliver_error(self, object exc) except -1:
         return 0
 
@@ -454,6 +457,9 @@ cdef class SocketTransport(Completer):
                     self.inbox_head = 0
                 self.deliver_one(&item)
             # What had come before a send failed is heard of first; it may be the reason.
+            if self.errors and not self.inbox_count and not self.paused_reading \
+                    and not self._closing:
+                self.read_before_errors()
             while self.errors and (not self.inbox_count or self.paused_reading):
                 self.deliver_error(self.errors.pop(0))
             if not self.inbox_count and not self.paused_reading and not self._closing:
