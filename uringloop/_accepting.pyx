@@ -111,7 +111,10 @@ cdef class Acceptor(SocketHolder):
         connection = socket.socket(family_of(self.sock), type_of(self.sock) | SOCK_NONBLOCK,
                                    proto_of(self.sock), fileno=fd)
         if address is None:
-            address = connection.getpeername()
+            try:
+                address = connection.getpeername()
+            except OSError:
+                pass         # gone already; reading will tell
         if self.loop._debug:
             logger.debug('%r got a new connection from %r: %r', self.server, address, connection)
         # A task each, as with asyncio: a factory may ask which task it is in.

@@ -336,7 +336,8 @@ cdef class LoopCore:
                 done += 1
         finally:
             # After an error (KeyboardInterrupt, say) the rest still waits its turn.
-            self.flushers[:0] = flushers[done:]
+            if done < count:
+                self.flushers[:0] = flushers[done:]
             flushers.clear()
             self.flushed = flushers
         return 0
