@@ -18,7 +18,7 @@ from uringloop._ring cimport ECANCELED, IORING_CQE_F_MORE, IORING_CQE_F_NOTIF
 cdef uint32_t CHUNK = 64
 
 cdef operation measure
-cdef size_t BRIEF = <char*>&measure.vector - <char*>&measure
+cdef size_t BRIEF = <char*>&measure.message - <char*>&measure
 
 
 cdef extern from *:
@@ -50,6 +50,9 @@ cdef class Completer:
         return 0
 
     cdef int forget(self) except -1:
+        return 0
+
+    cdef int send_deferred(self) except -1:
         return 0
 
 
@@ -189,15 +192,7 @@ cdef class OperationTable:
         cdef PyObject* owner = op.owner
         cdef PyObject* data = op.data
         cdef PyObject* future = op.future
-        cdef operation* member
         assert op.duties == 0
-        while op.members is not NULL:
-            member = op.members
-            op.members = member.next
-            self.release(member)
-        if op.vectors is not NULL:
-            free(op.vectors)
-            op.vectors = NULL
         op.owner = op.data = op.future = NULL
         op.base = NULL
         op.length = 0
