@@ -48,8 +48,8 @@ def _explain(error: OSError) -> str:
 
 
 def new_event_loop(
-        *, require_uring: bool = False, entries: int = 256,
-        busy_poll: float = 50) -> asyncio.AbstractEventLoop:
+        *, require_uring: bool = False, entries: int = 256, busy_poll: float = 50,
+        batch: bool | None = None) -> asyncio.AbstractEventLoop:
     """Make an event loop on io_uring.
 
     ``entries`` is the size of its submission queue, 1 to 32768, rounded up
@@ -60,6 +60,10 @@ def new_event_loop(
     that keeps succeeding: an answer that is awaited then finds it awake.  0
     switches it off.  (The same bargain as net.core.busy_poll, sysctl documentation
     of Linux; 50 is the value recommended there.)
+
+    ``batch=False``, or URINGLOOP_BATCH=0 in the environment, has every datagram and
+    every piece of a stream leave at the call, also in bulk: none then waits for the end
+    of its turn to leave with its neighbours.
 
     Where io_uring cannot be had, warns once (``RuntimeWarning``) and returns
     asyncio's own loop; with ``require_uring=True``, or URINGLOOP_REQUIRE=1 in
@@ -80,7 +84,7 @@ def new_event_loop(
                               RuntimeWarning, stacklevel=2)
             return asyncio.SelectorEventLoop()
         _available = True
-    return Loop(entries=entries, busy_poll=busy_poll)
+    return Loop(entries=entries, busy_poll=busy_poll, batch=batch)
 
 
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
