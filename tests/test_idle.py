@@ -59,8 +59,9 @@ async def unix_streams():
     reader, writer = await asyncio.open_unix_connection(sock=near)
     for size in (10, 1000, 50_000) * 30:
         writer.write(bytes(size))
-        while size:
-            size -= len(await loop.sock_recv(far, 50_000))
+        left = size
+        while left:
+            left -= len(await loop.sock_recv(far, 50_000))
     far.close()
     assert await reader.read() == b''
     return [writer]

@@ -129,11 +129,11 @@ class SocketCoroutines(_Core):
                 return await super().sock_sendto(sock, data, address)
             return await self._ask(sock, self._wait_for_room, sock.sendto, data, address)
         data = self._kept(data)
-        for tries in itertools.count():
+        tries = 0
+        while sent is None:
             await self._wait_for_room(sock, tries)
             sent = self._send_now(sock, data, address)
-            if sent is not None:
-                break
+            tries += 1
         return sent
 
     def sock_sendto_zerocopy(
