@@ -14,11 +14,12 @@ socket has no room for stays in the queue, and so does all that is sent later, u
 poll finds room.  The zero-copy sends of one submission are linked: when one fails the
 kernel cancels those behind it, and they are put back, in front.
 """
-from cpython.bytes cimport PyBytes_CheckExact
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcmp, memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
 from uringloop._buffers cimport copy_payload, lend_payload, open_payload, payload
 from uringloop._core cimport LoopCore
@@ -73,6 +74,7 @@ cdef enum:
     GATHER_SIZE = 16384       # of two longer ones, each may as well leave by itself
 
 cdef double UNIX_RETRY = 0.001     # seconds
+cdef double OPTIONS_TRUSTED = 0.01
 
 cdef enum Status:
     UNDECIDED = 0
@@ -150,7 +152,8 @@ cdef class DatagramTransport(DatagramReceiver):
         cdef payload memory
         cdef sockaddr_storage address
         cdef uint32_t address_length = 0
-        if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
+        cdef bint exact = PyBytes_CheckExact(data)
+        if not exact and not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f'data argument must be a bytes-like object, '
                             f'not {type(data).__name__!r}')
         if not EMPTY_ALLOWED and not data:
@@ -166,7 +169,13 @@ cdef class DatagramTransport(DatagramReceiver):
             self.loop.datagrams_dropped += 1       # nothing will leave any more
             return
         # First: an address may be code of the program, and that may move the memory.
-        if not self.to_kernel(addr, &address, &address_length):
+        if not self.connected and not self.to_kernel(addr, &address, &address_length):
+            return
+        if exact:
+            memory.base = PyBytes_AS_STRING(data)
+            memory.length = PyBytes_GET_SIZE(data)
+            memory.immutable = True
+            self.send(data, &memory, &address, address_length)
             return
         try:
             owner = open_payload(data, &memory)
@@ -329,8 +338,9 @@ cdef class DatagramTransport(DatagramReceiver):
         Only one transport of a loop does so at a time: when another sends, this one's go
         first, so that all leave in the order of the calls.
         """
-        if self.queued >= QUEUE_LIMIT \
-                or self.buffered >= GATHER_BYTES and self.queue.length < ZEROCOPY_MINIMUM:
+        cdef size_t length = self.queue.length
+        if self.queued >= QUEUE_LIMIT or length <= self.gather_limit \
+                and self.buffered - self.queued * HEADER + length > GATHER_BYTES:
             return self.send_queued()
         if self.loop.deferring is not self:
             if self.loop.deferring is not None:
@@ -471,11 +481,24 @@ cdef class DatagramTransport(DatagramReceiver):
         return count
 
     cdef bint segments_as_sent(self) noexcept:
-        """Whether the socket's options, now, leave a datagram the same as a segment.
+        """Whether the socket's options leave a datagram the same as a segment.
 
         Not if the program cuts or corks its own, wants to hear when each has left, or
-        sends without a checksum.
+        sends without a checksum.  What it sets through ``get_extra_info('socket')`` is seen
+        at once; for what it may set on an object of its own they are looked at again after
+        a while: five system calls, and each may cost as much as a datagram.
         """
+        cdef timespec ts
+        cdef double now
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &ts)
+        now = ts.tv_sec + ts.tv_nsec * 1e-9
+        if self.options_changed or now >= self.options_until:
+            self.options_changed = False
+            self.options_until = now + OPTIONS_TRUSTED
+            self.may_segment = self.look_at_options()
+        return self.may_segment
+
+    cdef bint look_at_options(self) noexcept:
         cdef int value, i
         cdef int[4] stamps
         cdef socklen_t size
