@@ -14,6 +14,7 @@ socket has no room for stays in the queue, and so does all that is sent later, u
 poll finds room.  The zero-copy sends of one submission are linked: when one fails the
 kernel cancels those behind it, and they are put back, in front.
 """
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
@@ -244,12 +245,20 @@ cdef class DatagramTransport(DatagramReceiver):
             return True
         return False
 
+    @cython.final
     cdef int send(self, object owner, payload* memory, sockaddr_storage* address,
                   uint32_t address_length) except -1:
-        cdef bint zerocopy = memory.immutable and memory.length >= ZEROCOPY_MINIMUM \
-            and self.goes_zerocopy(memory.base, memory.length, False, address, address_length)
         cdef Likeness likeness = self.compare(memory.length, address, address_length)
-        cdef bint bulk = self.is_bulk() and (zerocopy or likeness != DIFFERENT)
+        cdef bint zerocopy, bulk
+        if likeness == SAME and self.loop.deferring is self and memory.immutable \
+                and self.sent_turn == self.loop.turns:
+            # The usual case in a bulk, decided already.
+            self.sent_count += 1
+            self.enqueue(owner, memory, address, address_length, None)
+            return self.defer()
+        zerocopy = memory.immutable and memory.length >= ZEROCOPY_MINIMUM \
+            and self.goes_zerocopy(memory.base, memory.length, False, address, address_length)
+        bulk = self.is_bulk() and (zerocopy or likeness != DIFFERENT)
         if self.loop.deferring is not None and self.loop.deferring is not self:
             self.loop.deferring.send_deferred()
         if not self.waits() and not bulk:
@@ -268,6 +277,7 @@ cdef class DatagramTransport(DatagramReceiver):
                 self.deliver_error(self.errors.pop(0))      # at the call, as asyncio tells it
         return self.maybe_pause_full()
 
+    @cython.final
     cdef Likeness compare(self, size_t length, sockaddr_storage* address,
                           uint32_t address_length) noexcept:
         """Whether this one can be a segment of one send with the last; remembers it."""
@@ -313,6 +323,7 @@ cdef class DatagramTransport(DatagramReceiver):
 
     # -- the queue -----------------------------------------------------------------------------
 
+    @cython.final
     cdef int enqueue(self, object owner, payload* memory, sockaddr_storage* address,
                      uint32_t address_length, object future) except -1:
         cdef operation* op = self.loop.operations.acquire(self)
@@ -332,6 +343,7 @@ cdef class DatagramTransport(DatagramReceiver):
         self.buffered += memory.length + HEADER
         return 0
 
+    @cython.final
     cdef int defer(self) except -1:
         """What is queued leaves at the end of the turn, or as soon as that is enough of it.
 
@@ -406,12 +418,14 @@ cdef class DatagramTransport(DatagramReceiver):
         self.full = True
         return self.flush_later() if self.room is NULL else 0
 
+    @cython.final
     cdef int maybe_pause_full(self) except -1:
         """What is only deferred is no reason to pause: the socket may have room for it."""
         if self.buffered > self.high_water and self.waits():
             return self.maybe_pause()
         return 0
 
+    @cython.final
     cdef operation* pop_queue(self) noexcept:
         cdef operation* op = self.queue
         self.queue = op.next
@@ -457,6 +471,7 @@ cdef class DatagramTransport(DatagramReceiver):
         self.loop.operations.release(op)
         return 0
 
+    @cython.final
     cdef unsigned count_alike(self) noexcept:
         """How many, from the front of the queue, can leave as segments of one send.
 
@@ -560,6 +575,7 @@ cdef class DatagramTransport(DatagramReceiver):
                            <sockaddr*>&op.address if op.address_length else NULL,
                            op.address_length) >= 0 else errno_now
 
+    @cython.final
     cdef int sent_plainly(self) except -1:
         cdef operation* op = self.pop_queue()
         self.accepted(op)
@@ -684,6 +700,7 @@ cdef class DatagramTransport(DatagramReceiver):
 
     # -- what became of it ---------------------------------------------------------------------
 
+    @cython.final
     cdef int accepted(self, operation* op) except -1:
         self.buffered -= op.length + HEADER
         self.futile_polls = 0

@@ -3,6 +3,7 @@
 What the kernel completes goes into an inbox while completions are drained;
 ``deliver`` later calls the protocol with it, in the transport's context.
 """
+cimport cython
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
@@ -426,6 +427,7 @@ cdef class SocketTransport(Completer):
 
     # -- sending -------------------------------------------------------------------------------
 
+    @cython.final
     cdef bint is_bulk(self) noexcept:
         """Count a send: whether it is to wait for the turn's others, to leave with them.
 
