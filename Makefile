@@ -76,6 +76,7 @@ lint: $(STAMP)-built
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint uringloop
+	@$(if $(SCRIPTS),$(VENV)/bin/shellcheck $(SCRIPTS))
 	@echo '$(LOCAL_CLASS)' > $(VENV)/stubtest-allowed
 	@$(PY) -m mypy.stubtest uringloop --concise --ignore-missing-stub --ignore-disjoint-bases \
 	    --allowlist $(VENV)/stubtest-allowed

@@ -23,7 +23,6 @@ import pytest
 import uringloop
 from uringloop import _uring
 
-
 # In Python 3.10, and in the first releases of 3.11 (Debian 12 has 3.11.2), only stream
 # transports could pause reading, and one paused in connection_made began to read all the same.
 # Both came to an end in one change, which is told by whose method this is.
