@@ -4,14 +4,18 @@
 
 PYTHON ?= python3
 
-VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null)
+ASK     := $(PYTHON) -c 'import platform; print(platform.python_version())'
+VERSION := $(shell $(ASK) 2>/dev/null)
 VENV    := .venv
 PY      := $(VENV)/bin/python
 # Another interpreter than last time means another stamp, and so a new environment.
 STAMP   := $(VENV)/.$(or $(VERSION),new)
+# Asked again, for there may have been no Python yet when make began.
+done     = touch $(VENV)/.$$($(ASK))-$(1)
 SOURCES := setup.py $(wildcard uringloop/*.pyx uringloop/*.pxd)
+# A source distribution has none of them.
+SCRIPTS := $(wildcard .ci/run tools/*)
 PIP     := $(PY) -m pip --disable-pip-version-check --quiet --quiet
-JOBS    := $(shell nproc)
 VERSIONS := 3.10 3.11 3.12 3.13
 # A class made inside a function, which no stub can name.
 LOCAL_CLASS := uringloop.policy.EventLoopPolicy@[0-9]+
@@ -29,7 +33,7 @@ help:
 	@echo '                  that is on PATH or among those of pyenv'
 	@echo 'make conformance  run the asyncio tests that Python brings along, on this loop and on'
 	@echo '                  asyncio itself, and compare; ARGS="--bound 60 test_streams" for some'
-	@echo 'make lint         ruff, mypy, cython-lint; do the stubs tell the truth?'
+	@echo 'make lint         ruff, mypy, cython-lint, shellcheck; do the stubs tell the truth?'
 	@echo 'make build        compile the extension modules in place'
 	@echo 'make system       install what the machine lacks (compiler, liburing, headers, ...)'
 	@echo 'make clean        remove everything that the others made'
@@ -72,6 +76,7 @@ lint: $(STAMP)-built
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint uringloop
+	@$(if $(SCRIPTS),$(VENV)/bin/shellcheck $(SCRIPTS))
 	@echo '$(LOCAL_CLASS)' > $(VENV)/stubtest-allowed
 	@$(PY) -m mypy.stubtest uringloop --concise --ignore-missing-stub --ignore-disjoint-bases \
 	    --allowlist $(VENV)/stubtest-allowed
@@ -108,19 +113,20 @@ system:
 
 $(STAMP)-venv: | system
 	@$(PYTHON) -m venv --clear $(VENV)
-	@touch $@
+	@$(call done,venv)
 
 # All that pyproject.toml asks for, and this tree on the path.  (An editable
 # install would do the same, but compile everything each time.)
 $(STAMP)-tools: pyproject.toml $(STAMP)-venv
-	@$(PIP) install $$(sed -n 's/^\(requires\|test\|lint\) = \[\(.*\)\]/\2/p' pyproject.toml \
-	    | tr -d '",')
+	@packages=$$(sed -n 's/^\(requires\|test\|lint\) = \[\(.*\)\]/\2/p' pyproject.toml | tr -d '",'); \
+	echo "Installing into $(VENV):" $$packages; \
+	$(PIP) install $$packages
 	@echo '$(CURDIR)' > $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/here.pth
-	@touch $@
+	@$(call done,tools)
 
 $(STAMP)-built: $(SOURCES) $(STAMP)-tools | system
-	@$(PY) setup.py --quiet build_ext --inplace --parallel $(JOBS)
-	@touch $@
+	@$(PY) setup.py --quiet build_ext --inplace
+	@$(call done,built)
 
 clean:
 	@rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

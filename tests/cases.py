@@ -16,11 +16,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from asyncio import selector_events
 
 import pytest
 
 import uringloop
 from uringloop import _uring
+
+# In Python 3.10, and in the first releases of 3.11 (Debian 12 has 3.11.2), only stream
+# transports could pause reading, and one paused in connection_made began to read all the same.
+# Both came to an end in one change, which is told by whose method this is.
+ASYNCIO_PAUSES = (selector_events._SelectorDatagramTransport.is_reading
+                  is not asyncio.ReadTransport.is_reading)
 
 
 class Case:
@@ -43,6 +50,11 @@ class Case:
 
     def finish(self) -> None:
         self.loop.close()
+
+    def needs_pausing(self) -> None:
+        """Leave the test out where asyncio's transports cannot pause as it wants."""
+        if not self.uring and not ASYNCIO_PAUSES:
+            pytest.skip('the asyncio of this Python cannot pause datagrams, nor pause at once')
 
     def run(self, main):
         """Run a coroutine to its end, within ``self.timeout`` seconds."""

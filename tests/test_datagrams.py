@@ -11,7 +11,7 @@ import weakref
 import pytest
 
 import uringloop
-from tests.cases import UringCase, both_sides
+from tests.cases import ASYNCIO_PAUSES, UringCase, both_sides
 
 EMPTY_ALLOWED = sys.version_info >= (3, 13)
 LOCAL = ('127.0.0.1', 0)
@@ -95,10 +95,6 @@ class _Datagrams:
 
         return super().run(bounded())
 
-    def needs_pausing(self):
-        if not self.uring and sys.version_info < (3, 11):
-            pytest.skip('datagram transports of asyncio 3.10 cannot pause reading')
-
     async def endpoint(self, factory=Recorder, **kwargs):
         if not kwargs:
             kwargs = {'local_addr': LOCAL}
@@ -143,7 +139,7 @@ class _TestCreate(_Datagrams):
             assert transport.get_extra_info('nothing') is None
             assert transport.get_extra_info('nothing', 'default') == 'default'
             assert not transport.is_closing()
-            if self.uring or sys.version_info >= (3, 11):
+            if self.uring or ASYNCIO_PAUSES:
                 assert transport.is_reading()
 
         self.run(main())

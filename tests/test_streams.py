@@ -795,8 +795,7 @@ class _TestFlow(Streams):
         self.run(main())
 
     def test_paused_in_connection_made(self):
-        if not self.uring and sys.version_info < (3, 11):
-            pytest.skip("asyncio 3.10 begins to read all the same")
+        self.needs_pausing()
 
         class Paused(Recorder):
             def connection_made(self, transport):
