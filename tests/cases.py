@@ -20,7 +20,7 @@ import gc
 import pytest
 
 import uringloop
-from uringloop import _uring
+from uringloop import _graveyard
 
 
 class Case:
@@ -111,5 +111,5 @@ def assert_no_leaks(loop) -> None:
     assert stats.operations_live == 0
     assert stats.bytes_pinned == 0
     assert stats.unknown_completions == 0
-    _uring.bury()
-    assert not _uring.graveyard
+    _graveyard.bury()
+    assert not _graveyard.graveyard

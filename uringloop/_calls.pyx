@@ -178,6 +178,15 @@ cdef class SocketCall(SocketHolder):
             self.loop.operations.release(op)
         return 0
 
+    cdef int internal_error(self, object exc) except -1:
+        """Whoever waits is told."""
+        self.res = -ENOMEM
+        self.done = True
+        self.let_go()
+        if self.future is not None and not self.future.done():
+            self.future.set_exception(exc)
+        return 0
+
     def begin_to_wait(self):
         """The future that is done when the operation is."""
         self.loop._ensure_fd_no_transport(self.fd)

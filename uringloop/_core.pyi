@@ -22,6 +22,7 @@ class LoopCore:
     _closed: bool
     _stopping: bool
     _debug: bool
+    _ending: bool
     _thread_id: int | None
     _task_factory: Any
     @property
@@ -66,7 +67,11 @@ class LoopCore:
     def _forget_wake(self) -> None:
         """In the child of a fork: the number may come to mean another socket."""
     def _close_core(self) -> None: ...
-    def _shape_ring(self, entries: int, busy_poll: float) -> None: ...
+    def _make_ring(self, entries: int, busy_poll: float) -> None:
+        """Entries of the submission queue, and microseconds to look before sleeping.
+
+        Raises UringUnavailableError.
+        """
     def _counters(self) -> dict[str, int]: ...
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None: ...
     def _watch_selector(self, fd: int, watched: dict[int, SelectorKey]) -> None: ...

@@ -50,11 +50,13 @@ cdef class Completer:
     # ``result`` and ``notified`` are called while completions are drained: no
     # user code may run in them.  ``deliver`` is called as a callback is; ``flush``
     # before the kernel is entered; ``forget`` instead of it once the loop is closed.
+    # ``internal_error`` is told what any of these has failed with; no user code may run in it.
     cdef int result(self, operation* op, int res, uint32_t flags) except -1
     cdef int notified(self, operation* op) except -1
     cdef int deliver(self) except -1
     cdef int flush(self) except -1
     cdef int forget(self) except -1
+    cdef int internal_error(self, object exc) except -1
 
 
 cdef class OperationTable:

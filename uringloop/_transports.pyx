@@ -15,7 +15,7 @@ from uringloop._heads cimport family_of, fd_of
 from uringloop._operations cimport Completer, operation
 from uringloop._registry cimport Registry
 from uringloop._ring cimport AF_INET, AF_INET6, AF_UNIX, sockaddr, sockaddr_storage, socklen_t
-from uringloop._uring cimport this_thread
+from uringloop._process cimport this_thread
 
 import warnings
 from asyncio import constants
@@ -429,6 +429,21 @@ cdef class SocketTransport(Completer):
         self.errors.append(OSError(error, message))
         return self.schedule_delivery()
 
+    cdef int internal_error(self, object exc) except -1:
+        """What our own code has met, say a MemoryError, ends this transport and not the loop.
+
+        As with asyncio; but not now, for completions may be being settled.
+        """
+        if self.trouble is None:
+            self.trouble = exc
+        return self.schedule_delivery()
+
+    cdef int end_by_trouble(self) except -1:
+        if self._sock is not None:
+            self._fatal_error(self.trouble, 'Fatal error on transport')
+        self.trouble = None
+        return 0
+
     cdef int schedule_delivery(self) except -1:
         if not self.delivering:
             self.delivering = True
@@ -448,6 +463,8 @@ cdef class SocketTransport(Completer):
         if PyContext_Enter(self.context) < 0:
             return -1
         try:
+            if self.trouble is not None:
+                self.end_by_trouble()
             while left and self.inbox_count and not self.paused_reading:
                 left -= 1
                 item = self.inbox[self.inbox_head]
@@ -471,7 +488,7 @@ cdef class SocketTransport(Completer):
         finally:
             PyContext_Exit(self.context)
             # After an exception that went on, say a KeyboardInterrupt.
-            if self.errors or self.resume_due or not self.paused_reading and (
+            if self.trouble is not None or self.errors or self.resume_due or not self.paused_reading and (
                     self.inbox_count or self.readable and not self._closing):
                 self.schedule_delivery()
         return 0
