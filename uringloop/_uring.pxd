@@ -25,8 +25,8 @@ cdef class Ring:
         int generation                # of fork()
         OperationTable operations
         # registered files; the first is the certificate
-        unsigned slot_count
-        unsigned next_slot            # from this one on none was ever used
+        readonly unsigned slot_count
+        readonly unsigned slots_used  # from this one on none was ever used
         uint16_t* free_slots          # used before
         unsigned free_slot_count
         unsigned free_slot_room

@@ -17,6 +17,12 @@ class Ring:
     def certified(self) -> bool:
         """Whether its death will be seen."""
     @property
+    def slot_count(self) -> int:
+        """Room for registered files, the certificate among them."""
+    @property
+    def slots_used(self) -> int:
+        """How many of these have ever been used."""
+    @property
     def setup_flags(self) -> int:
         """The IORING_SETUP_* that the kernel took."""
     @property

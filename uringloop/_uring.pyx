@@ -110,7 +110,7 @@ cdef class Ring:
         if code < 0:
             return code   # transports then name descriptors, and death goes uncertified
         self.slot_count = count
-        self.next_slot = CERTIFICATE + 1
+        self.slots_used = CERTIFICATE + 1
         code = io_uring_register_files_update(&self.ring, CERTIFICATE, &certificate, 1)
         self.certified = code == 1
         return code
@@ -417,7 +417,7 @@ cdef class Ring:
 
     cdef int register_file(self, int fd) except -2:
         """A slot that goes on meaning this file whatever becomes of the number; -1: no room."""
-        cdef unsigned slot = self.next_slot
+        cdef unsigned slot = self.slots_used
         cdef bint used_before = self.free_slot_count != 0
         self.usable()
         if used_before:
@@ -430,7 +430,7 @@ cdef class Ring:
         if used_before:
             self.free_slot_count -= 1
         else:
-            self.next_slot += 1
+            self.slots_used += 1
         return slot
 
     cdef int unregister_file(self, int slot) except -1:
