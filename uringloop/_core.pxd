@@ -57,7 +57,7 @@ cdef class LoopCore:
         ReceiveBuffers datagram_buffers
         ReceiveBuffers local_buffers
         ReceiveBuffers stream_buffers
-        double retry_buffers_at # there was no memory for some
+        double retry_buffers_at  # there was no memory for some
         bint lone_flush         # only one transport has something to flush this turn
         CopyMemory paths        # what destinations have reported, for all but datagram transports
         readonly Registry _registry

@@ -488,8 +488,9 @@ cdef class SocketTransport(Completer):
         finally:
             PyContext_Exit(self.context)
             # After an exception that went on, say a KeyboardInterrupt.
-            if self.trouble is not None or self.errors or self.resume_due or not self.paused_reading and (
-                    self.inbox_count or self.readable and not self._closing):
+            if self.trouble is not None or self.errors or self.resume_due \
+                    or not self.paused_reading and (
+                        self.inbox_count or self.readable and not self._closing):
                 self.schedule_delivery()
         return 0
 
