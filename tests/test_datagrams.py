@@ -1555,8 +1555,7 @@ class TestZerocopy(_Datagrams, UringCase):
             payload = bytearray(20000)
             future = client.sendto_zerocopy(payload)
             client.abort()
-            with pytest.raises(ConnectionAbortedError):
-                await future
+            assert await future == (20000, True)      # it had left already
             await client.get_protocol().lost
             payload.append(1)
 
@@ -1613,7 +1612,8 @@ class TestStats(_Datagrams, UringCase):
             assert after.datagrams_sent - before.datagrams_sent == 2
             assert after.datagrams_received - before.datagrams_received == 2
             assert after.datagrams_gathered == before.datagrams_gathered
-            assert after.submissions > before.submissions
+            # A plain system call each, without the ring.
+            assert after.submissions == before.submissions
             assert after.completions > before.completions
             assert after.syscalls > before.syscalls
             assert after.operations_live >= after.operations_in_flight > 0
@@ -1625,14 +1625,15 @@ class TestStats(_Datagrams, UringCase):
     def test_gathered(self):
         async def main():
             client, receiver = await self.pair()
-            for _ in range(10):
-                client.sendto(bytes(1200))
-            for _ in range(10):
-                assert (await receiver.datagrams.get())[0] == bytes(1200)
-            await turns()
-            stats = self.loop.stats()
-            assert stats.datagrams_sent == 10
-            assert stats.datagrams_gathered == 10
+            # Some leave at the call; from then on it is a bulk, and only the first does.
+            for gathered in 6, 6 + 9:
+                for _ in range(10):
+                    client.sendto(bytes(1200))
+                for _ in range(10):
+                    assert (await receiver.datagrams.get())[0] == bytes(1200)
+                stats = self.loop.stats()
+                assert stats.datagrams_gathered == gathered
+            assert stats.datagrams_sent == 20
 
         self.run(main())
 

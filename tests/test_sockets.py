@@ -812,27 +812,6 @@ class TestWhatIsThereAlready(_Sockets, UringCase):
 
         self.run(main())
 
-    def test_a_large_send_waits_once(self):
-        async def main():
-            one, two = self.pair()
-            payload = os.urandom(10 ** 7)
-            before = self.loop.stats().submissions
-            sending = asyncio.ensure_future(self.loop.sock_sendall(one, payload))
-            await asyncio.sleep(0)
-            assert self.loop.stats().submissions == before + 1
-            submitted = self.loop.stats().completions
-            received = bytearray()
-            while len(received) < len(payload):
-                try:
-                    received += two.recv(1 << 20)
-                except BlockingIOError:  # noqa: PERF203
-                    await asyncio.sleep(0)
-            await sending
-            assert received == payload
-            assert self.loop.stats().completions == submitted + 1
-
-        self.run(main())
-
 
 class TestConcurrentCalls(_Sockets, UringCase):
     """asyncio's calls on one socket replace one another; here each has its turn."""

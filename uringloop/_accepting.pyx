@@ -174,4 +174,4 @@ cdef class Acceptor(SocketHolder):
                 and self.loop.ring.is_usable() \
                 and self.loop.ring.thread == this_thread():
             self.loop.ring.cancel(self.polling)
-            self.loop.ring.poll()
+            self.loop.ring.submit_and_get_events()

@@ -1,4 +1,4 @@
-"""Operations on the program's own sockets."""
+"""What the ring does for the program's own sockets: it waits, and it sends without copying."""
 from libc.stdint cimport uint32_t
 
 from uringloop._core cimport LoopCore
@@ -11,25 +11,13 @@ cdef class SocketCall(SocketHolder):
         LoopCore loop
         operation* op          # in flight, or NULL
         object future          # what the coroutine waits for
-        object data            # keeps the memory alive
-        object target          # of a send or connect, as the caller gave it
-        char* base
-        size_t length
-        int opcode
-        int flags              # MSG_*
-        readonly int res
-        bint zerocopy
-        bint explicit
+        int events
         readonly bint done
         bint abandoned
         bint gone              # the program has closed the socket
 
-    cdef int take_slot(self) except -1
     cdef int start(self) except -1
-    cdef int submit(self) except -1
-    cdef int finish(self, int res) except -1
-    cdef int resolve(self, int error, bint copied) except -1
-    cdef int go_plain(self) except -1
+    cdef int finish(self) except -1
 
 
 cdef class Dispatcher(Completer):

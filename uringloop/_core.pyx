@@ -160,6 +160,7 @@ cdef class LoopCore:
         self.wake_fd = -1
         self.entries = 256
         self.cq_entries = 4096
+        self.batching = True
 
     def _make_ring(self, unsigned entries, double busy_poll):
         """Entries of the submission queue, and microseconds to look before sleeping.
@@ -342,7 +343,6 @@ cdef class LoopCore:
         cdef list flushers = self.flushers
         cdef Py_ssize_t done = 0, count = len(flushers)
         self.flushers = self.flushed
-        self.lone_flush = count == 1
         try:
             while done < count:
                 self.flush_one(<Completer>flushers[done])
@@ -406,7 +406,7 @@ cdef class LoopCore:
     cdef int rest(self) except -1:
         """Nothing is ready: wait until something is."""
         cdef double timeout = self.until_timer()
-        if timeout == 0:
+        if timeout == 0 or self.ring.count:
             return self.ring.poll() if self.ring.has_work() else 0
         if self.holders.count:
             timeout = min(timeout, self.holders.look(monotonic()))

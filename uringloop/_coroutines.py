@@ -42,15 +42,11 @@ class SocketCoroutines(_Core):
 
     async def _wait_for_data(self, sock: socket.socket) -> None:
         """Wait until there is something to receive."""
-        call = self._poll_now(sock, select.POLLIN)
-        if not call.done:
-            await self._wait_for(call)
+        await self._wait_for(self._poll_now(sock, select.POLLIN))
 
     async def _wait_for_room(self, sock: socket.socket) -> None:
         """Wait until the socket takes more."""
-        call = self._poll_now(sock, select.POLLOUT)
-        if not call.done:
-            await self._wait_for(call)
+        await self._wait_for(self._poll_now(sock, select.POLLOUT))
         # An unconnected AF_UNIX socket is writable at any time: let others run.
         await asyncio.sleep(0)
 
@@ -129,16 +125,11 @@ class SocketCoroutines(_Core):
             if _ASYNCIO_HAS_DATAGRAMS:
                 return await super().sock_sendto(sock, data, address)
             return await self._ask(sock, self._wait_for_room, sock.sendto, data, address)
-        call = self._send_later(sock, data, address)
-        while True:
-            if not call.done:
-                await self._wait_for(call)
-            sent = self._sent(call)
-            if sent is not None:
-                return sent
-            if call.may_not_wait():
-                await self._wait_for_room(sock)
-            self._send_again(call)
+        data = self._kept(data)
+        while sent is None:
+            await self._wait_for_room(sock)
+            sent = self._send_now(sock, data, address)
+        return sent
 
     def sock_sendto_zerocopy(
             self, sock: socket.socket, data: ReadableBuffer,
@@ -148,26 +139,30 @@ class SocketCoroutines(_Core):
         ``data`` may be any contiguous buffer, mutable too.  Leave it alone until the
         future is done: that is when the kernel has let go of it.
         """
-        sending = self._send_zerocopy(sock, data, address)
+        sending = self._send_zerocopy_now(sock, data, address)
         if sending is None:
-            sending = self.create_task(self._send_copied(sock, data, address))
+            sending = self.create_task(self._send_zerocopy_later(sock, data, address))
         return sending
 
-    async def _send_copied(
+    async def _send_zerocopy_later(
             self, sock: socket.socket, data: ReadableBuffer, address: Any) -> SendReport:
-        return self._copied_report(await self.sock_sendto(sock, data, address))
+        sending = None
+        with memoryview(data) as view:
+            while sending is None:
+                await self._wait_for_room(sock)
+                sending = self._send_zerocopy_now(sock, view, address)
+        return await sending
 
     async def sock_sendall(self, sock: socket.socket, data: ReadableBuffer) -> None:
         """Send all of ``data`` to a connected socket."""
         if not self._is_native(sock):
             return await super().sock_sendall(sock, data)
-        call = self._sendall_now(sock, data)
-        while call is not True:
-            if not call.done:
-                await self._wait_for(call)
-            if call.has_no_room():
-                await self._wait_for_room(sock)
-            call = self._sendall_more(call)
+        sent, total = self._send_rest(sock, data, 0)
+        if sent < total:
+            with memoryview(data) as view:      # so that it keeps its size meanwhile
+                while sent < total:
+                    await self._wait_for(self._poll_now(sock, select.POLLOUT))
+                    sent, total = self._send_rest(sock, view, sent)
         return None
 
     # -- messages ------------------------------------------------------------------------------

@@ -17,4 +17,3 @@ cdef class DatagramReceiver(Receiver):
     cdef int hand_over(self, object data, object address) except -1
     cdef int judge(self, Py_ssize_t length) except -1
     cdef bint read_one(self) except -1
-    cdef int answered(self) except -1

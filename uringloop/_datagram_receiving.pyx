@@ -172,11 +172,9 @@ cdef class DatagramReceiver(Receiver):
         if message.msg_flags & MSG_TRUNC:
             self.loop.datagrams_truncated += 1
         self.loop.datagrams_received += 1
-        data = cut(memory, length)
-        self.hand_over(data, self.loop.addresses.to_python(&name, message.msg_namelen))
         # Let go before the next is made: it is to get the same memory.
-        data = None
-        self.answered()
+        self.hand_over(cut(memory, length),
+                       self.loop.addresses.to_python(&name, message.msg_namelen))
         return True
 
     # -- delivering ----------------------------------------------------------------------------
@@ -188,9 +186,7 @@ cdef class DatagramReceiver(Receiver):
         Py_DECREF(address)
         if item.kind == ERROR:
             return self.deliver_error(what)
-        self.hand_over(what, address)
-        what = None
-        return self.answered()
+        return self.hand_over(what, address)
 
     cdef int hand_over(self, object data, object address) except -1:
         self.judge(PyBytes_GET_SIZE(data))
@@ -201,10 +197,6 @@ cdef class DatagramReceiver(Receiver):
             raise
         except BaseException as exc:
             self.report(exc, f'Exception in callback {self!r}')
-        return 0
-
-    cdef int answered(self) except -1:
-        """The protocol has dealt with a datagram, and perhaps sent another."""
         return 0
 
     cdef int deliver_error(self, object exc) except -1:

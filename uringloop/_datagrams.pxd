@@ -1,7 +1,17 @@
 """Datagram transports."""
+from libc.stdint cimport uint32_t
+
+from uringloop._buffers cimport payload
+from uringloop._datagram_receiving cimport DatagramReceiver
 from uringloop._operations cimport operation
 from uringloop._policy cimport CopyMemory
-from uringloop._datagram_receiving cimport DatagramReceiver
+from uringloop._ring cimport sockaddr_storage
+
+
+cdef enum Likeness:
+    DIFFERENT = 0
+    SAME = 1                       # address and length are those of the last datagram
+    SHORTER = 2                    # the same address: the last of a train
 
 
 cdef class DatagramTransport(DatagramReceiver):
@@ -12,30 +22,52 @@ cdef class DatagramTransport(DatagramReceiver):
         operation* queue
         operation** queue_end
         size_t queued
+        # zero-copy sends
+        bint zerocopy_able
+        CopyMemory paths           # None until one was copied
         operation* retry           # of the present chain, in order
         operation** retry_end
         size_t retries
-        bint full                  # wait for room before the next chain
+        unsigned chain_limit
+        unsigned accepted_of_chain
         # gathering into segmented sends
         size_t gather_limit        # datagrams longer than this are not gathered
-        # zero-copy
-        bint zerocopy_able
-        CopyMemory paths
+        size_t last_length
+        uint32_t last_address_length
+        char[28] last_address
+        unsigned one_by_one_due    # of a batch that was refused
+        int refusal                # why
 
-    cdef int enqueue(self, object owner, char* base, size_t length, object addr,
-                     object future) except -1
-    cdef int send_chain(self) except -1
-    cdef int send_at_once(self) except -1
-    cdef int send_plainly(self) except -1
-    cdef int gather(self, operation* leader) except -1
+    cdef bint is_connected(self, object addr) noexcept
+    cdef bint to_kernel(self, object addr, sockaddr_storage* into, uint32_t* length) except -1
+    cdef int send(self, object owner, payload* memory, sockaddr_storage* address,
+                  uint32_t address_length) except -1
+    cdef Likeness compare(self, size_t length, sockaddr_storage* address,
+                          uint32_t address_length) noexcept
+    cdef int send_now(self, object owner, payload* memory, sockaddr_storage* address,
+                      uint32_t address_length) except -1
+    cdef bint goes_zerocopy(self, const void* base, size_t length, bint explicit,
+                            const void* address, uint32_t address_length) noexcept
+    cdef int enqueue(self, object owner, payload* memory, sockaddr_storage* address,
+                     uint32_t address_length, object future) except -1
+    cdef int defer(self) except -1
+    cdef int has_no_room(self) except -1
+    cdef int maybe_pause_full(self) except -1
     cdef operation* pop_queue(self) noexcept
-    cdef void push_retry(self, operation* op) noexcept
+    cdef int send_batch(self) except -1
+    cdef unsigned count_alike(self) noexcept
+    cdef bint segments_as_sent(self) noexcept
+    cdef int send_segmented(self, unsigned count) noexcept
+    cdef int not_segmented(self, size_t length) noexcept
+    cdef int send_first(self) noexcept
+    cdef int sent_plainly(self) except -1
+    cdef bint goes_by_ring(self, operation* op) noexcept
+    cdef int send_chain(self) except -1
+    cdef int chain_done(self) except -1
+    cdef int refused(self, operation* op, int error) except -1
     cdef int accepted(self, operation* op) except -1
     cdef int failed(self, operation* op, int error) except -1
-    cdef int retry_members(self, operation* op) except -1
     cdef int resolve(self, operation* op, int error) except -1
-    cdef int chain_done(self) except -1
-    cdef int requeue(self) except -1
 
 
 cdef object send_report(size_t nbytes, bint copied, bint zerocopy)

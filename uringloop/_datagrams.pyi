@@ -33,9 +33,11 @@ class DatagramTransport(DatagramReceiver, asyncio.DatagramTransport):
     def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:
         """Send a datagram; never waits.
 
-        Exact ``bytes`` and views of exact ``bytes`` are not copied; anything
-        else is before this returns.  They leave with the turn's other datagrams.
-        Errors of the network reach ``protocol.error_received``.
+        It leaves at the call.  In a bulk, many in one turn, it may wait for the
+        end of the turn to leave with the others; and where the socket has no
+        room, for that.  Exact ``bytes`` and views of exact ``bytes`` are not
+        copied then; anything else is before this returns.  Errors of the network
+        reach ``protocol.error_received``.
         """
     def sendto_zerocopy(
             self, data: ReadableBuffer, addr: Any = None) -> asyncio.Future[SendReport]:

@@ -1,30 +1,33 @@
 """Datagram transports.
 
-    protocol -> sendto -> queue -> chain of submissions -> kernel
+    protocol -> sendto -> system call -> kernel                  what is copied
+    protocol -> sendto -> queue -> submission -> kernel          what is not
 
 How they come is in ``_datagram_receiving``.
 
-Order: datagrams leave in the order of the calls.  Unlinked sends that wait for
-room in the socket are overtaken and wake last-in-first-out, so one chain of
-linked sends is in flight at a time, and what is sent meanwhile forms the next.
-When a send of a chain fails, the kernel cancels those behind it; they are
-queued again, in front.
+A datagram leaves inside ``sendto``, as with asyncio.  Two kinds are put into the queue
+first, to leave with their neighbours: those of one size that a turn sends in bulk to one
+address, as one segmented send; and those that go zero-copy, as one submission.
+
+Order: datagrams leave in the order of the calls.  Nothing waits inside the ring: what a
+socket has no room for stays in the queue, and so does all that is sent later, until a
+poll finds room.  The zero-copy sends of one submission are linked: when one fails the
+kernel cancels those behind it, and they are put back, in front.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport malloc
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memcpy, memset
 
-from uringloop._buffers cimport copy_payload, lend_payload, payload
+from uringloop._buffers cimport copy_payload, lend_payload, open_payload, payload
 from uringloop._core cimport LoopCore
+from uringloop._datagram_receiving cimport DatagramReceiver
+from uringloop._heads cimport fd_of, proto_of, type_of
 from uringloop._operations cimport (
-    EXPLICIT, FOLLOWER, GATHERED, MEMORY, NOTIF_DUE, ZEROCOPY, operation)
+    EXPLICIT, FOLLOWER, MEMORY, NOTIF_DUE, SEND, ZEROCOPY, operation)
 from uringloop._policy cimport (
     REPORTS_USAGE, SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, CopyMemory, zerocopy_pays)
-from uringloop._datagram_receiving cimport DatagramReceiver
-from uringloop._receiving cimport ROOM
 from uringloop._ring cimport *
 
 import os
@@ -35,28 +38,50 @@ from asyncio import selector_events
 from collections import namedtuple
 
 
-cdef extern from "<poll.h>":
-    enum:
-        POLLOUT
-
 cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendto(int, const void*, size_t, int, const sockaddr*, socklen_t)
+    ssize_t sendmsg(int, const msghdr*, int)
+    int getsockopt(int, int, int, void*, socklen_t*)
+
+cdef extern from "<netinet/in.h>":
+    enum:
+        IPPROTO_UDP
+
+cdef extern from *:
+    """
+    #include <asm/socket.h>
+    #ifndef UDP_CORK                      /* <linux/udp.h>, whose struct udphdr is glibc's too */
+    #define UDP_CORK 1
+    #endif
+    #ifndef UDP_NO_CHECK6_TX
+    #define UDP_NO_CHECK6_TX 101
+    #endif
+    """
+    enum:
+        SO_NO_CHECK
+        SO_TIMESTAMPING
+        UDP_CORK
+        UDP_NO_CHECK6_TX
 
 cdef enum:
-    CHAIN_LIMIT = 64          # sends linked to one another
-    EARLY_FLUSH = 64          # queued sends that don't wait for the end of the turn
-    FAREWELL = 1024           # that a transport sends at most before it closes
-    LONG_ANSWER = 32768       # bytes of answers that don't wait for the end of the turn
+    CHAIN_LIMIT = 64          # sends of one submission, linked to one another
+    QUEUE_LIMIT = 64          # datagrams that wait for the end of the turn
     GATHER_LIMIT = 64         # segments of one send: UDP_MAX_SEGMENTS of older kernels
     GATHER_BYTES = 65000      # with headers it must stay below 64 KiB
+    GATHER_SIZE = 16384       # of two longer ones, each may as well leave by itself
 
 cdef enum Status:
     UNDECIDED = 0
     PLAIN = 1                 # zero-copy was refused for this one
-    ALONE = 2                 # gathering was refused for this one
+    BY_CALL = 2               # and so was the ring
+
+# Options with which a datagram is not what it would be as a segment of another.
+cdef int[4][2] SEGMENTING_OPTIONS = [
+    [SOL_UDP, UDP_SEGMENT], [SOL_UDP, UDP_CORK], [SOL_UDP, UDP_NO_CHECK6_TX],
+    [SOL_SOCKET, SO_NO_CHECK]]
 
 # Until 3.12 asyncio did not send empty datagrams; from 3.13 on it does, and
 # counts a header with each.
@@ -96,6 +121,7 @@ cdef class DatagramTransport(DatagramReceiver):
     def __cinit__(self):
         self.queue_end = &self.queue
         self.retry_end = &self.retry
+        self.chain_limit = CHAIN_LIMIT
 
     def __init__(self, LoopCore loop, sock, protocol, address=None, waiter=None, extra=None):
         self.set_up(loop, sock, protocol, waiter, extra)
@@ -103,9 +129,9 @@ cdef class DatagramTransport(DatagramReceiver):
         self.name_room = {AF_INET: 16, AF_INET6: 28, AF_UNIX: 112}[self.family]
         self.connected = bool(self.peername)
         self.zerocopy_able = self.family in (AF_INET, AF_INET6)
-        if self.zerocopy_able and sock.proto in (0, socket.IPPROTO_UDP):
-            self.gather_limit = GATHER_BYTES
-        self.paths = CopyMemory()
+        if self.zerocopy_able and type_of(sock) & 0xf == SOCK_DGRAM \
+                and proto_of(sock) in (0, IPPROTO_UDP):
+            self.gather_limit = GATHER_SIZE
 
     @property
     def __class__(self):
@@ -115,40 +141,38 @@ cdef class DatagramTransport(DatagramReceiver):
     def sendto(self, data, addr=None):
         """Send a datagram; never waits.
 
-        Exact ``bytes`` and views of exact ``bytes`` are not copied; anything else
-        is before this returns.  They leave with the turn's other datagrams.
-        Errors of the network reach ``protocol.error_received``.
+        It leaves at the call.  In a bulk, many in one turn, it may wait for the end of
+        the turn to leave with the others; and where the socket has no room, for that.
+        Exact ``bytes`` and views of exact ``bytes`` are not copied then; anything else is
+        before this returns.  Errors of the network reach ``protocol.error_received``.
         """
         cdef payload memory
-        if PyBytes_CheckExact(data):
-            memory.base = PyBytes_AS_STRING(data)
-            memory.length = PyBytes_GET_SIZE(data)
-            owner = data
-        else:
-            if not isinstance(data, (bytes, bytearray, memoryview)):
-                raise TypeError(f'data argument must be a bytes-like object, '
-                                f'not {type(data).__name__!r}')
-            if not EMPTY_ALLOWED and not data:
-                return
-            self.check_address(addr)
-            try:
-                owner = copy_payload(data, &memory)
-            except (BufferError, ValueError) as exc:
-                self._fatal_error(exc, 'Fatal write error on datagram transport')
-                return
-        if memory.length == 0 and not EMPTY_ALLOWED:
+        cdef sockaddr_storage address
+        cdef uint32_t address_length = 0
+        if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f'data argument must be a bytes-like object, '
+                            f'not {type(data).__name__!r}')
+        if not EMPTY_ALLOWED and not data:
             return
         if self._address is not None:
             if addr is not None:
                 self.check_address(addr)
             addr = self._address
-        if self._conn_lost:
+        if self._conn_lost and (self._address or self._sock is None):
             self.dropped()
             return
         if self.loop.closing:
             self.loop.datagrams_dropped += 1       # nothing will leave any more
             return
-        self.enqueue(owner, memory.base, memory.length, addr, None)
+        # First: an address may be code of the program, and that may move the memory.
+        if not self.to_kernel(addr, &address, &address_length):
+            return
+        try:
+            owner = open_payload(data, &memory)
+        except (BufferError, ValueError) as exc:
+            self._fatal_error(exc, 'Fatal write error on datagram transport')
+            return
+        self.send(owner, &memory, &address, address_length)
 
     def sendto_zerocopy(self, data, addr=None):
         """Send a datagram without copying it; returns a future of ``SendReport``.
@@ -158,6 +182,8 @@ cdef class DatagramTransport(DatagramReceiver):
         the future does not call the datagram back.  Errors are the future's.
         """
         cdef payload memory
+        cdef sockaddr_storage address
+        cdef uint32_t address_length = 0
         owner = lend_payload(data, &memory)
         if self._address is not None:
             if addr is not None:
@@ -167,8 +193,15 @@ cdef class DatagramTransport(DatagramReceiver):
         if self._conn_lost or self.loop.closing:
             future.set_exception(ConnectionAbortedError(
                 f'{self!r} is closed: {memory.length} bytes were not sent'))
+            return future
+        if not self.is_connected(addr):
+            self.loop.addresses.to_kernel(addr, self.family, &address, &address_length)
+        self.enqueue(owner, &memory, &address, address_length, future)
+        if self.is_bulk() and not self.waits():
+            self.defer()
         else:
-            self.enqueue(owner, memory.base, memory.length, addr, future)
+            self.send_queued()
+        self.maybe_pause_full()
         return future
 
     def check_address(self, addr):
@@ -179,29 +212,104 @@ cdef class DatagramTransport(DatagramReceiver):
         self.loop.datagrams_dropped += 1
         self._write_on_lost()
 
-    # -- sending -------------------------------------------------------------------------------
+    # -- one datagram --------------------------------------------------------------------------
 
-    cdef int enqueue(self, object owner, char* base, size_t length, object addr,
-                     object future) except -1:
+    cdef bint is_connected(self, object addr) noexcept:
+        # An AF_UNIX peer may have no name; asyncio then wants an address.
+        return self.connected or addr is None and self.peername is not None
+
+    cdef bint to_kernel(self, object addr, sockaddr_storage* into, uint32_t* length) except -1:
+        """The kernel's form of ``addr``.  False: there is none, and that has been told."""
+        if self.is_connected(addr):
+            return True
+        try:
+            self.loop.addresses.to_kernel(addr, self.family, into, length)
+        except OSError as exc:
+            self._protocol.error_received(exc)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, 'Fatal write error on datagram transport')
+        else:
+            return True
+        return False
+
+    cdef int send(self, object owner, payload* memory, sockaddr_storage* address,
+                  uint32_t address_length) except -1:
+        cdef bint zerocopy = memory.immutable and memory.length >= ZEROCOPY_MINIMUM \
+            and self.goes_zerocopy(memory.base, memory.length, False, address, address_length)
+        cdef Likeness likeness = self.compare(memory.length, address, address_length)
+        cdef bint bulk = self.is_bulk() and (zerocopy or likeness != DIFFERENT)
+        if self.loop.deferring is not None and self.loop.deferring is not self:
+            self.loop.deferring.send_deferred()
+        if not self.waits() and not bulk:
+            if self.queue is not NULL:
+                self.send_queued()
+            if self.queue is NULL and not zerocopy:
+                return self.send_now(owner, memory, address, address_length)
+        if not memory.immutable:
+            owner = copy_payload(owner, memory)
+        self.enqueue(owner, memory, address, address_length, None)
+        if bulk and likeness != SHORTER and not self.waits():
+            self.defer()
+        else:
+            self.send_queued()
+        return self.maybe_pause_full()
+
+    cdef Likeness compare(self, size_t length, sockaddr_storage* address,
+                          uint32_t address_length) noexcept:
+        """Whether this one can be a segment of one send with the last; remembers it."""
+        cdef Likeness likeness = DIFFERENT
+        if 0 < length <= self.gather_limit and address_length == self.last_address_length \
+                and memcmp(address, &self.last_address, address_length) == 0:
+            if length == self.last_length:
+                return SAME
+            if length < self.last_length and self.queue is not NULL:
+                likeness = SHORTER
+        self.last_length = length
+        # Of AF_UNIX nothing is gathered.
+        self.last_address_length = min(address_length, <uint32_t>sizeof(self.last_address))
+        memcpy(&self.last_address, address, self.last_address_length)
+        return likeness
+
+    cdef int send_now(self, object owner, payload* memory, sockaddr_storage* address,
+                      uint32_t address_length) except -1:
+        """Send by a plain system call, as asyncio does, and tell as it does."""
+        cdef int error
+        if fd_of(self._sock) != self._sock_fd:
+            error = EBADF                # the program has closed it: the number may be another's
+        elif sendto(self._sock_fd, memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL,
+                    <sockaddr*>address if address_length else NULL, address_length) >= 0:
+            self.loop.datagrams_sent += 1
+            return 0
+        else:
+            error = errno_now
+        if (error == EAGAIN or error == EINTR) and not self._conn_lost:
+            owner = copy_payload(owner, memory)
+            self.enqueue(owner, memory, address, address_length, None)
+            self.has_no_room()
+            return self.maybe_pause_full()
+        self.loop.datagrams_dropped += 1
+        self._protocol.error_received(OSError(error, self.error_text(error, memory.length)))
+        return 0
+
+    cdef bint goes_zerocopy(self, const void* base, size_t length, bint explicit,
+                            const void* address, uint32_t address_length) noexcept:
+        return (self.zerocopy_able and self.may_use_ring()
+                and zerocopy_pays(base, length, explicit, address, address_length, self.paths,
+                                  self.loop.operations.pinned))
+
+    # -- the queue -----------------------------------------------------------------------------
+
+    cdef int enqueue(self, object owner, payload* memory, sockaddr_storage* address,
+                     uint32_t address_length, object future) except -1:
         cdef operation* op = self.loop.operations.acquire(self)
-        if not self.connected:
-            try:
-                self.loop.addresses.to_kernel(addr, self.family, &op.address, &op.address_length)
-            except BaseException as exc:
-                self.loop.operations.release(op)
-                if future is not None:
-                    raise
-                if isinstance(exc, OSError):
-                    self._protocol.error_received(exc)
-                elif isinstance(exc, (SystemExit, KeyboardInterrupt)):
-                    raise
-                else:
-                    self._fatal_error(exc, 'Fatal write error on datagram transport')
-                return 0
+        memcpy(&op.address, address, address_length)
+        op.address_length = address_length
         Py_INCREF(owner)
         op.data = <PyObject*>owner
-        op.base = base
-        op.length = length
+        op.base = memory.base
+        op.length = memory.length
         if future is not None:
             Py_INCREF(future)
             op.future = <PyObject*>future
@@ -209,14 +317,28 @@ cdef class DatagramTransport(DatagramReceiver):
         self.queue_end[0] = op
         self.queue_end = &op.next
         self.queued += 1
-        self.buffered += length + HEADER
-        if not self.flush_due:
-            self.flush_later()
-        if self.queued >= EARLY_FLUSH and self.in_chain == 0:
-            self.flush_now()
-        if self.buffered > self.high_water and not self.protocol_paused:
-            self.maybe_pause()
+        self.buffered += memory.length + HEADER
         return 0
+
+    cdef int defer(self) except -1:
+        """What is queued leaves at the end of the turn, or as soon as that is enough of it.
+
+        Only one transport of a loop does so at a time: when another sends, this one's go
+        first, so that all leave in the order of the calls.
+        """
+        if self.queued >= QUEUE_LIMIT \
+                or self.buffered >= GATHER_BYTES and self.queue.length < ZEROCOPY_MINIMUM:
+            return self.send_queued()
+        if self.loop.deferring is not self:
+            if self.loop.deferring is not None:
+                self.loop.deferring.send_deferred()
+            self.loop.deferring = self
+        return self.flush_later()
+
+    cdef int send_deferred(self) except -1:
+        if self.loop.deferring is self:
+            self.loop.deferring = None
+        return self.send_queued()
 
     cdef int flush(self) except -1:
         self.flush_due = False
@@ -224,10 +346,39 @@ cdef class DatagramTransport(DatagramReceiver):
             return 0
         self.start_ring()
         self.arm_or_cancel()
-        if self.aborted:
-            self.cancel_sends()
-        elif self.queue is not NULL and self.in_chain == 0:
-            self.send_chain()
+        self.send_deferred()
+        if self.full and not self._conn_lost:
+            self.poll_room()
+        return 0
+
+    cdef int send_queued(self) except -1:
+        cdef size_t before
+        if self.sending or self._sock is None or self.loop.closing:
+            return 0
+        self.sending = True
+        try:
+            while self.queue is not NULL and not self.waits():
+                if self.goes_by_ring(self.queue):
+                    self.send_chain()
+                else:
+                    self.send_batch()
+        finally:
+            self.sending = False
+        if self.full:
+            self.has_no_room()
+        # The protocol may send more when it is told to resume: so first that.
+        self.maybe_resume()
+        return self.all_sent()
+
+    cdef int has_no_room(self) except -1:
+        """The queue waits for the socket to have room."""
+        self.full = True
+        return self.flush_later() if self.room is NULL else 0
+
+    cdef int maybe_pause_full(self) except -1:
+        """What is only deferred is no reason to pause: the socket may have room for it."""
+        if self.buffered > self.high_water and self.waits():
+            return self.maybe_pause()
         return 0
 
     cdef operation* pop_queue(self) noexcept:
@@ -239,232 +390,278 @@ cdef class DatagramTransport(DatagramReceiver):
         self.queued -= 1
         return op
 
-    cdef int send_chain(self) except -1:
-        """Turn the front of the queue into submissions, each linked to the next."""
-        cdef:
-            unsigned room = self.loop.ring.reserve(CHAIN_LIMIT)
-            unsigned traits, flags = 0
-            int fd = self._sock_fd
-            operation* op = NULL
-            io_uring_sqe* sqe = NULL
-            io_uring_sqe* before
-        if room == 0:
-            return self.flush_quietly()
-        if self.slot >= 0:
-            fd = self.slot
-            flags = IOSQE_FIXED_FILE
-        if self.full:
-            self.full = False
-            op = self.loop.operations.acquire_brief(self)
-            op.status = ROOM
-            sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, fd, flags, 0)
-            sqe.poll32_events = POLLOUT
-            self.in_chain += 1
-            self.loop.ring.linked += 1
-            room -= 1
-        while room and self.queue is not NULL:
-            op = self.pop_queue()
-            before = sqe
-            traits = MEMORY if before is NULL else MEMORY | FOLLOWER
-            if self.queue is not NULL and op.length <= self.gather_limit:
-                self.gather(op)
-            if op.traits & GATHERED:
-                sqe = self.loop.ring.prepare(op, IORING_OP_SENDMSG, fd, flags, traits)
-                sqe.addr = <uintptr_t>&op.message
-                sqe.len = 1
-            elif self.zerocopy_able and op.status != PLAIN \
-                    and zerocopy_pays(op, self.paths, self.loop.operations.pinned):
-                sqe = self.loop.ring.prepare(
-                    op, IORING_OP_SEND_ZC, fd, flags, traits | ZEROCOPY)
-                sqe.ioprio = SEND_ZC_FLAGS
-                self.loop.zerocopy_sent += 1
+    # -- by plain system calls -----------------------------------------------------------------
+
+    cdef int send_batch(self) except -1:
+        """Send the front of the queue: neighbours that are alike as one segmented send."""
+        cdef unsigned count = self.count_alike()
+        cdef int error = 0
+        if count > 1 and self.segments_as_sent():
+            error = self.send_segmented(count)
+            if error == 0:
+                self.loop.datagrams_gathered += count
+                while count:
+                    count -= 1
+                    self.sent_plainly()
+            elif error == EAGAIN or error == EINTR:
+                self.full = True
             else:
-                sqe = self.loop.ring.prepare(op, IORING_OP_SEND, fd, flags, traits)
-            if not op.traits & GATHERED:
-                sqe.addr = <uintptr_t>op.base
-                sqe.len = <uint32_t>min(op.length, <size_t>0x7fffffff)
-                if op.address_length:
-                    sqe.addr2 = <uintptr_t>&op.address
-                    sqe.addr_len = <uint16_t>op.address_length
-            sqe.msg_flags = MSG_NOSIGNAL
-            if self.family == AF_UNIX:
-                # A send that waits inside the ring for a full receiver later delivers
-                # an empty datagram and reports success (6.18).  So none waits.
-                sqe.msg_flags |= MSG_DONTWAIT
-            if before is not NULL:
-                before.flags |= IOSQE_IO_LINK
-            self.in_chain += 1
-            self.loop.ring.linked += 1
-            room -= 1
-        if self.in_chain == 1 and op.status != ROOM and not op.traits & ZEROCOPY \
-                and op.future is NULL and not self.protocol_paused and not self._closing:
-            # Nobody waits to hear that it went out.
-            self.loop.ring.hush(op, sqe)
-        return 0
-
-    cdef int answered(self) except -1:
-        if self.buffered < LONG_ANSWER or self.in_chain or self.queue is NULL:
+                # Nothing of it has left.  One by one they tell whose fault it is.
+                self.one_by_one_due = count
+                self.refusal = error
             return 0
-        # A long answer: the peer can be at it while the next is made.
-        if self.queue.next is NULL and self.queue.future is NULL and self.family != AF_UNIX \
-                and self._sock.fileno() == self._sock_fd \
-                and not zerocopy_pays(self.queue, self.paths, self.loop.operations.pinned):
-            return self.send_at_once()
-        return self.flush_now()
-
-    cdef int send_at_last(self) except -1:
-        cdef int left = FAREWELL
-        while left and self.queue is not NULL and self.queue.future is NULL and self.in_chain == 0 \
-                and not self.full and not self.loop.closing \
-                and self._sock.fileno() == self._sock_fd:
-            left -= 1
-            self.send_plainly()
-        return self.requeue()
-
-    cdef int send_at_once(self) except -1:
-        """Send the only one that is queued by a plain system call, without the ring."""
-        self.send_plainly()
-        return self.chain_done()
-
-    cdef int send_plainly(self) except -1:
-        cdef operation* op = self.pop_queue()
-        if sendto(self._sock_fd, op.base, op.length, MSG_DONTWAIT | MSG_NOSIGNAL,
-                  <sockaddr*>&op.address if op.address_length else NULL, op.address_length) >= 0:
-            self.accepted(op)
-        else:
-            self.failed(op, errno_now)
+        error = self.send_first()
+        if error == EAGAIN or error == EINTR:
+            self.full = True
+            return 0
+        if self.one_by_one_due:
+            self.one_by_one_due -= 1
+            if error == 0:
+                self.not_segmented(self.queue.length)
+            self.refusal = 0
+        if error == 0:
+            return self.sent_plainly()
+        op = self.pop_queue()
+        self.failed(op, error)
         self.loop.operations.release(op)
         return 0
 
-    cdef int gather(self, operation* leader) except -1:
-        """Let datagrams of one size to one address leave as one segmented send (UDP_SEGMENT).
+    cdef unsigned count_alike(self) noexcept:
+        """How many, from the front of the queue, can leave as segments of one send.
 
         The last may be shorter, but not empty: an empty one would vanish.
         """
-        cdef:
-            operation* op = self.queue
-            operation** end = &leader.members
-            size_t size = leader.length, total = leader.length
-            unsigned count = 1, i
-            cmsghdr* header
-        if size == 0 or leader.status != UNDECIDED or leader.traits & EXPLICIT \
-                or size >= ZEROCOPY_MINIMUM and self.zerocopy_able \
-                and zerocopy_pays(leader, self.paths, self.loop.operations.pinned):
-            return 0
-        while op is not NULL and count < GATHER_LIMIT and 0 < op.length <= size \
-                and total + op.length <= GATHER_BYTES and op.status == UNDECIDED \
-                and not op.traits & EXPLICIT and op.address_length == leader.address_length \
+        cdef operation* leader = self.queue
+        cdef operation* op = leader.next
+        cdef size_t total = leader.length
+        cdef unsigned count = 1
+        if self.one_by_one_due or not 0 < leader.length <= self.gather_limit \
+                or leader.traits & EXPLICIT:
+            return 1
+        while op is not NULL and count < GATHER_LIMIT and 0 < op.length <= leader.length \
+                and total + op.length <= GATHER_BYTES and not op.traits & EXPLICIT \
+                and op.address_length == leader.address_length \
                 and memcmp(&op.address, &leader.address, op.address_length) == 0:
             total += op.length
             count += 1
-            self.pop_queue()
-            end[0] = op
-            end = &op.next
-            if op.length < size:
+            if op.length < leader.length:
                 break
-            op = self.queue
-        if count == 1:
-            return 0
-        leader.vectors = <iovec*>malloc(count * sizeof(iovec))
-        if leader.vectors is NULL:
-            raise MemoryError
-        op = leader
+            op = op.next
+        return count
+
+    cdef bint segments_as_sent(self) noexcept:
+        """Whether the socket's options, now, leave a datagram the same as a segment.
+
+        Not if the program cuts or corks its own, wants to hear when each has left, or
+        sends without a checksum.
+        """
+        cdef int value, i
+        cdef int[4] stamps
+        cdef socklen_t size
+        for i in range(4):
+            value = 0
+            size = sizeof(value)
+            getsockopt(self._sock_fd, SEGMENTING_OPTIONS[i][0], SEGMENTING_OPTIONS[i][1],
+                       &value, &size)
+            if value:
+                return False
+        stamps[0] = 0
+        size = sizeof(stamps)
+        getsockopt(self._sock_fd, SOL_SOCKET, SO_TIMESTAMPING, &stamps, &size)
+        return stamps[0] == 0
+
+    cdef int send_segmented(self, unsigned count) noexcept:
+        """Send ``count`` datagrams at once (UDP_SEGMENT): 0 or an errno."""
+        cdef:
+            iovec vectors[GATHER_LIMIT]
+            uint64_t control[4]        # aligned
+            cmsghdr* header = <cmsghdr*>control
+            msghdr message
+            operation* op = self.queue
+            unsigned i
         for i in range(count):
-            leader.vectors[i].iov_base = op.base
-            leader.vectors[i].iov_len = op.length
-            op = leader.members if i == 0 else op.next
-        memset(&leader.message, 0, sizeof(leader.message))
-        leader.message.msg_iov = leader.vectors
-        leader.message.msg_iovlen = count
-        if leader.address_length:
-            leader.message.msg_name = &leader.address
-            leader.message.msg_namelen = leader.address_length
-        header = <cmsghdr*>leader.control
+            vectors[i].iov_base = op.base
+            vectors[i].iov_len = op.length
+            op = op.next
+        op = self.queue
+        memset(&message, 0, sizeof(message))
+        message.msg_iov = vectors
+        message.msg_iovlen = count
+        if op.address_length:
+            message.msg_name = &op.address
+            message.msg_namelen = op.address_length
         header.cmsg_len = sizeof(cmsghdr) + sizeof(uint16_t)
         header.cmsg_level = SOL_UDP
         header.cmsg_type = UDP_SEGMENT
-        (<uint16_t*>(header + 1))[0] = <uint16_t>size
-        leader.message.msg_control = header
-        leader.message.msg_controllen = sizeof(cmsghdr) + sizeof(uint64_t)
-        leader.traits |= GATHERED
+        (<uint16_t*>(header + 1))[0] = <uint16_t>op.length
+        message.msg_control = header
+        message.msg_controllen = sizeof(cmsghdr) + sizeof(uint64_t)
+        return 0 if sendmsg(self._sock_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 \
+            else errno_now
+
+    cdef int not_segmented(self, size_t length) noexcept:
+        """Segmented it was refused, by itself it went out: remember."""
+        if self.refusal == EMSGSIZE or self.refusal == EINVAL:
+            self.gather_limit = min(self.gather_limit, length - 1)       # beyond the path's MTU
+        elif self.refusal == EIO or self.refusal == EOPNOTSUPP:
+            self.gather_limit = 0                        # a device that cannot
+        return 0
+
+    cdef int send_first(self) noexcept:
+        """Send the first of the queue by itself: 0 or an errno."""
+        cdef operation* op = self.queue
+        if fd_of(self._sock) != self._sock_fd:
+            return EBADF
+        return 0 if sendto(self._sock_fd, op.base, op.length, MSG_DONTWAIT | MSG_NOSIGNAL,
+                           <sockaddr*>&op.address if op.address_length else NULL,
+                           op.address_length) >= 0 else errno_now
+
+    cdef int sent_plainly(self) except -1:
+        cdef operation* op = self.pop_queue()
+        self.accepted(op)
+        self.loop.operations.release(op)
+        return 0
+
+    # -- by the ring ---------------------------------------------------------------------------
+
+    cdef bint goes_by_ring(self, operation* op) noexcept:
+        if self.slot < 0 and fd_of(self._sock) != self._sock_fd:
+            return False         # the number may be another's
+        if op.status == UNDECIDED and (op.traits & EXPLICIT or op.length >= ZEROCOPY_MINIMUM) \
+                and self.goes_zerocopy(op.base, op.length, op.traits & EXPLICIT,
+                                       &op.address, op.address_length):
+            return True
+        # The program has closed its socket meanwhile: the ring still has the file.
+        return (op.status != BY_CALL and self.slot >= 0
+                and fd_of(self._sock) != self._sock_fd and self.may_use_ring())
+
+    cdef int send_chain(self) except -1:
+        """Submit the front of the queue, each send linked to the next; take the results."""
+        cdef:
+            unsigned room = self.loop.ring.reserve(self.chain_limit)
+            unsigned traits, count = 0
+            int fd = self._sock_fd
+            unsigned flags = 0
+            operation* op
+            io_uring_sqe* sqe = NULL
+            io_uring_sqe* before
+            bint zerocopy
+        if room == 0:
+            self.queue.status = BY_CALL          # the kernel takes no submissions now
+            return 0
+        if self.slot >= 0:
+            fd = self.slot
+            flags = IOSQE_FIXED_FILE
+        self.accepted_of_chain = 0
+        while count < room and self.queue is not NULL and self.goes_by_ring(self.queue):
+            op = self.pop_queue()
+            before = sqe
+            zerocopy = op.status == UNDECIDED and self.goes_zerocopy(
+                op.base, op.length, op.traits & EXPLICIT, &op.address, op.address_length)
+            traits = MEMORY | SEND if before is NULL else MEMORY | SEND | FOLLOWER
+            sqe = self.loop.ring.prepare(
+                op, IORING_OP_SEND_ZC if zerocopy else IORING_OP_SEND, fd, flags,
+                traits | ZEROCOPY if zerocopy else traits)
+            if zerocopy:
+                sqe.ioprio = SEND_ZC_FLAGS
+            sqe.addr = <uintptr_t>op.base
+            sqe.len = <uint32_t>min(op.length, <size_t>0x7fffffff)
+            if op.address_length:
+                sqe.addr2 = <uintptr_t>&op.address
+                sqe.addr_len = <uint16_t>op.address_length
+            sqe.msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT
+            if before is not NULL:
+                before.flags |= IOSQE_IO_LINK
+            self.results_due += 1
+            count += 1
+        self.loop.ring.submit_sends(self, count)
         return 0
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
         if op is self.receiving:
             return self.received(op, res, flags)
-        self.in_chain -= 1
-        if op.era == self.loop.ring.era:
-            self.loop.ring.linked -= 1
-        if op.status == ROOM:
-            pass        # a failed poll has cancelled the chain: it starts anew
-        elif res >= 0:
+        if op is self.room:
+            return self.room_ended()
+        self.results_due -= 1
+        if res >= 0:
+            self.accepted_of_chain += 1
             self.accepted(op)
         else:
-            self.failed(op, -res)
-        if self.in_chain == 0:
+            self.refused(op, -res)
+        if self.results_due == 0:
             self.chain_done()
         return 0
 
-    cdef int accepted(self, operation* op) except -1:
-        cdef operation* member = op.members
-        self.buffered -= op.length + HEADER
-        self.loop.datagrams_sent += 1
-        self.loop.datagrams_gathered += member is not NULL
-        while member is not NULL:
-            self.buffered -= member.length + HEADER
-            self.loop.datagrams_sent += 1
-            self.loop.datagrams_gathered += 1
-            member = member.next
-        if op.future is not NULL and not op.duties & NOTIF_DUE:
-            op.copied = True
-            self.resolve(op, 0)
-        return 0
+    cdef int chain_done(self) except -1:
+        """All results are in: what has to be tried again goes first."""
+        if self.retry is NULL:
+            self.chain_limit = min(2 * self.chain_limit, <unsigned>CHAIN_LIMIT)
+        else:
+            # So that many failures don't cost the square of their number.
+            self.chain_limit = max(self.accepted_of_chain, <unsigned>1)
+            self.retry_end[0] = self.queue
+            if self.queue is NULL:
+                self.queue_end = self.retry_end
+            self.queue = self.retry
+            self.queued += self.retries
+            self.retry = NULL
+            self.retry_end = &self.retry
+            self.retries = 0
+        if self.sending:
+            return 0               # send_queued() goes on
+        if self.queue is not NULL:
+            self.flush_quietly()
+        self.maybe_resume()
+        self.all_sent()
+        return self.maybe_finish()
 
-    cdef int failed(self, operation* op, int error) except -1:
-        """A send of the chain did not go out: try again, another way, or tell."""
+    cdef int refused(self, operation* op, int error) except -1:
+        """A send of the chain did not go out: try again, perhaps another way, or tell."""
         cdef operation* heir
-        cdef int status = UNDECIDED
         cdef bint again = error == ECANCELED
+        cdef int status = op.status
         if error == EAGAIN:
             again = self.full = True
         elif op.traits & ZEROCOPY and error in (ENOMEM, ENOBUFS, EOPNOTSUPP, EMSGSIZE):
             # The same datagram by plain send, in its place in the order.
             again = True
             status = PLAIN
-            self.loop.zerocopy_fell_back += 1
             if error == EOPNOTSUPP:
                 self.zerocopy_able = False
-        elif op.traits & GATHERED and error in (EMSGSIZE, EINVAL, EIO, EOPNOTSUPP):
-            # Too large for the path, or not to be segmented at all: nothing was sent.
-            again = True
-            self.gather_limit = min(self.gather_limit, op.length - 1) \
-                if error in (EMSGSIZE, EINVAL) else 0
-        if self.aborted:
-            again = False
-        if again:
+        if again and not self.aborted:
             heir = self.loop.operations.succeed(op)
             heir.status = status
-            op.status = -error
-            self.push_retry(heir)
-            self.retry_members(op)
+            op.status = -error       # the notification is not to be learnt from
+            heir.next = NULL
+            self.retry_end[0] = heir
+            self.retry_end = &heir.next
+            self.retries += 1
             return 0
+        return self.failed(op, error)
+
+    # -- what became of it ---------------------------------------------------------------------
+
+    cdef int accepted(self, operation* op) except -1:
         self.buffered -= op.length + HEADER
-        op.status = -error       # the notification is not to be learnt from
-        if self.aborted:
-            while op.members is not NULL:
-                heir = op.members
-                op.members = heir.next
-                self.buffered -= heir.length + HEADER
-                self.loop.operations.release(heir)
-                self.loop.datagrams_dropped += 1
-            self.loop.datagrams_dropped += 1
-        else:
-            self.retry_members(op)
+        self.loop.datagrams_sent += 1
+        if op.traits & ZEROCOPY:
+            self.loop.zerocopy_sent += 1
+        elif op.status == PLAIN:
+            self.loop.zerocopy_sent += 1
+            self.loop.zerocopy_fell_back += 1
+        if op.future is not NULL and not op.duties & NOTIF_DUE:
+            op.copied = True
+            self.resolve(op, 0)
+        return 0
+
+    cdef int failed(self, operation* op, int error) except -1:
+        self.buffered -= op.length + HEADER
+        self.loop.datagrams_dropped += op.future is NULL or self.aborted
+        op.status = -error
         if op.future is not NULL:
             if not op.duties & NOTIF_DUE:
                 self.resolve(op, error)
         elif not self.aborted:
-            self.loop.datagrams_dropped += 1
             self.post_error(error, self.error_text(error, op.length))
         return 0
 
@@ -472,25 +669,14 @@ cdef class DatagramTransport(DatagramReceiver):
         text = os.strerror(error)
         return f'{text}: a datagram of {length} bytes' if error == EMSGSIZE else text
 
-    cdef int retry_members(self, operation* op) except -1:
-        cdef operation* member
-        while op.members is not NULL:
-            member = op.members
-            op.members = member.next
-            self.push_retry(member)
-        return 0
-
-    cdef void push_retry(self, operation* op) noexcept:
-        op.next = NULL
-        self.retry_end[0] = op
-        self.retry_end = &op.next
-        self.retries += 1
-
     cdef int notified(self, operation* op) except -1:
         self.loop.buffers_released += 1
         if op.status >= 0 and REPORTS_USAGE:
             self.loop.zerocopy_copied += op.copied
-            self.paths.learn(&op.address, op.address_length, op.length, op.copied)
+            if self.paths is None and op.copied:
+                self.paths = CopyMemory()
+            if self.paths is not None:
+                self.paths.learn(&op.address, op.address_length, op.length, op.copied)
         if op.future is not NULL:
             self.resolve(op, -op.status if op.status < 0 else 0)
         return 0
@@ -509,29 +695,6 @@ cdef class DatagramTransport(DatagramReceiver):
         else:
             future.set_result(send_report(op.length, op.copied, op.traits & ZEROCOPY))
         Py_CLEAR(op.future)
-        return 0
-
-    cdef int chain_done(self) except -1:
-        """All results of the chain are in."""
-        self.requeue()
-        if self.queue is not NULL:
-            self.flush_quietly()
-        # The protocol may send more when it is told to resume: so first that.
-        self.maybe_resume()
-        self.all_sent()
-        return self.maybe_finish()
-
-    cdef int requeue(self) except -1:
-        """What has to be tried again goes first."""
-        if self.retry is not NULL:
-            self.retry_end[0] = self.queue
-            if self.queue is NULL:
-                self.queue_end = self.retry_end
-            self.queue = self.retry
-            self.queued += self.retries
-            self.retry = NULL
-            self.retry_end = &self.retry
-            self.retries = 0
         return 0
 
     cdef int drop_queue(self) except -1:

@@ -2,7 +2,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from uringloop._ring cimport iovec, msghdr, sockaddr_storage
+from uringloop._ring cimport msghdr, sockaddr_storage
 
 
 cdef enum Duty:
@@ -16,8 +16,7 @@ cdef enum Trait:
     MULTISHOT = 2    # completes many times, until one without F_MORE
     FOLLOWER = 4     # linked behind another operation of its chain
     EXPLICIT = 8     # the caller asked for zero-copy
-    GATHERED = 16    # leads a batch that leaves as one segmented send
-    SILENT = 64      # completes only if it fails; otherwise it is done once submitted
+    SEND = 16        # its result is wanted at once: see Ring.submit_sends
     MEMORY = 32      # the kernel holds pointers into memory that is ours
 
 
@@ -27,7 +26,7 @@ cdef struct operation:
     uint32_t era              # number of the ring it was given to
     uint8_t duties
     uint8_t traits
-    uint8_t brief             # has nothing from ``vector`` on
+    uint8_t brief             # has nothing from ``message`` on
     bint copied               # what the notification said
     int status                # the owner's own
     uint32_t address_length
@@ -37,19 +36,16 @@ cdef struct operation:
     char* base
     size_t length
     operation* next           # the owner's queue, or the free list
-    operation* members        # of a gathered batch, in order, without its leader
-    iovec* vectors            # of a gathered batch; malloc'ed
-    iovec vector
     msghdr message
     sockaddr_storage address
-    uint64_t control[4]       # a cmsghdr: aligned
 
 
 cdef class Completer:
     """What owns operations: told of each completion, later run by the loop."""
     # ``result`` and ``notified`` are called while completions are drained: no
     # user code may run in them.  ``deliver`` is called as a callback is; ``flush``
-    # before the kernel is entered; ``forget`` instead of it once the loop is closed.
+    # before the kernel is entered; ``forget`` instead of it once the loop is closed;
+    # ``send_deferred`` when what the program does next could tell the difference.
     # ``internal_error`` is told what any of these has failed with; no user code may run in it.
     cdef int result(self, operation* op, int res, uint32_t flags) except -1
     cdef int notified(self, operation* op) except -1
@@ -57,6 +53,7 @@ cdef class Completer:
     cdef int flush(self) except -1
     cdef int forget(self) except -1
     cdef int internal_error(self, object exc) except -1
+    cdef int send_deferred(self) except -1
 
 
 cdef class OperationTable:

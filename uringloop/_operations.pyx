@@ -18,7 +18,7 @@ from uringloop._ring cimport ECANCELED, IORING_CQE_F_MORE, IORING_CQE_F_NOTIF
 cdef uint32_t CHUNK = 64
 
 cdef operation measure
-cdef size_t BRIEF = <char*>&measure.vector - <char*>&measure
+cdef size_t BRIEF = <char*>&measure.message - <char*>&measure
 
 
 cdef extern from *:
@@ -54,6 +54,9 @@ cdef class Completer:
 
     cdef int internal_error(self, object exc) except -1:
         raise exc
+
+    cdef int send_deferred(self) except -1:
+        return 0
 
 
 cdef class OperationTable:
@@ -178,6 +181,8 @@ cdef class OperationTable:
             raise
         except BaseException as exc:
             # MemoryError, most likely: the end of that owner, not of the loop.
+            if op.future is not NULL and op.duties == 0 and not (<object>op.future).done():
+                (<object>op.future).set_exception(exc)
             (<Completer>op.owner).internal_error(exc)
         finally:
             if op.duties == 0:
@@ -197,15 +202,7 @@ cdef class OperationTable:
         cdef PyObject* owner = op.owner
         cdef PyObject* data = op.data
         cdef PyObject* future = op.future
-        cdef operation* member
         assert op.duties == 0
-        while op.members is not NULL:
-            member = op.members
-            op.members = member.next
-            self.release(member)
-        if op.vectors is not NULL:
-            free(op.vectors)
-            op.vectors = NULL
         op.owner = op.data = op.future = NULL
         op.base = NULL
         op.length = 0

@@ -1,8 +1,6 @@
 """Whether a send goes zero-copy: the one predicate, and what paths have reported."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from uringloop._operations cimport operation
-
 
 cdef enum:
     PATHS = 64
@@ -35,6 +33,7 @@ cdef class CopyMemory:
                     bint copied) noexcept
 
 
-cdef bint zerocopy_pays(operation* op, CopyMemory paths, size_t pinned) noexcept
+cdef bint zerocopy_pays(const void* base, size_t length, bint explicit, const void* address,
+                        uint32_t address_length, CopyMemory paths, size_t pinned) noexcept
 cdef bint stream_zerocopy_pays(const void* address, uint32_t address_length, size_t length,
                                CopyMemory paths, size_t pinned) noexcept

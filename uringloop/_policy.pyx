@@ -11,7 +11,6 @@ from libc.string cimport memcmp, memcpy
 from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
 from uringloop._buffers cimport MAX_FRAGMENTS, fragments
-from uringloop._operations cimport EXPLICIT, operation
 from uringloop._ring cimport IORING_SEND_ZC_REPORT_USAGE
 
 import os
@@ -74,15 +73,16 @@ cdef class CopyMemory:
         found.copied_from = size
 
 
-cdef bint zerocopy_pays(operation* op, CopyMemory paths, size_t pinned) noexcept:
+cdef bint zerocopy_pays(const void* base, size_t length, bint explicit, const void* address,
+                        uint32_t address_length, CopyMemory paths, size_t pinned) noexcept:
     """The predicate: size, kind of memory, what is pinned already, what the path reported."""
-    if op.length < ZEROCOPY_MINIMUM and not op.traits & EXPLICIT:
+    if length < ZEROCOPY_MINIMUM and not explicit:
         return False
-    if op.length == 0 or fragments(op.base, op.length) > MAX_FRAGMENTS:
+    if length == 0 or fragments(base, length) > MAX_FRAGMENTS:
         return False
-    if pinned + op.length > PINNED_LIMIT:
+    if pinned + length > PINNED_LIMIT:
         return False
-    return not paths.copies(&op.address, op.address_length, op.length)
+    return paths is None or not paths.copies(address, address_length, length)
 
 
 cdef bint stream_zerocopy_pays(const void* address, uint32_t address_length, size_t length,

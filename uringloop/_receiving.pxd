@@ -11,7 +11,6 @@ cdef enum Role:
     # ``status`` of the operations of a transport that send nothing
     RECEIVE = 16
     READABLE = 17             # a poll that waits for something to read
-    ROOM = 18                 # a poll that waits for the socket to have room
 
 cdef enum:
     LONG = 32768              # bytes; 16 KiB still gain from coming together
@@ -23,7 +22,6 @@ cdef extern from "Python.h":
 
 cdef class Receiver(SocketTransport):
     cdef:
-        int slot                   # registered file, or -1
         unsigned long_run          # long pieces that came one after another
         bint one_by_one            # the way to receive from now on
 

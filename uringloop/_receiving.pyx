@@ -26,18 +26,14 @@ cdef enum Event:
 cdef class Receiver(SocketTransport):
     """Receives by one multishot operation, or one by one."""
 
-    def __cinit__(self):
-        self.slot = -1
-
     cdef int arm_or_cancel(self) except -1:
         """Before the kernel is entered."""
-        if self.cancel_due and self.receiving is not NULL:
-            self.loop.ring.cancel(self.receiving)
-        elif self.reading and self.receiving is NULL and not self._closing \
+        if self.cancel_due or self._conn_lost:
+            self.cancel_requests()
+        if self.reading and self.receiving is NULL and not self._closing \
                 and not self.paused_reading:
             # Also if the one that was to be called back has ended by itself meanwhile.
             self.arm()
-        self.cancel_due = False
         return 0
 
     cdef int arm(self) except -1:

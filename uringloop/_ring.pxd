@@ -178,7 +178,6 @@ cdef extern from "<liburing.h>" nogil:
         IOSQE_FIXED_FILE
         IOSQE_IO_LINK
         IOSQE_BUFFER_SELECT
-        IOSQE_CQE_SKIP_SUCCESS
 
 
 cdef extern from *:
@@ -201,6 +200,10 @@ cdef extern from *:
     #define RING_FEAT_NO_IOWAIT (1U << 17)    /* IORING_FEAT_NO_IOWAIT */
     static inline unsigned ring_kernel_flags(const struct io_uring *ring) {
         return IO_URING_READ_ONCE(*ring->sq.kflags);
+    }
+    /* Takes one of the kernel's flags back; it does not read them itself. */
+    static inline void ring_clear_taskrun(struct io_uring *ring) {
+        __atomic_and_fetch(ring->sq.kflags, ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
     }
     /* Copies what the kernel has completed and frees its place at once. */
     static inline unsigned ring_take(struct io_uring *ring,
@@ -291,6 +294,7 @@ cdef extern from *:
     }
     """
     unsigned ring_kernel_flags(const io_uring*) noexcept nogil
+    void ring_clear_taskrun(io_uring*) noexcept nogil
     unsigned ring_take(io_uring*, io_uring_cqe*, unsigned) noexcept nogil
     bint ring_stirs(const io_uring*) noexcept nogil
     bint ring_spin(const io_uring*, long long) noexcept nogil

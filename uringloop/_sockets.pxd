@@ -3,7 +3,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
 from uringloop._buffers cimport payload
-from uringloop._calls cimport Dispatcher, SocketCall
+from uringloop._calls cimport Dispatcher
 from uringloop._core cimport LoopCore
 from uringloop._ring cimport sockaddr_storage
 
@@ -16,13 +16,11 @@ cdef class SocketCore(LoopCore):
 
     cdef int check_socket(self, object sock) except -1
     cdef bint native(self, object sock) except -1
-    cdef SocketCall new_call(self, object sock, int opcode)
     cdef object receive_now(self, object sock, Py_ssize_t size, bint named, str name)
     cdef object receive_into_now(
         self, object sock, object buf, Py_ssize_t nbytes, bint named, str name)
     cdef bint is_numeric(self, object address, int family) except -1
-    cdef SocketCall new_send(self, object sock, object address, int opcode)
-    cdef ssize_t send_at_once(self, object sock, object data, object address) except? -1
+    cdef ssize_t send_at_once(
+        self, object sock, object data, object address, object future) except? -1
     cdef ssize_t dispatch(self, object sock, object owner, payload* memory,
-                          sockaddr_storage* address, uint32_t length) except? -1
-    cdef int choose(self, SocketCall call) except -1
+                          sockaddr_storage* address, uint32_t length, object future) except? -1

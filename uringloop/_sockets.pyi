@@ -1,7 +1,7 @@
 """The ``sock_*`` methods' halves that don't wait."""
 import asyncio
 from socket import socket
-from typing import Any, Literal
+from typing import Any
 
 from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -24,18 +24,14 @@ class SocketCore(LoopCore):
             nbytes: int) -> tuple[int, Any] | SocketCall | None: ...
     def _send_now(self, sock: socket, data: ReadableBuffer, address: Any) -> int | None:
         """Send a datagram without waiting: the number of bytes, or None if there is no room."""
-    def _send_later(self, sock: socket, data: ReadableBuffer, address: Any) -> SocketCall:
-        """The call that waits for room for a datagram."""
-    def _sent(self, call: SocketCall) -> int | None:
-        """The number of bytes, if they have left; None: to be tried again; or raises."""
-    def _send_again(self, call: SocketCall) -> None: ...
-    def _send_zerocopy(
+    def _send_zerocopy_now(
             self, sock: socket, data: ReadableBuffer,
             address: Any) -> asyncio.Future[SendReport] | None:
-        """A future of ``SendReport``; None: AF_UNIX, to be copied."""
-    def _copied_report(self, nbytes: int) -> SendReport: ...
-    def _sendall_now(self, sock: socket, data: ReadableBuffer) -> Literal[True] | SocketCall: ...
-    def _sendall_more(self, call: SocketCall) -> Literal[True] | SocketCall: ...
+        """A future of ``SendReport``; None: there is no room."""
+    def _kept(self, data: ReadableBuffer) -> ReadableBuffer:
+        """What may be sent later: the caller may change ``data`` meanwhile."""
+    def _send_rest(self, sock: socket, data: ReadableBuffer, start: int) -> tuple[int, int]:
+        """Send what there is room for of ``data``, from ``start``: where that ends, and all does."""
     def _can_connect_now(self, sock: socket, address: Any) -> bool:
         """Whether the ring is for this socket and there is no name to be looked up."""
     def _connect_now(self, sock: socket, address: Any) -> SocketCall | None:

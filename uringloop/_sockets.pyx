@@ -14,13 +14,14 @@ from libc.string cimport memcpy
 
 from uringloop._addresses cimport is_number
 from uringloop._buffers cimport (
-    CLAIM_MINIMUM, blank, copy_payload, cut, lend_payload, open_payload, payload)
+    CLAIM_MINIMUM, blank, cut, lend_payload, open_payload, payload)
 from uringloop._calls cimport Dispatcher, SocketCall
 from uringloop._core cimport LoopCore
 from uringloop._datagrams cimport send_report
-from uringloop._heads cimport family_of, fd_of, is_plain, type_of
-from uringloop._operations cimport EXPLICIT, operation
+from uringloop._heads cimport family_of, fd_of, is_plain
+from uringloop._operations cimport operation
 from uringloop._policy cimport ZEROCOPY_MINIMUM, zerocopy_pays
+from uringloop._process cimport this_thread
 from uringloop._ring cimport *
 
 import os
@@ -86,19 +87,16 @@ cdef class SocketCore(LoopCore):
     def _is_native(self, sock):
         return self.native(sock)
 
-    cdef SocketCall new_call(self, object sock, int opcode):
-        cdef SocketCall call = SocketCall.__new__(SocketCall)
+    def _poll_now(self, sock, events):
+        """The call that waits for POLLIN or POLLOUT."""
+        cdef SocketCall call
+        if self.ring is None:
+            raise RuntimeError('the loop is not running')
+        call = SocketCall.__new__(SocketCall)
         call.loop = self
         call.sock = sock
         call.fd = fd_of(sock)
-        call.opcode = opcode
-        call.flags = MSG_NOSIGNAL
-        return call
-
-    def _poll_now(self, sock, events):
-        """The call that waits for POLLIN or POLLOUT."""
-        cdef SocketCall call = self.new_call(sock, IORING_OP_POLL_ADD)
-        call.flags = events
+        call.events = events
         # With the turn's other submissions: what is polled by mistake, because the program
         # has closed its socket and the number is another's by then, comes to no harm.
         call.start()
@@ -169,59 +167,68 @@ cdef class SocketCore(LoopCore):
 
     # -- sending -------------------------------------------------------------------------------
 
-    cdef SocketCall new_send(self, object sock, object address, int opcode):
-        cdef SocketCall call = self.new_call(sock, opcode)
-        cdef sockaddr_storage unused
-        cdef uint32_t length
-        if address is None:
-            # Not "the connected one": as in asyncio, a TypeError.
-            self.addresses.to_kernel(None, family_of(sock), &unused, &length)
-        call.target = address
-        call.take_slot()
-        return call
-
     def _send_now(self, sock, data, address):
         """Send a datagram without waiting: the number of bytes, or None if there is no room."""
         cdef ssize_t sent
         if not self.native(sock):
             return None
-        sent = self.send_at_once(sock, data, address)
-        if sent < 0:
-            return None
-        self.datagrams_sent += 1
-        return sent
+        sent = self.send_at_once(sock, data, address, None)
+        return None if sent == -EAGAIN else sent
 
-    cdef ssize_t send_at_once(self, object sock, object data, object address) except? -1:
-        """Send without waiting.  -EAGAIN: there is no room now."""
+    def _send_zerocopy_now(self, sock, data, address):
+        """A future of ``SendReport``; None: there is no room."""
+        cdef ssize_t sent
+        future = self.new_future()
+        sent = self.send_at_once(sock, data, address, future)
+        return None if sent == -EAGAIN else future
+
+    cdef ssize_t send_at_once(self, object sock, object data, object address,
+                              object future) except? -1:
+        """Send without waiting.  -EAGAIN: there is no room now.
+
+        ``future`` is for the report if the caller has asked for zero-copy, or None.
+        """
         cdef:
             payload memory
             sockaddr_storage destination
             uint32_t length = 0
             ssize_t sent = -EAGAIN
+            int family = family_of(sock)
+            bint refused = False
         # First: an address may be code of the program, and that may move the memory.
-        self.addresses.to_kernel(address, family_of(sock), &destination, &length)
-        owner = open_payload(data, &memory)
-        if memory.immutable and memory.length >= ZEROCOPY_MINIMUM and family_of(sock) != AF_UNIX \
-                and self.is_at_home() and not self.ring.settling:
-            sent = self.dispatch(sock, owner, &memory, &destination, length)
-        if sent == -EAGAIN:
+        self.addresses.to_kernel(address, family, &destination, &length)
+        owner = open_payload(data, &memory) if future is None else lend_payload(data, &memory)
+        if (future is not None or memory.immutable and memory.length >= ZEROCOPY_MINIMUM) \
+                and family != AF_UNIX and self.thread == this_thread() \
+                and self.is_at_home() and not self.ring.settling \
+                and zerocopy_pays(memory.base, memory.length, future is not None, &destination,
+                                  length, self.paths, self.operations.pinned):
+            sent = self.dispatch(sock, owner, &memory, &destination, length, future)
+            refused = sent in (-ENOMEM, -ENOBUFS, -EOPNOTSUPP, -EMSGSIZE)
+        if sent == -EAGAIN or refused:
             # One system call either way, and the plain one is the shorter.
             sent = sendto(fd_of(sock), memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL,
                           <sockaddr*>&destination, length)
             if sent < 0:
-                sent = -errno_now
+                sent = -EAGAIN if errno_now == EINTR else -errno_now
+            elif future is not None:
+                future.set_result(send_report(memory.length, True, False))
         if sent < 0 and sent != -EAGAIN:
             raise OSError(-sent, os.strerror(-sent))
+        if sent >= 0:
+            self.datagrams_sent += 1
+            self.zerocopy_sent += refused
+            self.zerocopy_fell_back += refused
         return sent
 
     cdef ssize_t dispatch(self, object sock, object owner, payload* memory,
-                          sockaddr_storage* address, uint32_t length) except? -1:
-        """Send zero-copy, if that pays.  -EAGAIN: it does not, or was refused."""
+                          sockaddr_storage* address, uint32_t length, object future) except? -1:
         cdef operation* op
-        cdef ssize_t sent
         if self.dispatcher is None:
             self.dispatcher = Dispatcher.__new__(Dispatcher)
             self.dispatcher.loop = self
+        if self.ring.reserve(1) == 0:
+            return -EAGAIN
         op = self.operations.acquire(self.dispatcher)
         memcpy(&op.address, address, length)
         op.address_length = length
@@ -229,121 +236,29 @@ cdef class SocketCore(LoopCore):
         op.data = <PyObject*>owner
         op.base = memory.base
         op.length = memory.length
-        if not zerocopy_pays(op, self.paths, self.operations.pinned):
-            self.operations.release(op)
-            return -EAGAIN
-        sent = self.dispatcher.send(op, fd_of(sock))
-        if sent == -ENOMEM or sent == -ENOBUFS or sent == -EOPNOTSUPP or sent == -EMSGSIZE:
-            self.zerocopy_fell_back += 1
-            return -EAGAIN
-        return sent
+        if future is not None:
+            Py_INCREF(future)
+            op.future = <PyObject*>future
+        return self.dispatcher.send(op, fd_of(sock))
 
-    def _send_later(self, sock, data, address):
-        """The call that waits for room for a datagram."""
-        cdef SocketCall call
+    def _kept(self, data):
+        """What may be sent later: the caller may change ``data`` meanwhile."""
         cdef payload memory
-        owner = lend_payload(data, &memory)
-        call = self.new_send(sock, address, IORING_OP_SEND)
-        call.data = owner
-        call.base = call.op.base = memory.base
-        call.length = call.op.length = memory.length
-        if not memory.immutable or family_of(sock) == AF_UNIX:
-            # Neither may wait in the ring: one could change, the other would
-            # arrive empty (see DatagramTransport.send_chain).
-            call.flags |= MSG_DONTWAIT
-        elif memory.length >= ZEROCOPY_MINIMUM:
-            self.choose(call)
-        call.submit()
-        return call
+        owner = open_payload(data, &memory)
+        return data if memory.immutable else PyBytes_FromStringAndSize(memory.base, memory.length)
 
-    def _sent(self, SocketCall call):
-        """The number of bytes, if they have left; None: to be tried again; or raises."""
-        cdef payload memory
-        if call.res >= 0:
-            self.datagrams_sent += 1
-            return call.res
-        if call.zerocopy and -call.res in (ENOMEM, ENOBUFS, EOPNOTSUPP, EMSGSIZE):
-            self.zerocopy_fell_back += 1
-        elif call.flags & MSG_DONTWAIT and call.res == -EAGAIN:
-            # No room now, and the memory may change while we wait: wait with a copy.
-            call.data = copy_payload(call.data, &memory)
-            call.base = memory.base
-        else:
-            call.check()
-        call.go_plain()
-        return None
-
-    def _send_again(self, SocketCall call):
-        call.submit()
-
-    cdef int choose(self, SocketCall call) except -1:
-        """Zero-copy or not: asks the one predicate."""
-        if family_of(call.sock) != AF_UNIX \
-                and zerocopy_pays(call.op, self.paths, self.operations.pinned):
-            call.zerocopy = True
-            call.opcode = IORING_OP_SEND_ZC
-        return 0
-
-    def _send_zerocopy(self, sock, data, address):
-        """A future of ``SendReport``; None: AF_UNIX, to be copied."""
-        cdef SocketCall call
-        cdef payload memory
-        if family_of(sock) == AF_UNIX:
-            # Never zero-copy (EOPNOTSUPP), and it may have to be tried again.
-            self.new_send(sock, address, IORING_OP_SEND).forget()
-            return None
-        owner = lend_payload(data, &memory)
-        self.check_socket(sock)
-        call = self.new_send(sock, address, IORING_OP_SEND)
-        call.data = owner
-        call.base = call.op.base = memory.base
-        call.length = call.op.length = memory.length
-        call.op.traits = EXPLICIT
-        call.explicit = True
-        call.future = self.new_future()
-        self.choose(call)
-        call.submit()
-        return call.future
-
-    def _copied_report(self, size_t nbytes):
-        return send_report(nbytes, True, False)
-
-    # Each returns True, once all is sent, or the call that waits for room.
-
-    def _sendall_now(self, sock, data):
-        cdef SocketCall call
+    def _send_rest(self, sock, data, size_t start):
+        """Send what there is room for of ``data``, from ``start``: where that ends, and all does."""
         cdef payload memory
         cdef ssize_t sent
-        owner = lend_payload(data, &memory)
-        sent = send(fd_of(sock), memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL)
+        owner = open_payload(data, &memory)
+        sent = send(fd_of(sock), memory.base + start, memory.length - start,
+                    MSG_DONTWAIT | MSG_NOSIGNAL)
         if sent < 0:
             if errno_now != EAGAIN and errno_now != EINTR:
                 raise OSError(errno_now, os.strerror(errno_now))
             sent = 0
-        if <size_t>sent == memory.length:
-            return True
-        call = self.new_call(sock, IORING_OP_SEND)
-        call.data = owner
-        call.base = memory.base + sent
-        call.length = memory.length - sent
-        if type_of(sock) & 0xf == SOCK_STREAM:
-            call.flags |= MSG_WAITALL        # completes once, not with each piece
-        elif family_of(sock) == AF_UNIX:
-            call.flags |= MSG_DONTWAIT       # see DatagramTransport.send_chain
-        call.submit()
-        return call
-
-    def _sendall_more(self, SocketCall call):
-        if call.res == -EAGAIN:
-            call.res = 0
-        call.check()
-        call.base += call.res
-        call.length -= call.res
-        if call.length == 0:
-            return True
-        call.done = False
-        call.submit()
-        return call
+        return start + <size_t>sent, memory.length
 
     # -- connections ---------------------------------------------------------------------------
 

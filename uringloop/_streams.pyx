@@ -1,6 +1,7 @@
 """Stream transports.
 
-    protocol -> write -> chunks -> one send for all that a turn has written -> kernel
+    protocol -> write -> system call -> kernel
+    protocol -> write -> chunks, of a bulk or if the socket is full -> one send for all -> kernel
     protocol <- deliver <- inbox <- settled completions of one multishot receive <- kernel
 
 How it comes is in ``_stream_receiving``.
@@ -8,13 +9,13 @@ How it comes is in ``_stream_receiving``.
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint32_t, uintptr_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memmove, memset
 
-from uringloop._buffers cimport copy_payload, payload
+from uringloop._buffers cimport copy_payload, open_payload, payload
 from uringloop._core cimport LoopCore
 from uringloop._heads cimport family_of, fd_of, proto_of, type_of
-from uringloop._operations cimport MEMORY, ZEROCOPY, operation
+from uringloop._operations cimport MEMORY, SEND, ZEROCOPY, operation
 from uringloop._policy cimport REPORTS_USAGE, SEND_ZC_FLAGS, STREAM_MINIMUM, stream_zerocopy_pays
 from uringloop._ring cimport *
 from uringloop._stream_receiving cimport StreamReceiver
@@ -31,6 +32,7 @@ cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
 
 cdef extern from "<sys/socket.h>" nogil:
+    ssize_t send(int, const void*, size_t, int)
     ssize_t sendmsg(int, const msghdr*, int)
     int setsockopt(int, int, int, const void*, socklen_t)
 
@@ -117,9 +119,15 @@ cdef class StreamTransport(StreamReceiver):
         if self._conn_lost:
             self._write_on_lost()
             return
+        # Pieces that only wait for the end of the turn, to leave with others, are no reason
+        # to pause: the socket may have room for them.
+        if not self.is_bulk() and not self.waits():
+            self.send_queued()
+            if not self.count and not self.waits():
+                self.send_now(data)
+                return
         self.enqueue(data)
-        if self.buffered > self.high_water:
-            self.relieve()
+        self.have_sent()
 
     def writelines(self, list_of_data):
         """Send all of ``list_of_data``, without joining it."""
@@ -135,8 +143,41 @@ cdef class StreamTransport(StreamReceiver):
         for data in list_of_data:
             if data:
                 self.enqueue(data)
+        if not self.is_bulk() and not self.waits():
+            self.send_queued()
+        self.have_sent()
+
+    cdef int have_sent(self) except -1:
+        """What is queued leaves by the end of the turn; or now, if it is much."""
         if self.buffered > self.high_water:
-            self.relieve()
+            self.send_queued()
+            self.maybe_pause()
+        if self.count:
+            self.flush_later()
+        return 0
+
+    cdef int send_now(self, object data) except -1:
+        """Send by a plain system call, as asyncio does; what is not taken is queued."""
+        cdef payload memory
+        cdef ssize_t sent
+        owner = open_payload(data, &memory)
+        if memory.immutable and memory.length >= STREAM_MINIMUM:
+            self.enqueue(data)
+            self.send_queued()
+            return self.have_sent()
+        if fd_of(self._sock) != self._sock_fd:
+            return self.closed_under()
+        sent = send(self._sock_fd, memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if sent == <ssize_t>memory.length:
+            return 0
+        if sent < 0:
+            if errno_now != EAGAIN and errno_now != EINTR:
+                return self.post_error(errno_now, os.strerror(errno_now))
+            sent = 0
+        self.full = True
+        self.enqueue(owner)
+        self.accepted(sent)
+        return self.have_sent()
 
     cdef int enqueue(self, object data) except -1:
         cdef payload memory
@@ -147,27 +188,19 @@ cdef class StreamTransport(StreamReceiver):
             memmove(self.chunks, self.chunks + self.first, self.count * sizeof(chunk))
             self.first = 0
         end = self.first + self.count
-        if end == self.room:
+        if end == self.room_for:
             bigger = <chunk*>realloc(self.chunks, (2 * end + 1) * sizeof(chunk))
             if bigger is NULL:
                 raise MemoryError
             self.chunks = bigger
-            self.room = 2 * end + 1
+            self.room_for = 2 * end + 1
         Py_INCREF(owner)
         self.chunks[end].owner = <PyObject*>owner
         self.chunks[end].base = memory.base
         self.chunks[end].length = memory.length
         self.count += 1
         self.buffered += memory.length
-        if self.sending is NULL:
-            self.flush_later()
         return 0
-
-    cdef int relieve(self) except -1:
-        """Too much to keep until the end of the turn: the socket may take it now."""
-        if self.sending is NULL and not self.loop.closing:
-            self.flush_now()
-        return self.maybe_pause()
 
     def can_write_eof(self):
         """Whether ``write_eof()`` may be called."""
@@ -197,13 +230,11 @@ cdef class StreamTransport(StreamReceiver):
         return self.count != 0
 
     cdef int drop_queue(self) except -1:
-        # What is in flight belongs to its operation too.
         while self.count:
             self.count -= 1
             self.buffered -= self.chunks[self.first].length
             Py_CLEAR(self.chunks[self.first].owner)
             self.first += 1
-        self.flying = 0
         return 0
 
     cdef int flush(self) except -1:
@@ -211,114 +242,85 @@ cdef class StreamTransport(StreamReceiver):
         if self._sock is None or self.loop.closing:
             return 0
         if self._sock.fileno() != self._sock_fd:
-            # The program has closed the socket under us: the number may be another's.
-            self._fatal_error(OSError(errno.EBADF, os.strerror(errno.EBADF)),
-                              'Fatal error on transport')
-        elif self.aborted:
-            self.cancel_sends()
-        elif self.count and self.sending is NULL:
-            self.send()
+            self.closed_under()
+        else:
+            self.send_queued()
+            if self.full and not self._conn_lost:
+                self.poll_room()
         return self.arm_or_cancel()
 
-    cdef int cancel_sends(self) except -1:
-        if self.sending is not NULL:
-            self.loop.ring.cancel(self.sending)
+    cdef int closed_under(self) except -1:
+        """The program has closed the socket: the number may be another's."""
+        self._fatal_error(OSError(errno.EBADF, os.strerror(errno.EBADF)),
+                          'Fatal error on transport')
         return 0
 
-    cdef int send(self) except -1:
-        if self.loop.lone_flush and self.buffered < STREAM_MINIMUM:
-            return self.send_alone()
-        return self.submit_send(GATHER_LIMIT)
-
-    cdef int send_alone(self) except -1:
-        """Nothing else leaves this turn: send at once.
-
-        Through the ring the send's own completion would end the wait that
-        follows, and the loop would enter the kernel once more to sleep.
-        """
-        cdef ssize_t sent = self.send_plainly()
-        if sent < 0 and sent != -EAGAIN and sent != -EINTR:
-            self._fatal_error(OSError(-sent, os.strerror(-sent)),
-                              'Fatal write error on socket transport')
+    cdef int send_queued(self) except -1:
+        if self.sending or not self.count or self._sock is None or self.loop.closing \
+                or self._sock.fileno() != self._sock_fd:
             return 0
-        if self.count:
-            return self.submit_send(GATHER_LIMIT)
-        return self.written()
+        self.sending = True
+        try:
+            while self.count and not self.waits():
+                if self.wants_zerocopy():
+                    self.send_zerocopy()
+                else:
+                    self.send_pieces()
+        finally:
+            self.sending = False
+        if self.count == 0:
+            return self.written()
+        if self.full and self.room is NULL:
+            self.flush_later()
+        return self.maybe_resume()
 
-    cdef int send_at_last(self) except -1:
-        while self.count and self.sending is NULL and not self.loop.closing \
-                and self._sock.fileno() == self._sock_fd and self.send_plainly() > 0:
-            pass
-        return 0
+    cdef bint waits(self) noexcept:
+        # After an error nothing more is sent; that is told once what has come is read.
+        return self.full or self.results_due != 0 or self.errors is not None
 
-    cdef ssize_t send_plainly(self) noexcept:
-        """Send what there is room for by a plain system call: how much, or ``-errno``."""
+    cdef int send_pieces(self) except -1:
+        """Send what there is room for by a plain system call."""
         cdef iovec vectors[GATHER_LIMIT]
         cdef msghdr message
-        cdef size_t i, pieces = min(self.count, <size_t>GATHER_LIMIT)
+        cdef size_t i, total = 0, pieces = min(self.count, <size_t>GATHER_LIMIT)
         cdef ssize_t sent
         for i in range(pieces):
             vectors[i].iov_base = self.chunks[self.first + i].base
             vectors[i].iov_len = self.chunks[self.first + i].length
+            total += vectors[i].iov_len
         memset(&message, 0, sizeof(message))
         message.msg_iov = vectors
         message.msg_iovlen = pieces
         sent = sendmsg(self._sock_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
-        if sent < 0:
-            return -errno_now
-        self.accepted(sent)
-        return sent
+        if sent < 0 and errno_now != EAGAIN and errno_now != EINTR:
+            return self.post_error(errno_now, os.strerror(errno_now))
+        self.full = sent < <ssize_t>total
+        return self.accepted(max(sent, 0))
 
-    cdef int submit_send(self, size_t limit) except -1:
-        """One send for what is queued."""
+    cdef int send_zerocopy(self) except -1:
+        """Send the first piece by the ring; the result is in when this returns."""
         cdef operation* op = self.loop.operations.acquire(self)
-        cdef chunk* chunks = self.chunks + self.first
+        cdef chunk* first = &self.chunks[self.first]
         cdef io_uring_sqe* sqe
-        cdef size_t i, pieces = min(self.count, limit)
-        cdef bint zerocopy = self.wants_zerocopy()
-        if zerocopy:
-            pieces = 1
-        owners = <object>chunks[0].owner if pieces == 1 \
-            else tuple([<object>chunks[i].owner for i in range(pieces)])
-        Py_INCREF(owners)
-        op.data = <PyObject*>owners
-        op.base = chunks[0].base
-        op.length = chunks[0].length
-        if pieces == 1:
-            sqe = self.loop.ring.prepare(
-                op, IORING_OP_SEND_ZC if zerocopy else IORING_OP_SEND, self._sock_fd, 0,
-                MEMORY | ZEROCOPY if zerocopy else MEMORY)
-            sqe.addr = <uintptr_t>op.base
-            sqe.len = <uint32_t>min(op.length, <size_t>0x7ffff000)
-            if zerocopy:
-                sqe.ioprio = SEND_ZC_FLAGS
-                self.loop.zerocopy_sent += 1
-        else:
-            op.vectors = <iovec*>malloc(pieces * sizeof(iovec))
-            if op.vectors is NULL:
-                self.loop.operations.release(op)
-                raise MemoryError
-            for i in range(pieces):
-                op.vectors[i].iov_base = chunks[i].base
-                op.vectors[i].iov_len = chunks[i].length
-            memset(&op.message, 0, sizeof(op.message))
-            op.message.msg_iov = op.vectors
-            op.message.msg_iovlen = pieces
-            sqe = self.loop.ring.prepare(op, IORING_OP_SENDMSG, self._sock_fd, 0, MEMORY)
-            sqe.addr = <uintptr_t>&op.message
-            sqe.len = 1
-        sqe.msg_flags = MSG_NOSIGNAL
-        self.sending = op
-        self.flying = pieces
-        self.in_chain = 1
-        return 0
+        Py_INCREF(<object>first.owner)
+        op.data = first.owner
+        op.base = first.base
+        op.length = first.length
+        sqe = self.loop.ring.prepare(op, IORING_OP_SEND_ZC, self._sock_fd, 0,
+                                     MEMORY | SEND | ZEROCOPY)
+        sqe.addr = <uintptr_t>op.base
+        sqe.len = <uint32_t>min(op.length, <size_t>0x7ffff000)
+        sqe.ioprio = SEND_ZC_FLAGS
+        sqe.msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT
+        self.results_due = 1
+        return self.loop.ring.submit_sends(self, 1)
 
     cdef bint wants_zerocopy(self) except -1:
         cdef chunk* first = &self.chunks[self.first]
         cdef sockaddr_storage peer
         cdef uint32_t length
         if first.length < STREAM_MINIMUM or self.family not in (AF_INET, AF_INET6) \
-                or not self.peername:
+                or not self.peername or not self.may_use_ring():
             return False
         # Pages lent count in full against the receiver's buffer on this machine: a small
         # one then advertises less than a segment, and each goes by the persist timer (seen:
@@ -366,24 +368,27 @@ cdef class StreamTransport(StreamReceiver):
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
         if op is self.receiving:
             return self.received(op, res, flags)
-        self.sending = NULL
-        self.in_chain = 0
-        self.flying = 0
-        if self.aborted:
+        if op is self.room:
+            return self.room_ended()
+        self.results_due = 0
+        if self._conn_lost:
             return self.maybe_finish()
         if res > 0:
+            self.loop.zerocopy_sent += 1
+            self.full = <size_t>res < op.length
             self.accepted(res)
-        elif op.traits & ZEROCOPY and -res in (ENOMEM, ENOBUFS, EOPNOTSUPP):
+        elif -res in (ENOMEM, ENOBUFS, EOPNOTSUPP):
             op.status = res
+            self.loop.zerocopy_sent += 1
             self.loop.zerocopy_fell_back += 1
             self.refuse_zerocopy(op)
-        elif res < 0 and res != -ECANCELED and res != -EAGAIN:
+        elif res == -EAGAIN:
+            op.status = res
+            self.full = True
+        elif res < 0 and res != -ECANCELED:
             op.status = res
             return self.post_error(-res, os.strerror(-res))
-        if self.count:
-            self.maybe_resume()
-            return self.flush_quietly()
-        return self.written()
+        return 0 if self.sending else self.flush_quietly()
 
     cdef int notified(self, operation* op) except -1:
         self.loop.buffers_released += 1

@@ -38,10 +38,19 @@ cdef class SocketTransport(Completer):
         bint finished              # connection_lost is scheduled
         bint aborted
         # the ring's side
+        int slot                   # registered file, or -1
         operation* receiving
         bint cancel_due
         bint flush_due
-        unsigned in_chain          # results of sends outstanding
+        # sending
+        bint full                  # the socket has no room; ``room`` says when it has
+        operation* room
+        unsigned results_due       # of zero-copy sends
+        bint sending               # send_queued() is at work
+        bint batching              # the sends of a bulk may leave together
+        bint bulk                  # the last turn that sent had a bulk
+        unsigned sent_turn
+        unsigned sent_count        # calls in that turn
         # the write buffer
         size_t buffered            # bytes not yet accepted by the socket
         size_t high_water
@@ -61,7 +70,6 @@ cdef class SocketTransport(Completer):
     cdef object wrapped_socket(self)
     cdef int flush_later(self) except -1
     cdef int flush_quietly(self) except -1
-    cdef int flush_now(self) except -1
     cdef int post(self, int kind, object payload, object address) except -1
     cdef int post_again(self, int kind, object payload) except -1
     cdef int post_error(self, int error, str message) except -1
@@ -77,9 +85,14 @@ cdef class SocketTransport(Completer):
     cdef int maybe_finish(self) except -1
     cdef int drop_queue(self) except -1
     cdef bint has_queue(self) noexcept
-    cdef int send_at_last(self) except -1
+    cdef int send_queued(self) except -1
+    cdef bint is_bulk(self) noexcept
+    cdef bint waits(self) noexcept
+    cdef bint may_use_ring(self) noexcept
+    cdef int poll_room(self) except -1
+    cdef int room_ended(self) except -1
     cdef int stop_receiving(self) except -1
-    cdef int cancel_sends(self) except -1
+    cdef int cancel_requests(self) except -1
     cdef int start_receiving(self) except -1
     cdef int leave_ring(self) except -1
     cdef int report(self, object exc, str message) except -1

@@ -6,7 +6,6 @@ What the kernel completes goes into an inbox while completions are drained;
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
-from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
@@ -14,8 +13,10 @@ from uringloop._core cimport LoopCore
 from uringloop._heads cimport family_of, fd_of
 from uringloop._operations cimport Completer, operation
 from uringloop._registry cimport Registry
-from uringloop._ring cimport AF_INET, AF_INET6, AF_UNIX, sockaddr, sockaddr_storage, socklen_t
 from uringloop._process cimport this_thread
+from uringloop._ring cimport (
+    AF_INET, AF_INET6, AF_UNIX, IORING_OP_POLL_ADD, IOSQE_FIXED_FILE, io_uring_sqe, sockaddr,
+    sockaddr_storage, socklen_t)
 
 import warnings
 from asyncio import constants
@@ -47,6 +48,10 @@ cdef extern from *:
     inquiry transport_clear
     void give_attributes(object, Py_ssize_t, traverseproc, inquiry)
 
+cdef extern from "<poll.h>":
+    enum:
+        POLLOUT
+
 cdef extern from "<sys/socket.h>" nogil:
     int getsockname(int, sockaddr*, socklen_t*)
     int getpeername(int, sockaddr*, socklen_t*)
@@ -56,7 +61,7 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef object warn = warnings.warn
 
 cdef enum:
-    ALL_AT_ONCE = 65536       # bytes; a closing transport sends more through the ring
+    BULK = 4                  # sends of one turn; the rest of them leave together
 
 
 cdef object name_of(LoopCore loop, object sock, int family, bint peer):
@@ -80,6 +85,7 @@ cdef class SocketTransport(Completer):
 
     def __cinit__(self):
         self._sock_fd = -1
+        self.slot = -1
 
     cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra) except -1:
         if self.loop is not None:
@@ -87,6 +93,7 @@ cdef class SocketTransport(Completer):
         self.loop = loop
         self._sock = self.wrapped = sock
         self._sock_fd = sock.fileno()
+        self.batching = loop.batching
         self.family = family_of(sock)
         self.sockname = name_of(loop, sock, self.family, False)
         if extra and 'peername' in extra:
@@ -137,7 +144,7 @@ cdef class SocketTransport(Completer):
         info.append(f'fd={self._sock_fd}')
         if self._sock is not None:
             info.append('read=polling' if self.receiving is not NULL else 'read=idle')
-            info.append(f'write=<{"polling" if self.in_chain else "idle"}, '
+            info.append(f'write=<{"polling" if self.waits() else "idle"}, '
                         f'bufsize={self.buffered}>')
         return '<{}>'.format(' '.join(info))
 
@@ -227,6 +234,8 @@ cdef class SocketTransport(Completer):
 
     def get_write_buffer_size(self):
         """Bytes that the socket has not accepted yet."""
+        if self.has_queue() and not self.waits():
+            self.send_queued()
         return self.buffered
 
     def get_write_buffer_limits(self):
@@ -251,9 +260,7 @@ cdef class SocketTransport(Completer):
             return
         self._closing = True
         self.lost_context = PyContext_CopyCurrent()
-        if self.buffered < ALL_AT_ONCE:
-            self.send_at_last()
-            self.maybe_resume()
+        self.send_queued()
         self.stop_receiving()
         self.all_sent()
 
@@ -266,7 +273,7 @@ cdef class SocketTransport(Completer):
             return
         self._closing = True
         self.lost_context = PyContext_CopyCurrent()
-        self.send_at_last()
+        self.send_queued()      # as asyncio has done at the call
         self._conn_lost += 1
         self.lost_exc = exc
         self.aborted = True
@@ -305,8 +312,8 @@ cdef class SocketTransport(Completer):
     cdef bint has_queue(self) noexcept:
         return False
 
-    cdef int send_at_last(self) except -1:
-        """What is queued leaves now if there is room, as asyncio would have sent it at the call."""
+    cdef int send_queued(self) except -1:
+        """Send what is queued, in order, until the socket is full."""
         return 0
 
     cdef int deliver_one(self, event* item) except -1:
@@ -340,54 +347,80 @@ cdef class SocketTransport(Completer):
         if self.flush_due:
             return 0
         self.flush_quietly()
-        if self.loop.thread == 0:
-            # Called while the loop does not run: asyncio would send at once.
-            self.flush_now()
-        elif self.loop.thread != this_thread():
+        if self.loop.thread and self.loop.thread != this_thread():
             # Not allowed, but asyncio's would work most of the time.
             self.loop._write_to_self()
         return 0
 
     cdef int flush_quietly(self) except -1:
-        # While completions are settled nothing may enter the kernel.
         if not self.flush_due:
             self.loop.flush_soon(self)
             self.flush_due = True
         return 0
 
-    cdef int flush_now(self) except -1:
-        if self.loop.ring is None or self.loop.ring.thread != this_thread():
-            return 0
-        self.flush()
-        if self.inbox_count:
-            # The protocol answers what is in there: it is not to be filled meanwhile.
-            return self.loop.ring.submit()
-        return self.loop.ring.poll()
-
     cdef int stop_receiving(self) except -1:
         """Have the receive called back; at once if may be, as asyncio forgets the descriptor."""
         self.cancel_due = True
-        cdef bint sends = self.aborted and self.in_chain
-        if self.receiving is NULL and not sends:
+        if self.receiving is NULL and self.room is NULL:
             return 0
-        if self.loop.closing or self.loop.ring is None or not self.loop.ring.is_usable() \
-                or self.loop.ring.thread != this_thread():
+        if self.loop.closing or not self.loop.is_at_home():
             return self.flush_later()
-        self.cancel_due = False
-        if self.receiving is not NULL:
-            self.loop.ring.cancel(self.receiving)
-        if sends:
-            self.cancel_sends()
-        return self.loop.ring.poll()
+        self.cancel_requests()
+        return self.loop.ring.submit_and_get_events()
 
-    cdef int cancel_sends(self) except -1:
-        cdef uint32_t i
-        cdef operation* op
-        for i in range(self.loop.operations.capacity if self.in_chain else 0):
-            op = self.loop.operations.slots[i]
-            if op.duties and op.owner is <PyObject*>self and op is not self.receiving:
-                self.loop.ring.cancel(op)
+    cdef int cancel_requests(self) except -1:
+        """Call back what is not to go on: a receive, and once all is lost the wait for room."""
+        if self.cancel_due and self.receiving is not NULL:
+            self.loop.ring.cancel(self.receiving)
+        self.cancel_due = False
+        if self._conn_lost and self.room is not NULL:
+            self.loop.ring.cancel(self.room)
         return 0
+
+    # -- sending -------------------------------------------------------------------------------
+
+    cdef bint is_bulk(self) noexcept:
+        """Count a send: whether it is to wait for the turn's others, to leave with them.
+
+        The first ones of a turn leave at the call, as with asyncio; a lone one always does.
+        Where the last turn that sent had a bulk, only the first does.
+        """
+        if self.sent_turn != self.loop.turns:
+            self.sent_turn = self.loop.turns
+            self.bulk = self.sent_count > BULK
+            self.sent_count = 0
+        self.sent_count += 1
+        return (self.sent_count > (1 if self.bulk else BULK) and self.batching
+                and self.loop.thread == this_thread())
+
+    cdef bint waits(self) noexcept:
+        """Whether what is sent now has to queue up behind what waits for the kernel."""
+        return self.full or self.results_due != 0
+
+    cdef bint may_use_ring(self) noexcept:
+        """Whether this is a moment to submit, and have the results at once."""
+        return self.loop.thread == this_thread() and not self.loop.ring.settling
+
+    cdef int poll_room(self) except -1:
+        """Have the ring say when the socket takes more."""
+        cdef bint fixed = self.slot >= 0
+        cdef operation* op
+        cdef io_uring_sqe* sqe
+        if self.room is not NULL:
+            return 0
+        op = self.loop.operations.acquire_brief(self)
+        sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.slot if fixed else self._sock_fd,
+                                     IOSQE_FIXED_FILE if fixed else 0, 0)
+        sqe.poll32_events = POLLOUT
+        self.room = op
+        return 0
+
+    cdef int room_ended(self) except -1:
+        self.room = NULL
+        self.full = False       # if it is not so (an error, another ring), the next send tells
+        if self._conn_lost:
+            return self.maybe_finish()
+        return self.flush_quietly()
 
     # -- delivering ----------------------------------------------------------------------------
 
@@ -524,7 +557,7 @@ cdef class SocketTransport(Completer):
 
     cdef int all_sent(self) except -1:
         """Nothing is queued or in flight: a transport that is being closed may be."""
-        if self._closing and not self._conn_lost and not self.in_chain \
+        if self._closing and not self._conn_lost and not self.results_due \
                 and not self.has_queue() and not self.resume_due:
             self._conn_lost += 1
             self.maybe_finish()
@@ -533,7 +566,7 @@ cdef class SocketTransport(Completer):
     cdef int maybe_finish(self) except -1:
         """Closing is asynchronous: the kernel must first have let go of the socket."""
         if self._conn_lost and not self.finished and self.receiving is NULL \
-                and self.in_chain == 0:
+                and self.room is NULL and not self.results_due:
             self.finished = True
             # In the context of the call that closed it, as asyncio has it.
             self.loop.call_soon(

@@ -7,17 +7,15 @@ from uringloop._ring cimport __kernel_timespec, io_uring, io_uring_cqe, io_uring
 
 cdef enum:
     BATCH = 256              # completions taken from the ring at once
-    SILENT_LIMIT = 64
 
 
 cdef class Ring:
     cdef:
         io_uring ring
-        io_uring_cqe batch[BATCH]
-        unsigned count                # completions in ``batch``
-        unsigned linked               # completions expected of the chains in flight
-        uint64_t silent[SILENT_LIMIT]  # sends that say nothing when they succeed
-        unsigned silent_count
+        io_uring_cqe* fetched         # taken out of the ring and not yet settled
+        size_t count                  # of them
+        size_t room                   # for them
+        size_t cq_entries
         readonly bint is_open
         readonly uint32_t era
         readonly unsigned setup_flags
@@ -54,17 +52,20 @@ cdef class Ring:
     cdef unsigned reserve(self, unsigned wanted) except? 0
     cdef io_uring_sqe* prepare(
         self, operation* op, int opcode, int fd, unsigned flags, unsigned traits) except NULL
-    cdef bint hush(self, operation* op, io_uring_sqe* sqe) noexcept
+    cdef int fetch(self, bint everything) except -1
     cdef int settle_batch(self) except -1
-    cdef int settle_silent(self) except -1
+    cdef int settle_sends(self, Completer owner) except -1
+    cdef int settle_those_of(self, Completer owner) except -1
     cdef int cancel(self, operation* op) except -1
     cdef int submit(self) except -1
+    cdef int submit_and_get_events(self) except -1
+    cdef int submit_sends(self, Completer owner, unsigned count) except -1
     cdef int poll(self) except -1
-    cdef int submit_and_collect(self) except -1
+    cdef int look_again(self) except -1
     cdef int wait(self, double timeout) except -1
     cdef bint look(self, double timeout) except -1
     cdef bint may_spin(self, double timeout) noexcept
-    cdef bint spin(self) noexcept
+    cdef bint spin(self) except -1
     cdef void settle_down(self) noexcept
     cdef void move_out(self) noexcept
     cdef void count_as_missed(self) noexcept

@@ -6,13 +6,14 @@ thread every call returns EEXIST, also after the owner has exited.  With DEFER_T
 completions appear only while its owner is inside ``io_uring_enter``, so what
 a cancelled receive had taken is always seen.
 """
+from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 from posix.unistd cimport close
 
 from uringloop._operations cimport (
-    MEMORY, NOBODY, SILENT, OperationTable, operation, user_data)
+    MEMORY, NOBODY, SEND, Completer, OperationTable, operation, user_data)
 from uringloop._process cimport fork_generation, this_thread
 from uringloop._ring cimport *
 
@@ -41,6 +42,8 @@ cdef enum:
 
 cdef double TEARDOWN = 5.0   # seconds in which the kernel should be through with a closed ring
 
+cdef size_t NOTIFICATIONS_DUE = 1 << 20     # pinned bytes
+
 cdef uint32_t eras = 0
 cdef double last_closed = -1e9
 
@@ -48,10 +51,17 @@ cdef double last_closed = -1e9
 cdef class Ring:
     """One io_uring of one thread, for the operations of one table."""
 
+    def __cinit__(self):
+        self.room = BATCH
+        self.fetched = <io_uring_cqe*>malloc(BATCH * sizeof(io_uring_cqe))
+        if self.fetched is NULL:
+            raise MemoryError
+
     def __dealloc__(self):
         # Its loop closes it.  Here only what is left of one whose loop was never made.
         self.give_up()
         free(self.free_slots)
+        free(self.fetched)
 
     def __init__(self, OperationTable operations, unsigned entries, unsigned cq_entries,
                  int certificate, unsigned patience=0):
@@ -65,6 +75,7 @@ cdef class Ring:
         self.operations = operations
         self.keepalive = []
         self.generation = fork_generation()
+        self.cq_entries = cq_entries
         code = open_patiently(&self.ring, entries, cq_entries, &self.setup_flags)
         if code < 0:
             raise unavailable(-code)
@@ -139,12 +150,13 @@ cdef class Ring:
         # Without TASKRUN_FLAG only entering tells whether work is pending.
         return (not self.is_open
                 or not self.setup_flags & IORING_SETUP_TASKRUN_FLAG
+                or self.count != 0
                 or io_uring_sq_ready(&self.ring) != 0
                 or ring_stirs(&self.ring))
 
     cdef bint has_unread(self) noexcept:
         """Whether something has completed that is not settled yet."""
-        return (io_uring_cq_ready(&self.ring) != 0
+        return (self.count != 0 or io_uring_cq_ready(&self.ring) != 0
                 or ring_kernel_flags(&self.ring) & IORING_SQ_CQ_OVERFLOW)
 
     cdef unsigned reserve(self, unsigned wanted) except? 0:
@@ -202,31 +214,6 @@ cdef class Ring:
             self.submit()
         return 0
 
-    cdef bint hush(self, operation* op, io_uring_sqe* sqe) noexcept:
-        """Let a plain send complete silently, so that its success wakes nobody.
-
-        With MSG_DONTWAIT it is over when ``io_uring_enter`` has taken it: it
-        went out, or its failure (EAGAIN too) is in the completion queue.
-        """
-        if self.silent_count == SILENT_LIMIT:
-            return False
-        sqe.flags |= IOSQE_CQE_SKIP_SUCCESS
-        sqe.msg_flags |= MSG_DONTWAIT
-        op.traits |= SILENT
-        self.silent[self.silent_count] = user_data(op)
-        self.silent_count += 1
-        return True
-
-    cdef int settle_silent(self) except -1:
-        cdef unsigned i, count = self.silent_count
-        if io_uring_sq_ready(&self.ring):
-            return 0
-        self.silent_count = 0
-        for i in range(count):
-            if self.operations.find(self.silent[i]) is not NULL:    # else it has failed
-                self.operations.settle(self.silent[i], 0, 0)
-        return 0
-
     cdef int cancel(self, operation* op) except -1:
         """Ask the kernel to give ``op`` up; its completion still comes."""
         cdef io_uring_sqe* sqe
@@ -249,39 +236,110 @@ cdef class Ring:
             self.submissions += code
         return self.check(code)
 
-    cdef int submit_and_collect(self) except -1:
-        """Hand over what is prepared, and settle what was done on the spot."""
-        self.submit()
-        if self.settling:
-            return 0
-        self.count = ring_take(&self.ring, self.batch, BATCH)
-        return self.take()
+    cdef int submit_and_get_events(self) except -1:
+        """The same, and the kernel does what it has deferred: a cancelled request lets go of
+        its file now.  What completes stays in the ring: it is settled in its place of the turn.
 
-    cdef int poll(self) except -1:
-        """Hand over what is prepared, let deferred work run, and take completions."""
+        So within a callback the kernel receives no more than it has buffers for.
+        """
         cdef int code
+        self.usable()
+        self.syscalls += 1
+        code = io_uring_submit_and_get_events(&self.ring)
+        if code > 0:
+            self.submissions += code
+        return self.check(code)
+
+    cdef int submit_sends(self, Completer owner, unsigned count) except -1:
+        """Hand over ``count`` sends that don't wait, and settle their results.
+
+        With MSG_DONTWAIT they have been tried when the kernel returns.  Each member of a
+        chain is issued by the deferred work that the one before has left, and the kernel
+        runs such work only until it has as many completions as it was asked for (6.18: one
+        a system call).  So this asks for all of them, and gives them no time to wait.
+        """
         cdef __kernel_timespec ts
         cdef io_uring_cqe* first
+        cdef int code
+        self.usable()
+        ts.tv_sec = ts.tv_nsec = 0
+        self.syscalls += 1
+        if count > 1:
+            code = io_uring_submit_and_wait_timeout(
+                &self.ring, &first, io_uring_cq_ready(&self.ring) + count, &ts, NULL)
+        elif self.operations.pinned > NOTIFICATIONS_DUE:
+            # A program that never waits would never see a notification: have the kernel
+            # do what is due.
+            code = io_uring_submit_and_get_events(&self.ring)
+        else:
+            code = io_uring_submit(&self.ring)
+        if code > 0:
+            self.submissions += code
+        self.settle_sends(owner)
+        return self.check(code)
+
+    cdef int settle_sends(self, Completer owner) except -1:
+        """Settle what has completed of ``owner``'s sends, and nothing else.
+
+        The rest is kept for the turn, in its order.  There is not much of it, however often
+        this is called in one callback: requests in flight, and as many receives as there are
+        buffers, for none is given back before the turn.
+        """
+        if self.settling:
+            return 0
+        self.fetch(True)
+        cdef bint collecting = PyGC_Disable()
+        self.settling = True
+        try:
+            return self.settle_those_of(owner)
+        finally:
+            self.settling = False
+            if collecting:
+                PyGC_Enable()
+
+    cdef int settle_those_of(self, Completer owner) except -1:
+        cdef operation* op
+        cdef io_uring_cqe cqe
+        cdef size_t i
+        for i in range(self.count):
+            cqe = self.fetched[i]
+            op = self.operations.find(cqe.user_data)
+            if op is not NULL and op.traits & SEND and op.owner is <PyObject*>owner:
+                self.fetched[i].user_data = NOBODY
+                self.operations.settle(cqe.user_data, cqe.res, cqe.flags)
+        return 0
+
+    cdef int poll(self) except -1:
+        """Hand over what is prepared, let deferred work run, and settle completions."""
+        cdef int code
         if self.settling:
             return self.submit()
         self.usable()
         self.syscalls += 1
         with nogil:
-            if self.linked > 1:
-                # Each member of a chain is issued by the deferred work that the one
-                # before has left, and the kernel runs such work only until it has
-                # as many completions as it was asked for (6.18: one a syscall).
-                # So ask for all of the chain, and wait no time for them.
-                ts.tv_sec = ts.tv_nsec = 0
-                code = io_uring_submit_and_wait_timeout(
-                    &self.ring, &first, self.linked, &ts, NULL)
-            else:
-                code = io_uring_submit_and_get_events(&self.ring)
-            self.count = ring_take(&self.ring, self.batch, BATCH)
+            code = io_uring_submit_and_get_events(&self.ring)
         if code > 0:
             self.submissions += code
+        self.fetch(False)
+        if code >= 0 and self.count == 0:
+            self.look_again()
         self.take()
         return self.check(code)
+
+    cdef int look_again(self) except -1:
+        """Entering the kernel has brought nothing, and yet its flag may say that there is work.
+
+        It is set a moment after the work is queued; if that was done meanwhile nothing takes
+        it back until there is work again (6.18), and the loop would enter each turn and never
+        sleep.  It lies in memory that is ours too: so it is taken back here, and the kernel
+        entered once more, for what may have come in between.
+        """
+        if not ring_kernel_flags(&self.ring) & IORING_SQ_TASKRUN:
+            return 0
+        ring_clear_taskrun(&self.ring)
+        self.syscalls += 1
+        io_uring_get_events(&self.ring)
+        return self.fetch(False)
 
     cdef int wait(self, double timeout) except -1:
         """As ``poll``, but sleeps until something completes.
@@ -290,23 +348,21 @@ cdef class Ring:
         """
         cdef int code
         cdef __kernel_timespec ts
-        if self.linked > 1 and io_uring_sq_ready(&self.ring):
-            return self.poll()
         self.usable()
         ts.tv_sec = <long long>timeout
         ts.tv_nsec = <long long>((timeout - ts.tv_sec) * 1e9)
         self.syscalls += 1
         with nogil:
             code = ring_wait(&self.ring, self.resident, &ts)
-            self.count = ring_take(&self.ring, self.batch, BATCH)
         if code > 0:
             self.submissions += code
+        self.fetch(False)
         self.take()
         return self.check(code)
 
     cdef bint look(self, double timeout) except -1:
         """Before ``wait``: whether something completes that soon that sleeping is not worth it."""
-        if self.linked > 1 or not self.may_spin(timeout) or not self.spin():
+        if not self.may_spin(timeout) or not self.spin():
             return False
         self.take()
         return True
@@ -324,7 +380,7 @@ cdef class Ring:
             self.luck = 2
         return True
 
-    cdef bint spin(self) noexcept:
+    cdef bint spin(self) except -1:
         """Submit, and look for completions for a moment; whether any came.
 
         An answer that comes within some ten microseconds then finds this thread
@@ -342,11 +398,14 @@ cdef class Ring:
             if code >= 0:
                 self.submissions += code
                 hit = ring_spin(&self.ring, self.patience)
-            if hit:
-                if not io_uring_cq_ready(&self.ring):
-                    self.syscalls += 1
-                    io_uring_get_events(&self.ring)
-                self.count = ring_take(&self.ring, self.batch, BATCH)
+            if hit and not io_uring_cq_ready(&self.ring):
+                self.syscalls += 1
+                io_uring_get_events(&self.ring)
+        if hit:
+            self.fetch(False)
+            if self.count == 0:
+                self.look_again()
+            hit = self.count != 0       # a flag alone is no success: the loop has to sleep
         if hit:
             self.busy_poll_hits += 1
             self.luck = min(self.luck + 1, LUCK_LIMIT)
@@ -375,36 +434,58 @@ cdef class Ring:
                 PyGC_Enable()
 
     cdef int take_all(self) except -1:
+        # One ring's worth at most: what comes meanwhile has to wait for its turn.
+        cdef size_t left = self.cq_entries
         while True:
-            self.completions += self.count
+            left -= min(left, self.count)
             self.settle_batch()
             if ring_kernel_flags(&self.ring) & IORING_SQ_CQ_OVERFLOW:
-                # The kernel keeps what found no room, and gives it up here.
+                # The kernel keeps what found no room, and gives it up when it is entered.
                 self.overflows += 1
+                if not left:
+                    return 0
                 self.syscalls += 1
                 with nogil:
                     io_uring_get_events(&self.ring)
-            elif self.count < BATCH:
-                self.count = 0
-                return self.settle_silent() if self.silent_count else 0
-            self.count = ring_take(&self.ring, self.batch, BATCH)
+            elif not left or not io_uring_cq_ready(&self.ring):
+                return 0
+            self.fetch(False)
+            if self.count == 0:
+                return 0
+
+    cdef int fetch(self, bint everything) except -1:
+        """Take completions out of the ring, for ``settle_batch``; ``everything``: all there are."""
+        cdef io_uring_cqe* bigger
+        cdef size_t ready = self.count + io_uring_cq_ready(&self.ring)
+        cdef unsigned taken
+        if everything and ready > self.room:
+            bigger = <io_uring_cqe*>realloc(self.fetched, 2 * ready * sizeof(io_uring_cqe))
+            if bigger is NULL:
+                raise MemoryError
+            self.fetched = bigger
+            self.room = 2 * ready
+        taken = ring_take(&self.ring, self.fetched + self.count,
+                          <unsigned>(self.room - self.count))
+        self.count += taken
+        self.completions += taken
+        return 0
 
     cdef int settle_batch(self) except -1:
-        cdef unsigned i = 0
+        cdef size_t i = 0
         problem = None
         while i < self.count:
             try:
                 while i < self.count:
                     i += 1
-                    if self.batch[i - 1].user_data != NOBODY:
-                        self.operations.settle(self.batch[i - 1].user_data,
-                                               self.batch[i - 1].res, self.batch[i - 1].flags)
+                    if self.fetched[i - 1].user_data != NOBODY:
+                        self.operations.settle(self.fetched[i - 1].user_data,
+                                               self.fetched[i - 1].res, self.fetched[i - 1].flags)
             except BaseException as exc:
                 # An owner's error (MemoryError, or a KeyboardInterrupt that comes just
                 # now) must not cost the others their completions.
                 problem = exc
+        self.count = 0
         if problem is not None:
-            self.count = 0
             raise problem
         return 0
 
@@ -490,7 +571,7 @@ cdef class Ring:
         problems = []
         forked = self.generation != fork_generation()
         if not forked:
-            self.count = ring_take(&self.ring, self.batch, BATCH)
+            self.fetch(False)
             problems = self.take_quietly()
             last_closed = time.monotonic()
         self.give_up()
@@ -513,7 +594,7 @@ cdef class Ring:
                 self.settle_batch()
             except BaseException as exc:  # noqa: PERF203
                 problems.append(exc)
-            self.count = ring_take(&self.ring, self.batch, BATCH)
+            self.fetch(False)
         self.settling = False
         return problems
 
