@@ -1,7 +1,6 @@
 """The ``sock_*`` methods, on the user's own sockets."""
 import asyncio
 import errno
-import os
 import socket
 import ssl
 import sys

@@ -273,9 +273,9 @@ cdef class SocketTransport(Completer):
             return
         self._closing = True
         self.lost_context = PyContext_CopyCurrent()
+        self.lost_exc = exc     # first: without a queue and a receive this is the end already
         self.send_queued()      # as asyncio has done at the call
         self._conn_lost += 1
-        self.lost_exc = exc
         self.aborted = True
         self.drop_queue()
         self.stop_receiving()
