@@ -431,6 +431,38 @@ class TestEnd(UringCase):
         finally:
             _graveyard.graveyard.clear()
 
+    def test_interrupted_while_the_loop_moves(self, monkeypatch):
+        """Ctrl-C while another thread's ring dies: the loop can run again, and is woken."""
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        def move():
+            coroutine = self.talk(transport, protocol)
+            with pytest.raises(KeyboardInterrupt):
+                self.loop.run_until_complete(coroutine)
+            coroutine.close()
+            monkeypatch.undo()
+            self.run(self.talk(transport, protocol))
+
+        transport, protocol = self.run(endpoint(local_addr=('127.0.0.1', 0)))
+        self.run(self.talk(transport, protocol))
+        monkeypatch.setattr(_uring, 'hung_up', interrupted)
+        thread(move)
+        transport.abort()
+        for witness, *_ in _graveyard.graveyard:
+            assert _graveyard.hung_up(witness, 10)
+        assert self.loop.stats().rings_buried == 1
+        _graveyard.bury()
+        thread(lambda: self.run(settle()))
+
+    async def talk(self, transport, protocol):
+        protocol.datagrams.clear()
+        transport.sendto(b'x', transport.get_extra_info('sockname'))
+        await protocol.until(lambda p: p.datagrams)
+        woken = self.loop.create_future()
+        thread(lambda: self.loop.call_soon_threadsafe(woken.set_result, None))
+        await woken
+
     @needs_root
     def test_closed_while_closing(self):
         """By the finalizer of what the kernel gives back while the loop waits for it."""

@@ -592,10 +592,12 @@ cdef class LoopCore:
             return 0
         if self.ring is not None and self.ring.thread:
             self.ring.alive()
-            self.leave_ring(1.0)
-            # The old ring holds the wake-up socket: it is replaced, so
-            # that its hang-up can tell when that ring is dead.
-            self._renew_self_pipe()
+            try:
+                self.leave_ring(CLOSING_BOUND)
+            finally:
+                # The old ring holds the wake-up socket: it is replaced, so
+                # that its hang-up can tell when that ring is dead.
+                self._renew_self_pipe()
         elif self.ring is not None and not self.ring.is_usable():
             # Made before fork(), and never run: the child has one of its own.
             self.ring.close_in_child()
@@ -630,11 +632,16 @@ cdef class LoopCore:
             self.ring = None
             self.datagram_buffers = self.local_buffers = self.stream_buffers = None
             self.retry_buffers_at = 0
+        interrupts = [problem for problem in problems
+                      if isinstance(problem, (SystemExit, KeyboardInterrupt))]
         for problem in problems:
-            self.call_exception_handler({
-                'message': 'Unhandled error while a ring was closed',
-                'exception': problem,
-            })
+            if problem not in interrupts:
+                self.call_exception_handler({
+                    'message': 'Unhandled error while a ring was closed',
+                    'exception': problem,
+                })
+        if interrupts:
+            raise interrupts[0]
         return 0
 
     cdef remember(self, Ring ring):

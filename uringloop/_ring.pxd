@@ -205,6 +205,9 @@ cdef extern from *:
     static inline void ring_clear_taskrun(struct io_uring *ring) {
         __atomic_and_fetch(ring->sq.kflags, ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
     }
+    static inline unsigned ring_cq_entries(const struct io_uring *ring) {
+        return *ring->cq.kring_mask + 1;
+    }
     /* Copies what the kernel has completed and frees its place at once. */
     static inline unsigned ring_take(struct io_uring *ring,
                                      struct io_uring_cqe *into, unsigned room) {
@@ -294,6 +297,7 @@ cdef extern from *:
     }
     """
     unsigned ring_kernel_flags(const io_uring*) noexcept nogil
+    unsigned ring_cq_entries(const io_uring*) noexcept nogil
     void ring_clear_taskrun(io_uring*) noexcept nogil
     unsigned ring_take(io_uring*, io_uring_cqe*, unsigned) noexcept nogil
     bint ring_stirs(const io_uring*) noexcept nogil

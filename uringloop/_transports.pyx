@@ -479,12 +479,12 @@ cdef class SocketTransport(Completer):
 
     cdef int schedule_delivery(self) except -1:
         if not self.delivering:
-            self.delivering = True
             if self.loop.thread:
                 self.loop.push(self)
             else:
                 # What was waiting when the loop starts to run goes first.
                 self.loop.late.append(self)
+            self.delivering = True
         return 0
 
     cdef int deliver(self) except -1:

@@ -75,11 +75,11 @@ cdef class Ring:
         self.operations = operations
         self.keepalive = []
         self.generation = fork_generation()
-        self.cq_entries = cq_entries
         code = open_patiently(&self.ring, entries, cq_entries, &self.setup_flags)
         if code < 0:
             raise unavailable(-code)
         self.is_open = True
+        self.cq_entries = ring_cq_entries(&self.ring)       # maybe fewer than were asked for
         eras += 1
         self.era = eras
         try:
@@ -578,7 +578,10 @@ cdef class Ring:
         open_rings.discard(self)
         dead = forked or not self.holds_memory()
         if not dead and self.certified:
-            dead = hung_up(witness, bound)
+            try:
+                dead = hung_up(witness, bound)
+            except BaseException as exc:
+                problems.append(exc)        # KeyboardInterrupt
         if not dead:
             # Without a certificate the witness has nothing to tell.
             keep(witness if self.certified else -1, self.operations, self.era, self.keepalive)

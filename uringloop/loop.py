@@ -284,7 +284,10 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
 
     def _begin_in_child(self) -> None:
         """Made before fork() and never run: what ``_close_in_child`` has closed is made anew."""
-        self._renew_self_pipe()
+        self._close_self_pipe()
+        self._make_self_pipe()
+        if self._signal_handlers and self._csock is not None:
+            signal.set_wakeup_fd(self._csock.fileno())
         self._selector.reopen()  # type: ignore[attr-defined]
 
     def _make_datagram_transport(
