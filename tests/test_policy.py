@@ -343,98 +343,21 @@ class TestForbidden:
         assert 'UringUnavailableError' in done.stderr
 
 
-class TestCommandLine:
-
-    @pytest.fixture
-    def program(self, tmp_path):
-        path = tmp_path / 'program.py'
-        path.write_text(textwrap.dedent('''
-            import asyncio
-            import sys
-
-            async def main():
-                return type(asyncio.get_running_loop()).__name__
-
-            if __name__ == '__main__':
-                print(asyncio.run(main()), *sys.argv[1:], sep='|')
-                print(sys.argv[0], sys.path[0], __file__, sep='|')
-                sys.exit(3)
-            '''))
-        return path
-
-    def test_script(self, program):
-        done = python('-m', 'uringloop', 'run', program, '-x', '--port', '80', 'run')
-        assert done.returncode == 3, done.stderr
-        first, second = done.stdout.splitlines()
-        assert first == 'Loop|-x|--port|80|run'
-        assert second == f'{program}|{program.parent}|{program}'
-
-    def test_script_with_options_of_ours(self, program):
-        done = python('-m', 'uringloop', 'run', program, '-m', '--help', '--version')
-        assert done.stdout.splitlines()[:1] == ['Loop|-m|--help|--version'], done.stderr
-
-    def test_module(self, program):
-        done = python('-m', 'uringloop', 'run', '-m', 'program', '-x', '--port', '80',
-                      PYTHONPATH=f'{ROOT}:{program.parent}')
-        assert done.returncode == 3, done.stderr
-        first, second = done.stdout.splitlines()
-        assert first == 'Loop|-x|--port|80'
-        assert second.startswith(f'{program}|')
-
-    def test_module_in_the_working_directory(self, program):
-        done = subprocess.run(
-            [sys.executable, '-m', 'uringloop', 'run', '-m', 'program'], cwd=program.parent,
-            env={**os.environ, 'PYTHONPATH': str(ROOT)}, timeout=30, capture_output=True,
-            text=True, check=False)
-        assert done.returncode == 3, done.stderr
-
-    def test_imports_beside_the_script(self, program):
-        (program.parent / 'neighbour.py').write_text('name = "neighbour"\n')
-        program.write_text('import neighbour\nprint(neighbour.name)\n')
-        done = python('-m', 'uringloop', 'run', program)
-        assert (done.returncode, done.stdout) == (0, 'neighbour\n'), done.stderr
-
-    def test_exceptions(self, program):
-        program.write_text('raise ZeroDivisionError("of the script")\n')
-        done = python('-m', 'uringloop', 'run', program)
-        assert done.returncode == 1
-        assert 'ZeroDivisionError: of the script' in done.stderr
-
-    @pytest.mark.parametrize('arguments, message', [
-        ([], 'COMMAND'),
-        (['run'], 'name a SCRIPT, or a module with -m MOD'),
-        (['run', '-m'], 'name a SCRIPT, or a module with -m MOD'),
-        (['run', 'no such script.py'], "there is no file 'no such script.py'"),
-        (['walk'], 'walk')])
-    def test_usage_errors(self, arguments, message):
-        done = python('-m', 'uringloop', *arguments)
-        assert done.returncode == 2
-        assert message in done.stderr
-        assert done.stdout == ''
-
-    def test_no_such_module(self):
-        done = python('-m', 'uringloop', 'run', '-m', 'no_such_module')
-        assert done.returncode == 1
-        assert 'no_such_module' in done.stderr
-
-    def test_version(self):
-        done = python('-m', 'uringloop', '--version')
-        assert (done.returncode, done.stdout) \
-            == (0, f'uringloop-zc {uringloop.__version__}\n')
-
-    def test_help(self):
-        done = python('-m', 'uringloop', 'run', '--help')
-        assert done.returncode == 0
-        assert 'examples:' in done.stdout
-
-    def test_forbidden(self, program):
-        # The program runs all the same, and is told once.
-        start = program.parent / 'start.py'
-        start.write_text(FORBID + 'forbid_io_uring(1)\n'
-                         'import runpy, sys\n'
-                         f'sys.argv = ["uringloop", "run", {str(program)!r}]\n'
-                         'runpy.run_module("uringloop", run_name="__main__", alter_sys=True)\n')
-        done = python(start)
-        assert done.returncode == 3, done.stderr
-        assert 'SelectorEventLoop' in done.stdout
-        assert done.stderr.count('RuntimeWarning: io_uring is not available') == 1
+def test_run_where_it_is_forbidden(tmp_path):
+    # The program runs all the same, and is told once.
+    program = tmp_path / 'program.py'
+    program.write_text('import asyncio, sys\n'
+                       'async def main():\n'
+                       '    print(type(asyncio.get_running_loop()).__name__)\n'
+                       'asyncio.run(main())\n'
+                       'asyncio.run(main())\n'
+                       'sys.exit(3)\n')
+    start = tmp_path / 'start.py'
+    start.write_text(FORBID + 'forbid_io_uring(1)\n'
+                     'import runpy, sys\n'
+                     f'sys.argv = ["uringloop", "run", {str(program)!r}]\n'
+                     'runpy.run_module("uringloop", run_name="__main__", alter_sys=True)\n')
+    done = python(start)
+    assert done.returncode == 3, done.stderr
+    assert 'SelectorEventLoop' in done.stdout
+    assert done.stderr.count('RuntimeWarning: io_uring is not available') == 1

@@ -10,7 +10,6 @@ program closes and opens later in the turn cannot be meant.
 from cpython.ref cimport Py_CLEAR
 from libc.stdint cimport uint16_t, uint32_t, uintptr_t
 
-from uringloop._core cimport LoopCore
 from uringloop._datagrams cimport send_report
 from uringloop._holders cimport SocketHolder
 from uringloop._operations cimport MEMORY, NOTIF_DUE, SEND, ZEROCOPY, Completer, operation

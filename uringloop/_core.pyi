@@ -67,11 +67,14 @@ class LoopCore:
     def _forget_wake(self) -> None:
         """In the child of a fork: the number may come to mean another socket."""
     def _close_core(self) -> None: ...
-    def _make_ring(self, entries: int, busy_poll: float) -> None:
-        """Entries of the submission queue, and microseconds to look before sleeping.
+    def _make_ring(self, entries: int, busy_poll: float, batch: bool) -> None:
+        """Entries of the submission queue; microseconds to look before sleeping; whether the
+        sends of a bulk may wait for the end of the turn.
 
         Raises UringUnavailableError.
         """
+    def _send_deferred(self) -> None:
+        """What waits for the end of the turn leaves now: something could tell the difference."""
     def _counters(self) -> dict[str, int]: ...
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None: ...
     def _watch_selector(self, fd: int, watched: dict[int, SelectorKey]) -> None: ...

@@ -162,11 +162,13 @@ cdef class LoopCore:
         self.cq_entries = 4096
         self.batching = True
 
-    def _make_ring(self, unsigned entries, double busy_poll):
-        """Entries of the submission queue, and microseconds to look before sleeping.
+    def _make_ring(self, unsigned entries, double busy_poll, bint batch):
+        """Entries of the submission queue; microseconds to look before sleeping; whether the
+        sends of a bulk may wait for the end of the turn.
 
         Raises UringUnavailableError.
         """
+        self.batching = batch
         self.entries = entries
         self.cq_entries = 16 * entries
         self.patience = <unsigned>(busy_poll * 1000)
@@ -521,6 +523,12 @@ cdef class LoopCore:
                     else repr(handle)
                 base_events.logger.warning('Executing %s took %.3f seconds', what, took)
         return 0
+
+    def _send_deferred(self):
+        """What waits for the end of the turn leaves now: something could tell the difference."""
+        if self.thread == this_thread():
+            for who in self.flushers[:]:
+                (<Completer>who).send_deferred()
 
     # -- running -------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ their result.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import select
 import socket
 from collections.abc import Awaitable, Callable, Iterable
@@ -40,25 +41,27 @@ class SocketCoroutines(_Core):
             call.abandon()
             raise
 
-    async def _wait_for_data(self, sock: socket.socket) -> None:
+    async def _wait_for_data(self, sock: socket.socket, tries: int = 0) -> None:
         """Wait until there is something to receive."""
         await self._wait_for(self._poll_now(sock, select.POLLIN))
 
-    async def _wait_for_room(self, sock: socket.socket) -> None:
+    async def _wait_for_room(self, sock: socket.socket, tries: int = 0) -> None:
         """Wait until the socket takes more."""
         await self._wait_for(self._poll_now(sock, select.POLLOUT))
-        # An unconnected AF_UNIX socket is writable at any time: let others run.
-        await asyncio.sleep(0)
+        if sock.family == socket.AF_UNIX:
+            # One that is not connected is writable at any time: let others run, and don't spin.
+            await asyncio.sleep(0 if tries < 2 else 0.001)
 
     async def _ask(
-            self, sock: socket.socket, wait: Callable[[socket.socket], Awaitable[None]],
+            self, sock: socket.socket, wait: Callable[[socket.socket, int], Awaitable[None]],
             method: Callable[..., _Result], *arguments: Any) -> _Result:
         """Ask the socket itself, until it need not wait."""
-        while True:
+        for tries in itertools.count():
             try:
                 return method(*arguments)
             except (BlockingIOError, InterruptedError):  # noqa: PERF203
-                await wait(sock)
+                await wait(sock, tries)
+        raise AssertionError
 
     # -- receiving -----------------------------------------------------------------------------
 
@@ -126,9 +129,11 @@ class SocketCoroutines(_Core):
                 return await super().sock_sendto(sock, data, address)
             return await self._ask(sock, self._wait_for_room, sock.sendto, data, address)
         data = self._kept(data)
+        tries = 0
         while sent is None:
-            await self._wait_for_room(sock)
+            await self._wait_for_room(sock, tries)
             sent = self._send_now(sock, data, address)
+            tries += 1
         return sent
 
     def sock_sendto_zerocopy(
@@ -146,12 +151,13 @@ class SocketCoroutines(_Core):
 
     async def _send_zerocopy_later(
             self, sock: socket.socket, data: ReadableBuffer, address: Any) -> SendReport:
-        sending = None
         with memoryview(data) as view:
-            while sending is None:
-                await self._wait_for_room(sock)
+            for tries in itertools.count():
+                await self._wait_for_room(sock, tries)
                 sending = self._send_zerocopy_now(sock, view, address)
-        return await sending
+                if sending is not None:
+                    return await sending
+        raise AssertionError
 
     async def sock_sendall(self, sock: socket.socket, data: ReadableBuffer) -> None:
         """Send all of ``data`` to a connected socket."""

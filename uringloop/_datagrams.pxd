@@ -22,6 +22,8 @@ cdef class DatagramTransport(DatagramReceiver):
         operation* queue
         operation** queue_end
         size_t queued
+        unsigned futile_polls      # since the last that left
+        bint retry_later           # a timer takes the poll's place
         # zero-copy sends
         bint zerocopy_able
         CopyMemory paths           # None until one was copied
@@ -52,6 +54,7 @@ cdef class DatagramTransport(DatagramReceiver):
                      uint32_t address_length, object future) except -1
     cdef int defer(self) except -1
     cdef int has_no_room(self) except -1
+    cdef int wait_for_room(self) except -1
     cdef int maybe_pause_full(self) except -1
     cdef operation* pop_queue(self) noexcept
     cdef int send_batch(self) except -1

@@ -30,6 +30,8 @@ class DatagramTransport(DatagramReceiver, asyncio.DatagramTransport):
             extra: Mapping[str, Any] | None = None) -> None: ...
     @property
     def _address(self) -> Any: ...
+    def try_again(self) -> None:
+        """The peer of an AF_UNIX socket may have room by now."""
     def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:
         """Send a datagram; never waits.
 

@@ -14,7 +14,7 @@ socket has no room for stays in the queue, and so does all that is sent later, u
 poll finds room.  The zero-copy sends of one submission are linked: when one fails the
 kernel cancels those behind it, and they are put back, in front.
 """
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
@@ -31,7 +31,6 @@ from uringloop._policy cimport (
 from uringloop._ring cimport *
 
 import os
-import socket
 import sys
 from asyncio import DatagramTransport as DatagramTransportBase
 from asyncio import selector_events
@@ -72,6 +71,8 @@ cdef enum:
     GATHER_LIMIT = 64         # segments of one send: UDP_MAX_SEGMENTS of older kernels
     GATHER_BYTES = 65000      # with headers it must stay below 64 KiB
     GATHER_SIZE = 16384       # of two longer ones, each may as well leave by itself
+
+cdef double UNIX_RETRY = 0.001     # seconds
 
 cdef enum Status:
     UNDECIDED = 0
@@ -254,6 +255,8 @@ cdef class DatagramTransport(DatagramReceiver):
             self.defer()
         else:
             self.send_queued()
+            while self.errors and not bulk:
+                self.deliver_error(self.errors.pop(0))      # at the call, as asyncio tells it
         return self.maybe_pause_full()
 
     cdef Likeness compare(self, size_t length, sockaddr_storage* address,
@@ -347,12 +350,30 @@ cdef class DatagramTransport(DatagramReceiver):
         self.start_ring()
         self.arm_or_cancel()
         self.send_deferred()
-        if self.full and not self._conn_lost:
-            self.poll_room()
+        if self.full and not self._conn_lost and not self.retry_later:
+            return self.wait_for_room()
         return 0
 
+    cdef int wait_for_room(self) except -1:
+        # An AF_UNIX socket that is not connected is writable at any time, however full its
+        # peer is.  (asyncio's loop spins on it.)
+        if self.family == AF_UNIX and not self.is_connected(None):
+            if self.futile_polls >= 2:
+                self.retry_later = True
+                self.loop.call_later(UNIX_RETRY, self.try_again)
+                return 0
+            self.futile_polls += 1
+        return self.poll_room()
+
+    def try_again(self):
+        """The peer of an AF_UNIX socket may have room by now."""
+        self.retry_later = self.full = False
+        if self._conn_lost:
+            self.maybe_finish()
+        else:
+            self.send_queued()
+
     cdef int send_queued(self) except -1:
-        cdef size_t before
         if self.sending or self._sock is None or self.loop.closing:
             return 0
         self.sending = True
@@ -594,11 +615,12 @@ cdef class DatagramTransport(DatagramReceiver):
 
     cdef int chain_done(self) except -1:
         """All results are in: what has to be tried again goes first."""
-        if self.retry is NULL:
+        if self.retry is NULL and self.accepted_of_chain:
             self.chain_limit = min(2 * self.chain_limit, <unsigned>CHAIN_LIMIT)
         else:
             # So that many failures don't cost the square of their number.
             self.chain_limit = max(self.accepted_of_chain, <unsigned>1)
+        if self.retry is not NULL:
             self.retry_end[0] = self.queue
             if self.queue is NULL:
                 self.queue_end = self.retry_end
@@ -643,6 +665,7 @@ cdef class DatagramTransport(DatagramReceiver):
 
     cdef int accepted(self, operation* op) except -1:
         self.buffered -= op.length + HEADER
+        self.futile_polls = 0
         self.loop.datagrams_sent += 1
         if op.traits & ZEROCOPY:
             self.loop.zerocopy_sent += 1

@@ -31,7 +31,7 @@ class SocketCore(LoopCore):
     def _kept(self, data: ReadableBuffer) -> ReadableBuffer:
         """What may be sent later: the caller may change ``data`` meanwhile."""
     def _send_rest(self, sock: socket, data: ReadableBuffer, start: int) -> tuple[int, int]:
-        """Send what there is room for of ``data``, from ``start``: where that, and all, ends."""
+        """Send what there is room for, from ``start``: where that ends, and where all does."""
     def _can_connect_now(self, sock: socket, address: Any) -> bool:
         """Whether the ring is for this socket and there is no name to be looked up."""
     def _connect_now(self, sock: socket, address: Any) -> SocketCall | None:

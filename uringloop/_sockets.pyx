@@ -244,16 +244,17 @@ cdef class SocketCore(LoopCore):
     def _kept(self, data):
         """What may be sent later: the caller may change ``data`` meanwhile."""
         cdef payload memory
-        owner = open_payload(data, &memory)
+        open_payload(data, &memory)
         return data if memory.immutable else PyBytes_FromStringAndSize(memory.base, memory.length)
 
     def _send_rest(self, sock, data, size_t start):
-        """Send what there is room for of ``data``, from ``start``: where that ends, and all does."""
+        """Send what there is room for, from ``start``: where that ends, and where all does."""
         cdef payload memory
         cdef ssize_t sent
-        owner = open_payload(data, &memory)
+        held = open_payload(data, &memory)
         sent = send(fd_of(sock), memory.base + start, memory.length - start,
                     MSG_DONTWAIT | MSG_NOSIGNAL)
+        del held
         if sent < 0:
             if errno_now != EAGAIN and errno_now != EINTR:
                 raise OSError(errno_now, os.strerror(errno_now))

@@ -1,13 +1,21 @@
 """What datagram and stream transports have in common."""
 import asyncio
+from asyncio.trsock import TransportSocket
 from socket import socket
 from typing import Any
 
 from uringloop._operations import Completer
 
+class DeferringSocket(TransportSocket):
+    """What ``get_extra_info('socket')`` gives: what is deferred leaves before it changes."""
+
+    def __init__(self, sock: socket, transport: SocketTransport) -> None: ...
+
 class SocketTransport(Completer):
     """A transport's protocol, write buffer and inbox, and how it ends."""
 
+    def _set_batching(self, batching: bool) -> None:
+        """Whether the sends of a bulk may wait for the end of the turn."""
     @property
     def _closing(self) -> bool: ...
     @property

@@ -19,6 +19,7 @@ from uringloop._ring cimport (
     sockaddr_storage, socklen_t)
 
 import warnings
+import weakref
 from asyncio import constants
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
@@ -62,6 +63,40 @@ cdef object warn = warnings.warn
 
 cdef enum:
     BULK = 4                  # sends of one turn; the rest of them leave together
+
+
+class DeferringSocket(TransportSocket):
+    """What ``get_extra_info('socket')`` gives: what is deferred leaves before it changes.
+
+    So the options of a datagram are those of the moment at which it was sent.
+    """
+
+    __slots__ = ('_transport',)
+
+    def __init__(self, sock, transport):
+        super().__init__(sock)
+        self._transport = weakref.ref(transport)
+
+    def _send_deferred(self):
+        transport = self._transport()
+        if transport is not None:
+            (<SocketTransport>transport).send_queued()
+
+    def fileno(self):
+        self._send_deferred()
+        return super().fileno()
+
+    def dup(self):
+        self._send_deferred()
+        return super().dup()
+
+    def setsockopt(self, *args, **kwargs):
+        self._send_deferred()
+        super().setsockopt(*args, **kwargs)
+
+    def shutdown(self, how):
+        self._send_deferred()
+        super().shutdown(how)
 
 
 cdef object name_of(LoopCore loop, object sock, int family, bint peer):
@@ -184,8 +219,8 @@ cdef class SocketTransport(Completer):
         return self.extra
 
     cdef object wrapped_socket(self):
-        if type(self.wrapped) is not TransportSocket:
-            self.wrapped = TransportSocket(self.wrapped)
+        if type(self.wrapped) is not DeferringSocket:
+            self.wrapped = DeferringSocket(self.wrapped, self)
         return self.wrapped
 
     def get_protocol(self):
@@ -231,6 +266,10 @@ cdef class SocketTransport(Completer):
         self.start_receiving()
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    def _set_batching(self, bint batching):
+        """Whether the sends of a bulk may wait for the end of the turn."""
+        self.batching = batching
 
     def get_write_buffer_size(self):
         """Bytes that the socket has not accepted yet."""
@@ -315,6 +354,9 @@ cdef class SocketTransport(Completer):
     cdef int send_queued(self) except -1:
         """Send what is queued, in order, until the socket is full."""
         return 0
+
+    cdef int send_deferred(self) except -1:
+        return self.send_queued()
 
     cdef int deliver_one(self, event* item) except -1:
         return 0
@@ -578,6 +620,9 @@ cdef class SocketTransport(Completer):
         try:
             self._protocol.connection_lost(exc)
         finally:
+            # What was sent in there leaves too, as with asyncio.
+            self.send_queued()
+            self.drop_queue()
             self.loop._registry.leave(self._sock_fd, <PyObject*>self)
             self._sock.close()
             self._sock = None

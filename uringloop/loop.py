@@ -186,7 +186,13 @@ def _close_in_child() -> None:
         loop._selector.close_in_child()  # type: ignore[attr-defined]
 
 
-os.register_at_fork(after_in_child=_close_in_child)
+def _send_before_fork() -> None:
+    """The child is not to be made before what was sent."""
+    for loop in list(_loops):
+        loop._send_deferred()
+
+
+os.register_at_fork(before=_send_before_fork, after_in_child=_close_in_child)
 
 
 def check_options(entries: int, busy_poll: float) -> None:
@@ -207,21 +213,25 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
     _selector: selectors.BaseSelector
     _signal_handlers: dict[int, asyncio.Handle]
 
-    def __init__(self, *, entries: int = 256, busy_poll: float = 50) -> None:
+    def __init__(
+            self, *, entries: int = 256, busy_poll: float = 50, batch: bool | None = None) -> None:
         self._closed = True     # for the finalizer, until it is made
+        if batch is None:
+            batch = os.environ.get('URINGLOOP_BATCH') != '0'
         check_options(entries, busy_poll)
         selector = _LazySelector()
         self._acceptors: dict[int, Acceptor] = {}
         self._pidfds: set[int] = set()
         _SelectorEventLoop.__init__(self, selector)
         try:
-            self._make_ring(entries, busy_poll)
+            self._make_ring(entries, busy_poll, batch)
         except BaseException:
             self._close_self_pipe()
             self._closed = True
             raise
         selector.on_open = self._watch_selector
         self._transports = self._registry
+        self._batch_next: bool | None = None
         _loops.add(self)
 
     def stats(self) -> LoopStats:
@@ -290,16 +300,32 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             signal.set_wakeup_fd(self._csock.fileno())
         self._selector.reopen()  # type: ignore[attr-defined]
 
+    async def create_datagram_endpoint(  # type: ignore[override]
+            self, protocol_factory: Callable[[], asyncio.BaseProtocol], *args: Any,
+            batch: bool | None = None, **options: Any) -> tuple[
+                asyncio.DatagramTransport, asyncio.BaseProtocol]:
+        """As asyncio's; ``batch=False``: no datagram waits for the end of its turn."""
+        def make_protocol() -> asyncio.BaseProtocol:
+            protocol = protocol_factory()
+            self._batch_next = batch       # asyncio makes the transport next
+            return protocol
+
+        return await super().create_datagram_endpoint(make_protocol, *args, **options)
+
     def _make_datagram_transport(
             self, sock: socket.socket, protocol: asyncio.BaseProtocol, address: Any = None,
             waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None) -> asyncio.DatagramTransport:
+        batch, self._batch_next = self._batch_next, None
         self._ensure_fd_no_transport(sock)
         if sock.family not in _DATAGRAM_FAMILIES or not is_plain_socket(sock):
             # Netlink, packet, vsock, ...; or one that wants to be asked: asyncio's transport.
             return super()._make_datagram_transport(  # type: ignore[misc, no-any-return]
                 sock, protocol, address, waiter, extra)
-        return DatagramTransport(self, sock, protocol, address, waiter, extra)
+        transport = DatagramTransport(self, sock, protocol, address, waiter, extra)
+        if batch is not None:
+            transport._set_batching(batch)
+        return transport
 
     def _make_socket_transport(
             self, sock: socket.socket, protocol: asyncio.BaseProtocol,

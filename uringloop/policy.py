@@ -17,8 +17,8 @@ _warned = False       # of this process: once
 
 
 def new_event_loop(
-        *, require_uring: bool = False, entries: int = 256,
-        busy_poll: float = 50) -> asyncio.AbstractEventLoop:
+        *, require_uring: bool = False, entries: int = 256, busy_poll: float = 50,
+        batch: bool | None = None) -> asyncio.AbstractEventLoop:
     """Make an event loop on io_uring.
 
     ``entries`` is the size of its submission queue, 1 to 32768, rounded up
@@ -30,13 +30,17 @@ def new_event_loop(
     switches it off.  (The same bargain as net.core.busy_poll, sysctl documentation
     of Linux; 50 is the value recommended there.)
 
+    ``batch=False``, or URINGLOOP_BATCH=0 in the environment, has every datagram and
+    every piece of a stream leave at the call, also in bulk: none then waits for the end
+    of its turn to leave with its neighbours.
+
     Where io_uring cannot be had, warns once (``RuntimeWarning``) and returns
     asyncio's own loop; with ``require_uring=True``, or URINGLOOP_REQUIRE=1 in
     the environment, raises ``UringUnavailableError``.
     """
     global _warned
     try:
-        return Loop(entries=entries, busy_poll=busy_poll)
+        return Loop(entries=entries, busy_poll=busy_poll, batch=batch)
     except UringUnavailableError as error:
         if require_uring or os.environ.get('URINGLOOP_REQUIRE') == '1':
             raise
