@@ -66,11 +66,10 @@ async def work():
     loop = asyncio.get_running_loop()
     receiver, received = await endpoint(local_addr=('127.0.0.1', 0))
     sender, _ = await endpoint(remote_addr=receiver.get_extra_info('sockname'))
-    for size in (100, 9000, 60_000, 60_000, 60_000, 60_000, 60_000, 1, 0, 100):
+    for size in (100, 9000, 60_000, 60_000, 60_000, 60_000, 60_000, 1, 100):
         received.datagrams.clear()
         sender.sendto(bytes(size))
-        if size:
-            await received.until(lambda p: p.datagrams == [bytes(size)])
+        await received.until(lambda p: p.datagrams == [bytes(size)])
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.setblocking(False)
     ours.bind(b'\\0ring-%d' % os.getpid())

@@ -416,7 +416,11 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         transport._process_exited(returncode)
 
     def close(self) -> None:
-        """Close the loop: cancel what is in flight, wait for it, release what it held."""
+        """Close the loop: cancel what is in flight, wait for it, release what it held.
+
+        It waits a second at most.  What the kernel still has then (a neighbour that does not
+        answer holds memory lent to it) is kept until it has let go.
+        """
         if self.is_running():
             raise RuntimeError('Cannot close a running event loop')
         if self.is_closed() or self._ending:
