@@ -79,6 +79,7 @@ class _TestLeavesAtTheCall(_Sending):
                     transport.sendto(bytes(1200), self.to)
                 await asyncio.sleep(0)
             self.arrived()
+            await asyncio.sleep(0.001)
             transport.sendto(bytes(1200), self.to)
             assert len(self.arrived()) == 1
             transport.close()
@@ -203,7 +204,8 @@ class _TestLeavesAtTheCall(_Sending):
     @pytest.mark.parametrize('level, option, value', [
         (socket.IPPROTO_UDP, UDP_SEGMENT, 100), (socket.SOL_SOCKET, SO_NO_CHECK, 1),
         (socket.SOL_SOCKET, SO_TIMESTAMPING, 2 | 16)])
-    def test_with_an_option_of_the_programs(self, level, option, value):
+    @pytest.mark.parametrize('seen', [False, True])
+    def test_with_an_option_of_the_programs(self, level, option, value, seen):
         """UDP_SEGMENT, no checksums, a time stamp for each that has left."""
         async def main():
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -212,7 +214,10 @@ class _TestLeavesAtTheCall(_Sending):
             transport, protocol = await endpoint(sock=sock)
             for turn in range(3):
                 if turn == 1:
-                    sock.setsockopt(level, option, value)
+                    (transport.get_extra_info('socket') if seen else sock).setsockopt(
+                        level, option, value)
+                    if not seen:
+                        await asyncio.sleep(0.02)       # how long what was known is trusted
                 for i in range(20):
                     transport.sendto(b'%03d' % i * 100, self.to)
                 await asyncio.sleep(0)

@@ -34,6 +34,8 @@ cdef class DatagramTransport(DatagramReceiver):
         unsigned accepted_of_chain
         # gathering into segmented sends
         size_t gather_limit        # datagrams longer than this are not gathered
+        bint may_segment           # the socket's options allow it
+        double options_until       # when to look at them again
         size_t last_length
         uint32_t last_address_length
         char[28] last_address
@@ -60,6 +62,7 @@ cdef class DatagramTransport(DatagramReceiver):
     cdef int send_batch(self) except -1
     cdef unsigned count_alike(self) noexcept
     cdef bint segments_as_sent(self) noexcept
+    cdef bint look_at_options(self) noexcept
     cdef int send_segmented(self, unsigned count) noexcept
     cdef int not_segmented(self, size_t length) noexcept
     cdef int send_first(self) noexcept

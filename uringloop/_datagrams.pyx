@@ -14,11 +14,13 @@ socket has no room for stays in the queue, and so does all that is sent later, u
 poll finds room.  The zero-copy sends of one submission are linked: when one fails the
 kernel cancels those behind it, and they are put back, in front.
 """
-from cpython.bytes cimport PyBytes_CheckExact
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcmp, memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
 from uringloop._buffers cimport copy_payload, lend_payload, open_payload, payload
 from uringloop._core cimport LoopCore
@@ -73,6 +75,7 @@ cdef enum:
     GATHER_SIZE = 16384       # of two longer ones, each may as well leave by itself
 
 cdef double UNIX_RETRY = 0.001     # seconds
+cdef double OPTIONS_TRUSTED = 0.01
 
 cdef enum Status:
     UNDECIDED = 0
@@ -150,7 +153,8 @@ cdef class DatagramTransport(DatagramReceiver):
         cdef payload memory
         cdef sockaddr_storage address
         cdef uint32_t address_length = 0
-        if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
+        cdef bint exact = PyBytes_CheckExact(data)
+        if not exact and not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f'data argument must be a bytes-like object, '
                             f'not {type(data).__name__!r}')
         if not EMPTY_ALLOWED and not data:
@@ -166,7 +170,13 @@ cdef class DatagramTransport(DatagramReceiver):
             self.loop.datagrams_dropped += 1       # nothing will leave any more
             return
         # First: an address may be code of the program, and that may move the memory.
-        if not self.to_kernel(addr, &address, &address_length):
+        if not self.connected and not self.to_kernel(addr, &address, &address_length):
+            return
+        if exact:
+            memory.base = PyBytes_AS_STRING(data)
+            memory.length = PyBytes_GET_SIZE(data)
+            memory.immutable = True
+            self.send(data, &memory, &address, address_length)
             return
         try:
             owner = open_payload(data, &memory)
@@ -235,12 +245,20 @@ cdef class DatagramTransport(DatagramReceiver):
             return True
         return False
 
+    @cython.final
     cdef int send(self, object owner, payload* memory, sockaddr_storage* address,
                   uint32_t address_length) except -1:
-        cdef bint zerocopy = memory.immutable and memory.length >= ZEROCOPY_MINIMUM \
-            and self.goes_zerocopy(memory.base, memory.length, False, address, address_length)
         cdef Likeness likeness = self.compare(memory.length, address, address_length)
-        cdef bint bulk = self.is_bulk() and (zerocopy or likeness != DIFFERENT)
+        cdef bint zerocopy, bulk
+        if likeness == SAME and self.loop.deferring is self and memory.immutable \
+                and self.sent_turn == self.loop.turns:
+            # The usual case in a bulk, decided already.
+            self.sent_count += 1
+            self.enqueue(owner, memory, address, address_length, None)
+            return self.defer()
+        zerocopy = memory.immutable and memory.length >= ZEROCOPY_MINIMUM \
+            and self.goes_zerocopy(memory.base, memory.length, False, address, address_length)
+        bulk = self.is_bulk() and (zerocopy or likeness != DIFFERENT)
         if self.loop.deferring is not None and self.loop.deferring is not self:
             self.loop.deferring.send_deferred()
         if not self.waits() and not bulk:
@@ -259,6 +277,7 @@ cdef class DatagramTransport(DatagramReceiver):
                 self.deliver_error(self.errors.pop(0))      # at the call, as asyncio tells it
         return self.maybe_pause_full()
 
+    @cython.final
     cdef Likeness compare(self, size_t length, sockaddr_storage* address,
                           uint32_t address_length) noexcept:
         """Whether this one can be a segment of one send with the last; remembers it."""
@@ -304,6 +323,7 @@ cdef class DatagramTransport(DatagramReceiver):
 
     # -- the queue -----------------------------------------------------------------------------
 
+    @cython.final
     cdef int enqueue(self, object owner, payload* memory, sockaddr_storage* address,
                      uint32_t address_length, object future) except -1:
         cdef operation* op = self.loop.operations.acquire(self)
@@ -323,14 +343,16 @@ cdef class DatagramTransport(DatagramReceiver):
         self.buffered += memory.length + HEADER
         return 0
 
+    @cython.final
     cdef int defer(self) except -1:
         """What is queued leaves at the end of the turn, or as soon as that is enough of it.
 
         Only one transport of a loop does so at a time: when another sends, this one's go
         first, so that all leave in the order of the calls.
         """
-        if self.queued >= QUEUE_LIMIT \
-                or self.buffered >= GATHER_BYTES and self.queue.length < ZEROCOPY_MINIMUM:
+        cdef size_t length = self.queue.length
+        if self.queued >= QUEUE_LIMIT or length <= self.gather_limit \
+                and self.buffered - self.queued * HEADER + length > GATHER_BYTES:
             return self.send_queued()
         if self.loop.deferring is not self:
             if self.loop.deferring is not None:
@@ -396,12 +418,14 @@ cdef class DatagramTransport(DatagramReceiver):
         self.full = True
         return self.flush_later() if self.room is NULL else 0
 
+    @cython.final
     cdef int maybe_pause_full(self) except -1:
         """What is only deferred is no reason to pause: the socket may have room for it."""
         if self.buffered > self.high_water and self.waits():
             return self.maybe_pause()
         return 0
 
+    @cython.final
     cdef operation* pop_queue(self) noexcept:
         cdef operation* op = self.queue
         self.queue = op.next
@@ -447,6 +471,7 @@ cdef class DatagramTransport(DatagramReceiver):
         self.loop.operations.release(op)
         return 0
 
+    @cython.final
     cdef unsigned count_alike(self) noexcept:
         """How many, from the front of the queue, can leave as segments of one send.
 
@@ -471,11 +496,24 @@ cdef class DatagramTransport(DatagramReceiver):
         return count
 
     cdef bint segments_as_sent(self) noexcept:
-        """Whether the socket's options, now, leave a datagram the same as a segment.
+        """Whether the socket's options leave a datagram the same as a segment.
 
         Not if the program cuts or corks its own, wants to hear when each has left, or
-        sends without a checksum.
+        sends without a checksum.  What it sets through ``get_extra_info('socket')`` is seen
+        at once; for what it may set on an object of its own they are looked at again after
+        a while: five system calls, and each may cost as much as a datagram.
         """
+        cdef timespec ts
+        cdef double now
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &ts)
+        now = ts.tv_sec + ts.tv_nsec * 1e-9
+        if self.options_changed or now >= self.options_until:
+            self.options_changed = False
+            self.options_until = now + OPTIONS_TRUSTED
+            self.may_segment = self.look_at_options()
+        return self.may_segment
+
+    cdef bint look_at_options(self) noexcept:
         cdef int value, i
         cdef int[4] stamps
         cdef socklen_t size
@@ -537,6 +575,7 @@ cdef class DatagramTransport(DatagramReceiver):
                            <sockaddr*>&op.address if op.address_length else NULL,
                            op.address_length) >= 0 else errno_now
 
+    @cython.final
     cdef int sent_plainly(self) except -1:
         cdef operation* op = self.pop_queue()
         self.accepted(op)
@@ -663,6 +702,7 @@ cdef class DatagramTransport(DatagramReceiver):
 
     # -- what became of it ---------------------------------------------------------------------
 
+    @cython.final
     cdef int accepted(self, operation* op) except -1:
         self.buffered -= op.length + HEADER
         self.futile_polls = 0

@@ -48,7 +48,8 @@ cdef class SocketTransport(Completer):
         unsigned results_due       # of zero-copy sends
         bint sending               # send_queued() is at work
         bint batching              # the sends of a bulk may leave together
-        bint bulk                  # the last turn that sent had a bulk
+        bint options_changed       # by the program, as far as that is seen
+        unsigned bulks             # turns with a bulk, up to the last one that sent
         unsigned sent_turn
         unsigned sent_count        # calls in that turn
         # the write buffer

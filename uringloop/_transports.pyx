@@ -3,6 +3,7 @@
 What the kernel completes goes into an inbox while completions are drained;
 ``deliver`` later calls the protocol with it, in the transport's context.
 """
+cimport cython
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
@@ -63,6 +64,10 @@ cdef object warn = warnings.warn
 
 cdef enum:
     BULK = 4                  # sends of one turn; the rest of them leave together
+    STREAM_OF_BULKS = 3       # turns with one, each right behind the other
+
+# How many sends of a turn leave at the call, by the number of such turns before it.
+cdef unsigned[STREAM_OF_BULKS + 1] at_the_call = [BULK, 1, 1, 0]
 
 
 class DeferringSocket(TransportSocket):
@@ -81,6 +86,7 @@ class DeferringSocket(TransportSocket):
         transport = self._transport()
         if transport is not None:
             (<SocketTransport>transport).send_queued()
+            (<SocketTransport>transport).options_changed = True
 
     def fileno(self):
         self._send_deferred()
@@ -90,9 +96,9 @@ class DeferringSocket(TransportSocket):
         self._send_deferred()
         return super().dup()
 
-    def setsockopt(self, *args, **kwargs):
+    def setsockopt(self, *args):
         self._send_deferred()
-        super().setsockopt(*args, **kwargs)
+        super().setsockopt(*args)
 
     def shutdown(self, how):
         self._send_deferred()
@@ -421,18 +427,25 @@ cdef class SocketTransport(Completer):
 
     # -- sending -------------------------------------------------------------------------------
 
+    @cython.final
     cdef bint is_bulk(self) noexcept:
         """Count a send: whether it is to wait for the turn's others, to leave with them.
 
-        The first ones of a turn leave at the call, as with asyncio; a lone one always does.
-        Where the last turn that sent had a bulk, only the first does.
+        The first ones of a turn leave at the call, as with asyncio; so a lone one does.  Where
+        the last turn that sent had a bulk, only the first does; and in a stream of bulks, turn
+        after turn, not even that.
         """
         if self.sent_turn != self.loop.turns:
+            if self.sent_count <= BULK:
+                self.bulks = 0
+            elif self.loop.turns - self.sent_turn > 1:
+                self.bulks = 1
+            elif self.bulks < STREAM_OF_BULKS:
+                self.bulks += 1
             self.sent_turn = self.loop.turns
-            self.bulk = self.sent_count > BULK
             self.sent_count = 0
         self.sent_count += 1
-        return (self.sent_count > (1 if self.bulk else BULK) and self.batching
+        return (self.sent_count > at_the_call[self.bulks] and self.batching
                 and self.loop.thread == this_thread())
 
     cdef bint waits(self) noexcept:

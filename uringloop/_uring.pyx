@@ -300,13 +300,22 @@ cdef class Ring:
     cdef int settle_those_of(self, Completer owner) except -1:
         cdef operation* op
         cdef io_uring_cqe cqe
-        cdef size_t i
-        for i in range(self.count):
-            cqe = self.fetched[i]
-            op = self.operations.find(cqe.user_data)
-            if op is not NULL and op.traits & SEND and op.owner is <PyObject*>owner:
+        cdef size_t i, kept = 0
+        try:
+            for i in range(self.count):
+                cqe = self.fetched[i]
+                op = self.operations.find(cqe.user_data)
+                if op is NULL or not op.traits & SEND or op.owner is not <PyObject*>owner:
+                    self.fetched[kept] = cqe
+                    kept += 1
+                    continue
                 self.fetched[i].user_data = NOBODY
                 self.operations.settle(cqe.user_data, cqe.res, cqe.flags)
+        except BaseException:
+            kept = self.count         # those settled stay in their places, as nobody's
+            raise
+        finally:
+            self.count = kept
         return 0
 
     cdef int poll(self) except -1:
