@@ -18,7 +18,7 @@ import uringloop
 from tests.cases import UringCase, assert_no_leaks, settle
 from tests.namespaces import Wire, needs_root
 from tests.protocols import Recorder, endpoint, turns_until
-from uringloop import _uring
+from uringloop import _graveyard
 
 
 def in_thread(function):
@@ -399,7 +399,7 @@ class TestGarbage(UringCase):
             gc.collect()
             gc.collect()
         assert gone() is None
-        _uring.bury()
+        _graveyard.bury()
         assert descriptors() == before
 
     def test_transport_dropped_without_close(self):

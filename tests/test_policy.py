@@ -13,14 +13,14 @@ import uringloop
 
 ROOT = Path(uringloop.__file__).parent.parent
 
-# A child that forbids itself io_uring_setup (425), as containers do.
+# A child that forbids itself io_uring_setup (425; enter is 426, register 427), as containers do.
 FORBID = '''
 import ctypes, struct
 
-def forbid_io_uring(error):
+def forbid_io_uring(error, call=425):
     """Answer io_uring_setup with an errno from now on, by a real seccomp filter."""
     code = [(0x20, 0, 0, 0),                       # load the system call's number
-            (0x15, 0, 1, 425),                     # not io_uring_setup? skip one
+            (0x15, 0, 1, call),                    # not that one? skip the next line
             (0x06, 0, 0, 0x00050000 | error),      # SECCOMP_RET_ERRNO
             (0x06, 0, 0, 0x7fff0000)]              # SECCOMP_RET_ALLOW
     program = b''.join(struct.pack('HBBI', *line) for line in code)

@@ -12,7 +12,7 @@ import pytest
 from tests.cases import UringCase
 from tests.namespaces import Hole, Wire, needs_root
 from tests.protocols import endpoint, turns_until
-from uringloop import SendReport, _uring
+from uringloop import SendReport, _graveyard
 
 LONG = 65435
 DESTINATIONS = {socket.AF_INET: Hole.peer, socket.AF_INET6: Hole.peer6}
@@ -437,13 +437,13 @@ class TestHeld(UringCase):
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.close()
-        assert _uring.graveyard
+        assert _graveyard.graveyard
         assert sys.getrefcount(data) == before + 1
-        witness = _uring.graveyard[0][0]
+        witness = _graveyard.graveyard[0][0]
         wire.release()
-        assert _uring.hung_up(witness, 10)
-        _uring.bury()
-        assert not _uring.graveyard
+        assert _graveyard.hung_up(witness, 10)
+        _graveyard.bury()
+        assert not _graveyard.graveyard
         assert sys.getrefcount(data) == before
         self.loop = self.new_loop()
 

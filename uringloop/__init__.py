@@ -1,7 +1,7 @@
 """An asyncio event loop on io_uring that sends datagrams without copying them."""
 from uringloop import _main_interpreter as _main_interpreter  # isort: skip
 from uringloop._datagrams import DatagramTransport, SendReport
-from uringloop._uring import UringUnavailableError
+from uringloop._unavailable import UringUnavailableError
 from uringloop.loop import Loop, LoopStats
 from uringloop.policy import install, new_event_loop, run
 

@@ -3,7 +3,7 @@ import asyncio
 
 from uringloop._datagrams import DatagramTransport as DatagramTransport
 from uringloop._datagrams import SendReport as SendReport
-from uringloop._uring import UringUnavailableError as UringUnavailableError
+from uringloop._unavailable import UringUnavailableError as UringUnavailableError
 from uringloop.loop import Loop as Loop
 from uringloop.loop import LoopStats as LoopStats
 from uringloop.policy import install as install

@@ -7,7 +7,7 @@ from uringloop._heads cimport family_of, proto_of, type_of
 from uringloop._holders cimport SocketHolder
 from uringloop._operations cimport operation
 from uringloop._ring cimport *
-from uringloop._uring cimport this_thread
+from uringloop._process cimport this_thread
 
 import errno
 import os
@@ -108,8 +108,12 @@ cdef class Acceptor(SocketHolder):
         return False
 
     def connected(self, fd, address):
-        connection = socket.socket(family_of(self.sock), type_of(self.sock) | SOCK_NONBLOCK,
-                                   proto_of(self.sock), fileno=fd)
+        try:
+            connection = socket.socket(family_of(self.sock), type_of(self.sock) | SOCK_NONBLOCK,
+                                       proto_of(self.sock), fileno=fd)
+        except BaseException:
+            os.close(fd)
+            raise
         if address is None:
             try:
                 address = connection.getpeername()
@@ -136,20 +140,27 @@ cdef class Acceptor(SocketHolder):
     def failed(self, error):
         exc = OSError(error, os.strerror(error))
         if error not in OUT_OF_RESOURCES:
-            self.loop.call_exception_handler({
-                'message': 'socket.accept() failed',
-                'exception': exc,
-                'socket': trsock.TransportSocket(self.sock),
-            })
+            self.report(exc, 'socket.accept() failed')
             return
-        # There is nowhere to send the error, so just report it, and try again in a while.
+        self.rest(exc)
+
+    def report(self, exc, message):
         self.loop.call_exception_handler({
-            'message': 'socket.accept() out of system resource',
+            'message': message,
             'exception': exc,
             'socket': trsock.TransportSocket(self.sock),
         })
+
+    def rest(self, exc):
+        """There is nowhere to send the error, so just report it, and try again in a while."""
+        self.report(exc, 'socket.accept() out of system resource')
         self.resting = True
         self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self.again)
+
+    cdef int internal_error(self, object exc) except -1:
+        # Not now: completions may be being settled.
+        self.loop.call_soon(self.rest, exc)
+        return 0
 
     def again(self):
         self.resting = False

@@ -42,9 +42,11 @@ cdef class ReceiveBuffers:
         readonly size_t size          # of one object, with its head
         readonly unsigned count       # how many there may be
         readonly unsigned offered     # how many the kernel has been given so far
+        readonly unsigned missing     # of those: there was no memory for another
         readonly int group
 
     cdef char* at(self, unsigned number) noexcept
-    cdef int give_back(self, unsigned number) except -1
-    cdef int grow(self) except -1
+    cdef void give_back(self, unsigned number) noexcept
+    cdef bint offer(self, unsigned goal) noexcept
+    cdef bint grow(self) noexcept
     cdef object claim(self, unsigned number, Py_ssize_t length)

@@ -8,6 +8,9 @@ class ReceiveBuffers:
     @property
     def group(self) -> int: ...
     @property
+    def missing(self) -> int:
+        """Of those offered: there was no memory for another."""
+    @property
     def offered(self) -> int: ...
     @property
     def size(self) -> int: ...

@@ -5,7 +5,7 @@ from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_CLEAR, Py_INCREF
+from cpython.ref cimport Py_CLEAR
 from libc.stdint cimport uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -14,7 +14,8 @@ from posix.mman cimport (
 
 from uringloop._ring cimport (
     io_uring_buf, io_uring_buf_reg, io_uring_buf_ring_add, io_uring_buf_ring_advance,
-    io_uring_buf_ring_init, io_uring_buf_ring_mask, io_uring_register_buf_ring)
+    io_uring_buf_ring_init, io_uring_buf_ring_mask, io_uring_register_buf_ring,
+    io_uring_unregister_buf_ring)
 
 import os
 
@@ -112,7 +113,8 @@ cdef class ReceiveBuffers:
 
     Few buffers are offered at first: the kernel walks through all of them in
     turn, so that a small number stays in the processor's cache.  When they run
-    out (ENOBUFS) more are, up to ``count``.
+    out (ENOBUFS) more are, up to ``count``.  Where there is no memory for one, the
+    kernel has one less, until there is.
 
     ``bare`` buffers are for streams, where nothing comes before the payload:
     the kernel gets the objects' contents only.
@@ -136,19 +138,21 @@ cdef class ReceiveBuffers:
         self.count = count
         self.size = HEAD + capacity
         self.skip = HEAD if bare else 0
+        # The kernel may write here until the ring is dead.
+        ring.keepalive.append(self)
         memset(&registration, 0, sizeof(registration))
         registration.ring_addr = <uint64_t><uintptr_t>place
         registration.ring_entries = count
         registration.bgid = group
         code = io_uring_register_buf_ring(&ring.ring, &registration, 0)
         if code < 0:
+            ring.keepalive.remove(self)
             raise OSError(-code, f'provided buffers: {os.strerror(-code)}')
         io_uring_buf_ring_init(self.entries)
-        while self.offered < offered:
-            self.give_back(self.offered)
-            self.offered += 1
-        # The kernel may write here until the ring is dead.
-        ring.keepalive.append(self)
+        if not self.offer(offered):
+            io_uring_unregister_buf_ring(&ring.ring, group)
+            ring.keepalive.remove(self)
+            raise MemoryError
 
     def __dealloc__(self):
         cdef unsigned i
@@ -163,30 +167,39 @@ cdef class ReceiveBuffers:
     cdef char* at(self, unsigned number) noexcept:
         return <char*>self.objects[number] + self.skip
 
-    cdef int give_back(self, unsigned number) except -1:
-        """Let the kernel have this buffer again, or a fresh one if it was claimed."""
-        cdef object fresh
+    cdef void give_back(self, unsigned number) noexcept:
+        """Let the kernel have this buffer again, or a fresh one if it was claimed.
+
+        If there is no memory for one it has to do with the others.
+        """
         if self.objects[number] is NULL:
-            fresh = PyBytes_FromStringAndSize(NULL, self.size - HEAD)
-            memcpy(self.saved, <void*>fresh, HEAD)
-            Py_INCREF(fresh)
-            # The one reference that is counted in the head: ours.
-            (<Py_ssize_t*>self.saved)[0] = 1
-            self.objects[number] = <PyObject*>fresh
-            fresh = None
+            try:
+                self.objects[number] = blank(self.size - HEAD)
+            except MemoryError:
+                self.missing += 1
+                return
+            memcpy(self.saved, <void*>self.objects[number], HEAD)
         io_uring_buf_ring_add(self.entries, self.at(number),
                               <unsigned>(self.size - self.skip), number,
                               io_uring_buf_ring_mask(self.count), 0)
         io_uring_buf_ring_advance(self.entries, 1)
-        return 0
 
-    cdef int grow(self) except -1:
-        """They ran out: offer as many again as were offered so far."""
-        cdef unsigned goal = min(self.count, 2 * self.offered)
-        while self.offered < goal:
+    cdef bint offer(self, unsigned goal) noexcept:
+        """Let the kernel have that many; whether it has any."""
+        cdef unsigned i
+        if self.missing:
+            self.missing = 0
+            for i in range(self.offered):
+                if self.objects[i] is NULL:
+                    self.give_back(i)
+        while self.offered < goal and not self.missing:
             self.give_back(self.offered)
             self.offered += 1
-        return 0
+        return self.offered > self.missing
+
+    cdef bint grow(self) noexcept:
+        """They ran out: offer as many again as were offered so far.  Whether there is any."""
+        return self.offer(min(self.count, 2 * self.offered))
 
     cdef object claim(self, unsigned number, Py_ssize_t length):
         """The buffer itself as ``bytes`` of ``length``; the kernel is to get a fresh one."""

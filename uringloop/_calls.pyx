@@ -62,6 +62,14 @@ cdef class SocketCall(SocketHolder):
             self.loop.ring.cancel(self.op)
         return 0
 
+    cdef int internal_error(self, object exc) except -1:
+        """Whoever waits is told."""
+        self.done = True
+        self.let_go()
+        if self.future is not None and not self.future.done():
+            self.future.set_exception(exc)
+        return 0
+
     def begin_to_wait(self):
         """The future that is done when the socket is ready."""
         self.loop._ensure_fd_no_transport(self.fd)
@@ -100,6 +108,12 @@ cdef class Dispatcher(Completer):
             self.loop.paths.learn(&op.address, op.address_length, op.length, op.copied)
         if op.future is not NULL:
             resolve(op, op.copied)
+        return 0
+
+    cdef int internal_error(self, object exc) except -1:
+        # Not now: completions are being settled.
+        self.loop.call_soon(self.loop.call_exception_handler, {
+            'message': 'A completion could not be dealt with', 'exception': exc})
         return 0
 
     cdef ssize_t send(self, operation* op, int fd) except? -1:

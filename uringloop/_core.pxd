@@ -39,6 +39,7 @@ cdef class LoopCore:
         Timers timers
         # asyncio's own names, as C fields
         bint closing            # nothing new is to be given to the ring
+        public bint _ending     # close() is at work
         public bint _closed
         public bint _stopping
         public bint _debug
@@ -56,6 +57,7 @@ cdef class LoopCore:
         ReceiveBuffers datagram_buffers
         ReceiveBuffers local_buffers
         ReceiveBuffers stream_buffers
+        double retry_buffers_at  # there was no memory for some
         bint batching           # the sends of a bulk may wait for the end of the turn
         Completer deferring     # the datagram transport whose sends do so now, or None
         CopyMemory paths        # what destinations have reported, for all but datagram transports
@@ -93,8 +95,10 @@ cdef class LoopCore:
     cdef int send_off(self) except -1
     cdef int stopped_running(self, object hooks) except -1
     cdef int run_ready_debug(self) except -1
+    cdef int new_ring(self) except -1
     cdef int ensure_ring(self) except -1
-    cdef int leave_ring(self) except -1
+    cdef int leave_ring(self, double bound) except -1
+    cdef int drain(self, double end) except -1
     cdef remember(self, Ring ring)
     cdef int push(self, object handle) except -1
     cdef object pop(self)
@@ -102,6 +106,8 @@ cdef class LoopCore:
     cdef int flush_at_leisure(self, Completer who) except -1
     cdef int hurry(self) except -1
     cdef int flush(self) except -1
+    cdef int flush_one(self, Completer who) except -1
+    cdef int deliver_one(self, Completer who) except -1
     cdef int turn(self) except -1
     cdef int rest(self) except -1
     cdef bint has_something(self) noexcept
@@ -109,3 +115,5 @@ cdef class LoopCore:
     cdef bint is_at_home(self) noexcept
     cdef object new_future(self)
     cdef ReceiveBuffers receive_buffers(self, BufferGroup group)
+    cdef ReceiveBuffers new_buffers(self, BufferGroup group, unsigned count, size_t capacity,
+                                    unsigned offered, bint bare)

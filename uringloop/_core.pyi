@@ -22,6 +22,7 @@ class LoopCore:
     _closed: bool
     _stopping: bool
     _debug: bool
+    _ending: bool
     _thread_id: int | None
     _task_factory: Any
     @property
@@ -66,9 +67,12 @@ class LoopCore:
     def _forget_wake(self) -> None:
         """In the child of a fork: the number may come to mean another socket."""
     def _close_core(self) -> None: ...
-    def _shape_ring(self, entries: int, busy_poll: float, batch: bool) -> None:
+    def _make_ring(self, entries: int, busy_poll: float, batch: bool) -> None:
         """Entries of the submission queue; microseconds to look before sleeping; whether the
-        sends of a bulk may wait for the end of the turn."""
+        sends of a bulk may wait for the end of the turn.
+
+        Raises UringUnavailableError.
+        """
     def _send_deferred(self) -> None:
         """What waits for the end of the turn leaves now: something could tell the difference."""
     def _counters(self) -> dict[str, int]: ...

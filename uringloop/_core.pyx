@@ -23,7 +23,8 @@ from uringloop._ring cimport (
 from uringloop._policy cimport CopyMemory
 from uringloop._registry cimport Registry
 from uringloop._timers cimport Timers
-from uringloop._uring cimport Ring, this_thread
+from uringloop._process cimport this_thread
+from uringloop._uring cimport Ring
 
 import asyncio
 import socket
@@ -31,7 +32,8 @@ import sys
 import threading
 from asyncio import base_events, events
 
-from uringloop._uring import bury
+from uringloop._graveyard import bury, graveyard
+from uringloop._unavailable import UringUnavailableError
 
 
 cdef extern from "Python.h":
@@ -79,6 +81,9 @@ cdef tuple RING_COUNTERS = (
 
 cdef double RESOLUTION = 1e-9        # of CLOCK_MONOTONIC
 cdef double LONGEST_WAIT = 24 * 3600
+cdef double CLOSING_BOUND = 1.0      # seconds that close() may take
+cdef double PROOF_BOUND = 0.1        # of which some are for the ring to die
+cdef double BUFFERS_AGAIN = 1.0      # seconds after which there may be memory again
 
 cdef enum:
     DATAGRAM_BUFFERS = 256           # of 66 KB: the memory is touched only as it is needed
@@ -128,6 +133,10 @@ cdef class Watch(Completer):
             self.loop.flush_soon(self)
         return 0
 
+    cdef int internal_error(self, object exc) except -1:
+        # Without it the loop would sleep for ever: until there is memory it goes on trying.
+        return self.loop.flush_soon(self) if self.armed is NULL else 0
+
 
 cdef class LoopCore:
     """What is hot of an event loop; ``uringloop.Loop`` adds asyncio's cold half."""
@@ -153,13 +162,17 @@ cdef class LoopCore:
         self.cq_entries = 4096
         self.batching = True
 
-    def _shape_ring(self, unsigned entries, double busy_poll, bint batch):
+    def _make_ring(self, unsigned entries, double busy_poll, bint batch):
         """Entries of the submission queue; microseconds to look before sleeping; whether the
-        sends of a bulk may wait for the end of the turn."""
+        sends of a bulk may wait for the end of the turn.
+
+        Raises UringUnavailableError.
+        """
         self.batching = batch
         self.entries = entries
         self.cq_entries = 16 * entries
         self.patience = <unsigned>(busy_poll * 1000)
+        self.new_ring()
 
     def __dealloc__(self):
         self.drop_ready()
@@ -334,7 +347,7 @@ cdef class LoopCore:
         self.flushers = self.flushed
         try:
             while done < count:
-                (<Completer>flushers[done]).flush()
+                self.flush_one(<Completer>flushers[done])
                 done += 1
         finally:
             # After an error (KeyboardInterrupt, say) the rest still waits its turn.
@@ -342,6 +355,25 @@ cdef class LoopCore:
                 self.flushers[:0] = flushers[done:]
             flushers.clear()
             self.flushed = flushers
+        return 0
+
+    cdef int flush_one(self, Completer who) except -1:
+        """What one has failed with is its own affair; but not that the ring is closed to us."""
+        try:
+            who.flush()
+        except (SystemExit, KeyboardInterrupt, UringUnavailableError):
+            raise
+        except BaseException as exc:
+            who.internal_error(exc)
+        return 0
+
+    cdef int deliver_one(self, Completer who) except -1:
+        try:
+            who.deliver()
+        except (SystemExit, KeyboardInterrupt, UringUnavailableError):
+            raise
+        except BaseException as exc:
+            who.internal_error(exc)
         return 0
 
     cdef int turn(self) except -1:
@@ -465,7 +497,7 @@ cdef class LoopCore:
                 if not (<Handle>handle)._cancelled:
                     (<Handle>handle).run()
             elif isinstance(handle, Completer):
-                (<Completer>handle).deliver()
+                self.deliver_one(<Completer>handle)
             elif not handle._cancelled:
                 handle._run()
         return 0
@@ -478,7 +510,7 @@ cdef class LoopCore:
             handle = self.pop()
             start = monotonic()
             if isinstance(handle, Completer):
-                (<Completer>handle).deliver()
+                self.deliver_one(<Completer>handle)
             elif not handle._cancelled:
                 self._current_handle = handle
                 try:
@@ -504,6 +536,8 @@ cdef class LoopCore:
         """Run until ``stop()`` is called."""
         self._check_closed()
         self._check_running()
+        if self._ending:
+            raise RuntimeError('the loop is being closed')
         hooks = sys.get_asyncgen_hooks()
         try:
             self._set_coroutine_origin_tracking(self._debug)
@@ -552,43 +586,70 @@ cdef class LoopCore:
         return self.ring is not None and self.ring.is_usable() \
             and self.ring.thread == this_thread()
 
-    cdef int ensure_ring(self) except -1:
-        if self.ring is not None:
-            if self.ring.thread == self.thread:
-                self.ring.alive()
-                return 0
-            self.ring.alive()
-            self.leave_ring()
-            # The old ring holds the wake-up socket: it is replaced, so
-            # that its hang-up can tell when that ring is dead.
-            self._renew_self_pipe()
+    cdef int new_ring(self) except -1:
+        """A ring that any thread may own: the one that first runs the loop."""
         bury()
         self.ring = Ring(self.operations, self.entries, self.cq_entries,
                          self._csock.fileno(), self.patience)
+        return 0
+
+    cdef int ensure_ring(self) except -1:
+        """This thread is to have the loop's ring."""
+        if self.ring is not None and self.ring.thread == self.thread:
+            self.ring.alive()
+            return 0
+        if self.ring is not None and self.ring.thread:
+            self.ring.alive()
+            try:
+                self.leave_ring(CLOSING_BOUND)
+            finally:
+                # The old ring holds the wake-up socket: it is replaced, so
+                # that its hang-up can tell when that ring is dead.
+                self._renew_self_pipe()
+        elif self.ring is not None and not self.ring.is_usable():
+            # Made before fork(), and never run: the child has one of its own.
+            self.ring.close_in_child()
+            self.ring = None
+            if self.watcher is not None:
+                self.watcher.closed = True
+                self.watcher = None
+            self._begin_in_child()
+        if self.ring is None:
+            self.new_ring()
+        self.ring.enable()
         self.wake_fd = self._csock.fileno()
         self.woken = False
         self.waker = Watch(self, self._ssock.fileno())
         self.waker.arm()
         return 0
 
-    cdef int leave_ring(self) except -1:
-        """Close a ring, in whatever thread: what it had not done is told ECANCELED."""
+    cdef int leave_ring(self, double bound) except -1:
+        """Close a ring, in whatever thread: what it had not done is told ECANCELED.
+
+        ``bound``: how many seconds it may take to prove it dead.
+        """
         ring = self.ring
         self.wake_fd = -1
         if self.waker is not None:
             self.waker.closed = True
         self._csock.close()
         try:
-            problems = ring.close(self._ssock.fileno())
+            problems = ring.close(self._ssock.fileno(), bound)
         finally:
             self.remember(ring)
             self.ring = None
             self.datagram_buffers = self.local_buffers = self.stream_buffers = None
+            self.retry_buffers_at = 0
+        interrupts = [problem for problem in problems
+                      if isinstance(problem, (SystemExit, KeyboardInterrupt))]
         for problem in problems:
-            self.call_exception_handler({
-                'message': 'Unhandled error while a ring was closed',
-                'exception': problem,
-            })
+            if problem not in interrupts:
+                self.call_exception_handler({
+                    'message': 'Unhandled error while a ring was closed',
+                    'exception': problem,
+                })
+        if interrupts:
+            raise interrupts[0]
         return 0
 
     cdef remember(self, Ring ring):
@@ -603,18 +664,14 @@ cdef class LoopCore:
 
     def _close_core(self):
         """Cancel everything, drain within a bound, and close the ring."""
+        cdef double end = monotonic() + CLOSING_BOUND
         if self.watcher is not None:
             self.watcher.closed = True
         if self.ring is not None:
-            if self.ring.is_usable() and self.ring.thread == this_thread():
-                if self.waker is not None:
-                    self.waker.closed = True
-                self.flush()
-                self.ring.poll()
-                self.closing = True
-                self.ring.cancel_all(1.0)
+            if self.is_at_home():
+                self.drain(end)
             self.closing = True
-            self.leave_ring()
+            self.leave_ring(fmax(end - monotonic(), 0))
         self.closing = True
         self.hurry()
         while self.flushers:
@@ -624,6 +681,23 @@ cdef class LoopCore:
         self.waker = self.watcher = None       # they refer to us
         self.drop_ready()
         self.timers.drop_all()
+
+    cdef int drain(self, double end) except -1:
+        """Send what is queued, cancel what is in flight, and wait for it until ``end``."""
+        if self.waker is not None:
+            self.waker.closed = True
+        try:
+            self.flush()
+            self.ring.poll()
+            self.closing = True
+            self.ring.cancel_all(end - PROOF_BOUND - monotonic())
+        except OSError as exc:
+            # It can't be entered any more.  Closing it does without.
+            self.call_exception_handler({
+                'message': 'What was in flight is lost: the ring could not be drained',
+                'exception': exc,
+            })
+        return 0
 
     def create_task(self, coro, *, name=None, context=None, **kwargs):
         """Schedule a coroutine; returns its task.  Arguments as ``asyncio.Task`` takes them."""
@@ -655,21 +729,36 @@ cdef class LoopCore:
         return Future(loop=self)
 
     cdef ReceiveBuffers receive_buffers(self, BufferGroup group):
-        """The provided buffers of this ring that such sockets share; made when first asked for."""
+        """The provided buffers of this ring that such sockets share; made when first asked for.
+
+        None: there is no memory for them.  Ask again from time to time.
+        """
         if group == DATAGRAM:
             if self.datagram_buffers is None:
-                self.datagram_buffers = ReceiveBuffers(
-                    self.ring, group, DATAGRAM_BUFFERS, 65536 + HEADROOM, HOT_BUFFERS, False)
+                self.datagram_buffers = self.new_buffers(
+                    group, DATAGRAM_BUFFERS, 65536 + HEADROOM, HOT_BUFFERS, False)
             return self.datagram_buffers
         if group == LOCAL:
             if self.local_buffers is None:
-                self.local_buffers = ReceiveBuffers(
-                    self.ring, group, LOCAL_BUFFERS, 262144 + HEADROOM, LOCAL_BUFFERS, False)
+                self.local_buffers = self.new_buffers(
+                    group, LOCAL_BUFFERS, 262144 + HEADROOM, LOCAL_BUFFERS, False)
             return self.local_buffers
         if self.stream_buffers is None:
-            self.stream_buffers = ReceiveBuffers(
-                self.ring, group, STREAM_BUFFERS, 65536, HOT_BUFFERS, True)
+            self.stream_buffers = self.new_buffers(
+                group, STREAM_BUFFERS, 65536, HOT_BUFFERS, True)
         return self.stream_buffers
+
+    cdef ReceiveBuffers new_buffers(self, BufferGroup group, unsigned count, size_t capacity,
+                                    unsigned offered, bint bare):
+        # A page of each group counts as locked memory, which may be used up, or given up
+        # by the program after it has made the loop.
+        if self.retry_buffers_at and monotonic() < self.retry_buffers_at:
+            return None
+        try:
+            return ReceiveBuffers(self.ring, group, count, capacity, offered, bare)
+        except (MemoryError, OSError):
+            self.retry_buffers_at = monotonic() + BUFFERS_AGAIN
+            return None
 
     def _counters(self):
         """Everything that ``stats()`` shows, as a dict."""
@@ -694,6 +783,7 @@ cdef class LoopCore:
             'zerocopy_fell_back': self.zerocopy_fell_back,
             'buffers_released': self.buffers_released,
             'receive_buffers_exhausted': self.receive_exhausted,
+            'rings_buried': len(graveyard),
             'cq_overflows': now['overflows'],
             'busy_polls': now['busy_polls'],
             'busy_poll_hits': now['busy_poll_hits'],

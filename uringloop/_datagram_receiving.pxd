@@ -12,7 +12,6 @@ cdef class DatagramReceiver(Receiver):
         uint32_t era               # of the ring that has ``slot``
 
     cdef int start_ring(self) except -1
-    cdef ReceiveBuffers receive_buffers(self)
     cdef int received(self, operation* op, int res, uint32_t flags) except -1
     cdef int take_datagram(self, ReceiveBuffers buffers, int res, uint32_t flags) except -1
     cdef int hand_over(self, object data, object address) except -1

@@ -24,6 +24,7 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef enum:
     READ_LIMIT = 32           # datagrams read before others have their turn
     LONGEST = 65536
+    LONGEST_LOCAL = 262144    # AF_UNIX; as asyncio
 
 cdef enum Event:
     ERROR = 0
@@ -35,7 +36,13 @@ cdef class DatagramReceiver(Receiver):
 
     cdef int start_ring(self) except -1:
         """The loop has a ring that this transport does not know yet: make oneself at home."""
-        if self.era != self.loop.ring.era:
+        cdef bint known = self.era == self.loop.ring.era
+        if known and self.slot >= 0:
+            return 0
+        if self._sock.fileno() != self._sock_fd:
+            # The program has closed the socket under us: the number may be another's.
+            return 0 if self._closing else self.closed_under()
+        if not known:
             self.era = self.loop.ring.era
             self.slot = self.loop.ring.register_file(self._sock_fd)
         return 0
@@ -49,12 +56,10 @@ cdef class DatagramReceiver(Receiver):
 
     # -- by the ring ---------------------------------------------------------------------------
 
-    cdef int receive(self) except -1:
-        cdef ReceiveBuffers buffers
+    cdef int receive(self, ReceiveBuffers buffers) except -1:
         cdef operation* op
         cdef io_uring_sqe* sqe
         cdef bint fixed = self.slot >= 0
-        buffers = self.receive_buffers()
         op = self.loop.operations.acquire(self)
         op.status = RECEIVE
         memset(&op.message, 0, sizeof(op.message))
@@ -78,17 +83,18 @@ cdef class DatagramReceiver(Receiver):
             self.receiving = NULL
         if flags & IORING_CQE_F_BUFFER:
             buffers = self.receive_buffers()
-            if not self._closing:
-                self.take_datagram(buffers, res, flags)
-            buffers.give_back(flags >> IORING_CQE_BUFFER_SHIFT)
+            try:
+                if not self._closing:
+                    self.take_datagram(buffers, res, flags)
+            finally:
+                buffers.give_back(flags >> IORING_CQE_BUFFER_SHIFT)
         if flags & IORING_CQE_F_MORE:
             return 0
         # Multishot ends: after an empty datagram, without buffers, by an error.
         if op.status == READABLE:
             return self.poll_ended(res)
         if res == -ENOBUFS:
-            self.loop.receive_exhausted += 1
-            self.receive_buffers().grow()
+            self.exhausted()
         elif res < 0 and res != -ECANCELED and not self._closing:
             self.post(ERROR, OSError(-res, os.strerror(-res)), None)
         if self._closing:
@@ -136,7 +142,8 @@ cdef class DatagramReceiver(Receiver):
                 return 0
             if self._sock.fileno() != self._sock_fd:
                 # The program has closed its socket; the ring still has the file.
-                return self.choose_way(False)
+                self.choose_way(False)
+                return self.closed_under() if self.one_by_one else 0
             if not self.read_one() or not self.one_by_one:
                 return 0
         return 0
@@ -147,9 +154,10 @@ cdef class DatagramReceiver(Receiver):
         cdef msghdr message
         cdef sockaddr_storage name
         cdef ssize_t length
-        cdef PyObject* memory = blank(LONGEST)
+        cdef size_t longest = LONGEST_LOCAL if self.family == AF_UNIX else LONGEST
+        cdef PyObject* memory = blank(longest)
         vector.iov_base = bytes_content(memory)
-        vector.iov_len = LONGEST
+        vector.iov_len = longest
         memset(&message, 0, sizeof(message))
         message.msg_iov = &vector
         message.msg_iovlen = 1

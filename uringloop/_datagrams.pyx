@@ -585,6 +585,8 @@ cdef class DatagramTransport(DatagramReceiver):
     # -- by the ring ---------------------------------------------------------------------------
 
     cdef bint goes_by_ring(self, operation* op) noexcept:
+        if self.slot < 0 and fd_of(self._sock) != self._sock_fd:
+            return False         # the number may be another's
         if op.status == UNDECIDED and (op.traits & EXPLICIT or op.length >= ZEROCOPY_MINIMUM) \
                 and self.goes_zerocopy(op.base, op.length, op.traits & EXPLICIT,
                                        &op.address, op.address_length):

@@ -46,11 +46,13 @@ cdef class Completer:
     # user code may run in them.  ``deliver`` is called as a callback is; ``flush``
     # before the kernel is entered; ``forget`` instead of it once the loop is closed;
     # ``send_deferred`` when what the program does next could tell the difference.
+    # ``internal_error`` is told what any of these has failed with; no user code may run in it.
     cdef int result(self, operation* op, int res, uint32_t flags) except -1
     cdef int notified(self, operation* op) except -1
     cdef int deliver(self) except -1
     cdef int flush(self) except -1
     cdef int forget(self) except -1
+    cdef int internal_error(self, object exc) except -1
     cdef int send_deferred(self) except -1
 
 

@@ -52,6 +52,9 @@ cdef class Completer:
     cdef int forget(self) except -1:
         return 0
 
+    cdef int internal_error(self, object exc) except -1:
+        raise exc
+
     cdef int send_deferred(self) except -1:
         return 0
 
@@ -174,6 +177,13 @@ cdef class OperationTable:
                         self.unpin(op)
                 self.done(op)
                 (<Completer>op.owner).result(op, res, flags)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            # MemoryError, most likely: the end of that owner, not of the loop.
+            if op.future is not NULL and op.duties == 0 and not (<object>op.future).done():
+                (<object>op.future).set_exception(exc)
+            (<Completer>op.owner).internal_error(exc)
         finally:
             if op.duties == 0:
                 self.release(op)

@@ -2,6 +2,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
+from uringloop._buffers cimport ReceiveBuffers
 from uringloop._operations cimport operation
 from uringloop._transports cimport SocketTransport
 
@@ -26,7 +27,10 @@ cdef class Receiver(SocketTransport):
 
     cdef int arm(self) except -1
     cdef int arm_or_cancel(self) except -1
-    cdef int receive(self) except -1
+    cdef int receive(self, ReceiveBuffers buffers) except -1
+    cdef ReceiveBuffers receive_buffers(self)
+    cdef int exhausted(self) except -1
+    cdef int closed_under(self) except -1
     cdef int wait_readable(self) except -1
     cdef int poll_ended(self, int res) except -1
     cdef int read_on(self) except -1

@@ -7,6 +7,7 @@ is the kernel's own.  (Datagrams of 60,000 bytes echoed on loopback, 8 of them o
 the way, medians of twenty runs: 42,000/s with four received at a time, 50,000/s
 one by one.)  And a protocol that pauses after each has no operation called back.
 """
+from uringloop._buffers cimport ReceiveBuffers
 from uringloop._operations cimport operation
 from uringloop._ring cimport *
 from uringloop._transports cimport SocketTransport
@@ -41,10 +42,28 @@ cdef class Receiver(SocketTransport):
             # That first, or a protocol that pauses and resumes would have us collect
             # ever more for it.  ``inbox_empty`` comes back here.
             return 0
-        return self.wait_readable() if self.one_by_one else self.receive()
+        cdef ReceiveBuffers buffers
+        if not self.one_by_one:
+            buffers = self.receive_buffers()
+            if buffers is not None:
+                return self.receive(buffers)
+            self.one_by_one = True
+        return self.wait_readable()
 
-    cdef int receive(self) except -1:
+    cdef int receive(self, ReceiveBuffers buffers) except -1:
         """Arm the multishot operation."""
+        return 0
+
+    cdef ReceiveBuffers receive_buffers(self):
+        """Those that the multishot operation receives into; None: there is no memory for them."""
+        return None
+
+    cdef int exhausted(self) except -1:
+        """The receive buffers ran out."""
+        cdef ReceiveBuffers buffers = self.receive_buffers()
+        self.loop.receive_exhausted += 1
+        if buffers is None or not buffers.grow():
+            self.one_by_one = True       # which asks for memory once there is something
         return 0
 
     cdef int wait_readable(self) except -1:
@@ -83,10 +102,16 @@ cdef class Receiver(SocketTransport):
         """Read what is there, and hand it over."""
         return 0
 
+    cdef int closed_under(self) except -1:
+        """The program has closed its socket, whose number is not to be used any more."""
+        self._fatal_error(OSError(EBADF, os.strerror(EBADF)), 'Fatal error on transport')
+        return 0
+
     cdef int choose_way(self, bint one_by_one) except -1:
         """Receive the next ones so."""
         if one_by_one == self.one_by_one \
-                or one_by_one and self._sock.fileno() != self._sock_fd:
+                or one_by_one and self._sock.fileno() != self._sock_fd \
+                or not one_by_one and self.receive_buffers() is None:
             return 0
         self.one_by_one = one_by_one
         if self.receiving is not NULL and (self.receiving.status == READABLE) != one_by_one:

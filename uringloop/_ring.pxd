@@ -10,6 +10,7 @@ from posix.types cimport off_t
 
 cdef extern from "<errno.h>" nogil:
     enum:
+        EACCES
         EAGAIN
         EBADF
         EBUSY
@@ -21,11 +22,14 @@ cdef extern from "<errno.h>" nogil:
         EALREADY
         EISCONN
         EINVAL
+        EMFILE
         EIO
         EMSGSIZE
         ENOBUFS
         ENOMEM
+        ENOSYS
         EOPNOTSUPP
+        EPERM
         ETIME
 
 
@@ -129,13 +133,15 @@ cdef extern from "<liburing.h>" nogil:
     int io_uring_unregister_ring_fd(io_uring*)
     int io_uring_submit_and_wait_timeout(
         io_uring*, io_uring_cqe**, unsigned, __kernel_timespec*, void*)
+    int io_uring_enter(unsigned, unsigned, unsigned, unsigned, void*)
+    int io_uring_register(unsigned, unsigned, const void*, unsigned)
     io_uring_sqe* io_uring_get_sqe(io_uring*)
     unsigned io_uring_sq_ready(const io_uring*)
     unsigned io_uring_sq_space_left(const io_uring*)
     unsigned io_uring_cq_ready(const io_uring*)
-    int io_uring_register_files_sparse(io_uring*, unsigned)
     int io_uring_register_files_update(io_uring*, unsigned, const int*, unsigned)
     int io_uring_register_buf_ring(io_uring*, io_uring_buf_reg*, unsigned)
+    int io_uring_unregister_buf_ring(io_uring*, int)
     void io_uring_buf_ring_init(io_uring_buf_ring*)
     void io_uring_buf_ring_add(
         io_uring_buf_ring*, void*, unsigned, unsigned short, int, int)
@@ -157,6 +163,8 @@ cdef extern from "<liburing.h>" nogil:
         IORING_SETUP_TASKRUN_FLAG
         IORING_SETUP_SINGLE_ISSUER
         IORING_SETUP_DEFER_TASKRUN
+        IORING_SETUP_R_DISABLED
+        IORING_REGISTER_ENABLE_RINGS
         IORING_SQ_CQ_OVERFLOW
         IORING_SQ_TASKRUN
         IORING_CQE_F_BUFFER
@@ -175,6 +183,7 @@ cdef extern from "<liburing.h>" nogil:
 cdef extern from *:
     """
     #include <liburing.h>
+    #include <stdint.h>
     #include <string.h>
     #include <time.h>
     #ifndef IORING_SEND_ZC_REPORT_USAGE   /* kernel 6.2 */
@@ -187,12 +196,17 @@ cdef extern from *:
     #ifndef SOL_UDP
     #define SOL_UDP 17
     #endif
+    #define RING_ENTER_NO_IOWAIT (1U << 7)    /* IORING_ENTER_NO_IOWAIT, kernel 6.15 */
+    #define RING_FEAT_NO_IOWAIT (1U << 17)    /* IORING_FEAT_NO_IOWAIT */
     static inline unsigned ring_kernel_flags(const struct io_uring *ring) {
         return IO_URING_READ_ONCE(*ring->sq.kflags);
     }
     /* Takes one of the kernel's flags back; it does not read them itself. */
     static inline void ring_clear_taskrun(struct io_uring *ring) {
         __atomic_and_fetch(ring->sq.kflags, ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
+    }
+    static inline unsigned ring_cq_entries(const struct io_uring *ring) {
+        return *ring->cq.kring_mask + 1;
     }
     /* Copies what the kernel has completed and frees its place at once. */
     static inline unsigned ring_take(struct io_uring *ring,
@@ -210,6 +224,41 @@ cdef extern from *:
     static inline int ring_stirs(const struct io_uring *ring) {
         return io_uring_cq_ready(ring)
             || ring_kernel_flags(ring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+    }
+    /* Hands over what is prepared, and sleeps until something completes, but no longer than
+       that; enters the kernel once.  How many entries it took, or -errno.
+
+       As io_uring_submit_and_wait_timeout, which does not know NO_IOWAIT: without that a
+       loop that has nothing to do counts as waiting for a disk (iowait, and procs_blocked
+       of /proc/stat).
+       ``registered``: the ring's descriptor is one of the thread's own table. */
+    static inline int ring_wait(struct io_uring *ring, int registered,
+                                struct __kernel_timespec *timeout) {
+        struct io_uring_sq *sq = &ring->sq;
+        struct io_uring_getevents_arg arg;
+        unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
+        memset(&arg, 0, sizeof arg);
+        arg.ts = (__u64)(uintptr_t)timeout;
+        if (registered)
+            flags |= IORING_ENTER_REGISTERED_RING;
+        if (ring->features & RING_FEAT_NO_IOWAIT)
+            flags |= RING_ENTER_NO_IOWAIT;
+        if (sq->sqe_head != sq->sqe_tail) {
+            sq->sqe_head = sq->sqe_tail;
+            io_uring_smp_store_release(sq->ktail, sq->sqe_tail);
+        }
+        return io_uring_enter2(ring->enter_ring_fd,
+                               sq->sqe_tail - io_uring_smp_load_acquire(sq->khead), 1, flags,
+                               (sigset_t *)&arg, sizeof arg);
+    }
+    /* A table of that many registered files, all empty.  liburing's own would raise the
+       process's RLIMIT_NOFILE where that is too low. */
+    static inline int ring_register_slots(struct io_uring *ring, unsigned count) {
+        struct io_uring_rsrc_register table;
+        memset(&table, 0, sizeof table);
+        table.nr = count;
+        table.flags = IORING_RSRC_REGISTER_SPARSE;
+        return io_uring_register(ring->ring_fd, IORING_REGISTER_FILES2, &table, sizeof table);
     }
     static inline void relax_processor(void) {
     #if defined(__x86_64__) || defined(__i386__)
@@ -248,10 +297,13 @@ cdef extern from *:
     }
     """
     unsigned ring_kernel_flags(const io_uring*) noexcept nogil
+    unsigned ring_cq_entries(const io_uring*) noexcept nogil
     void ring_clear_taskrun(io_uring*) noexcept nogil
     unsigned ring_take(io_uring*, io_uring_cqe*, unsigned) noexcept nogil
     bint ring_stirs(const io_uring*) noexcept nogil
     bint ring_spin(const io_uring*, long long) noexcept nogil
+    int ring_wait(io_uring*, bint, __kernel_timespec*) noexcept nogil
+    int ring_register_slots(io_uring*, unsigned) noexcept nogil
     io_uring_sqe* ring_sqe(io_uring*, int, int, unsigned, uint64_t) noexcept nogil
     enum:
         IORING_SEND_ZC_REPORT_USAGE

@@ -21,8 +21,8 @@ from uringloop._datagrams cimport send_report
 from uringloop._heads cimport family_of, fd_of, is_plain
 from uringloop._operations cimport operation
 from uringloop._policy cimport ZEROCOPY_MINIMUM, zerocopy_pays
+from uringloop._process cimport this_thread
 from uringloop._ring cimport *
-from uringloop._uring cimport this_thread
 
 import os
 import socket

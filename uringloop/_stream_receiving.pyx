@@ -51,8 +51,10 @@ cdef class StreamReceiver(Receiver):
     cdef int arm(self) except -1:
         return 0 if self.received_eof else Receiver.arm(self)
 
-    cdef int receive(self) except -1:
-        cdef ReceiveBuffers buffers = self.loop.receive_buffers(STREAM)
+    cdef ReceiveBuffers receive_buffers(self):
+        return self.loop.receive_buffers(STREAM)
+
+    cdef int receive(self, ReceiveBuffers buffers) except -1:
         cdef operation* op = self.loop.operations.acquire_brief(self)
         cdef io_uring_sqe* sqe
         op.status = RECEIVE
@@ -69,21 +71,22 @@ cdef class StreamReceiver(Receiver):
         if not flags & IORING_CQE_F_MORE:
             self.receiving = NULL
         if flags & IORING_CQE_F_BUFFER:
-            buffers = self.loop.receive_buffers(STREAM)
-            if res > 0 and not self._closing:
-                if res >= CLAIM_MINIMUM:
-                    data = buffers.claim(number, res)
-                else:
-                    data = PyBytes_FromStringAndSize(buffers.at(number), res)
-                self.post(DATA, data, None)
-            buffers.give_back(number)
+            buffers = self.receive_buffers()
+            try:
+                if res > 0 and not self._closing:
+                    if res >= CLAIM_MINIMUM:
+                        data = buffers.claim(number, res)
+                    else:
+                        data = PyBytes_FromStringAndSize(buffers.at(number), res)
+                    self.post(DATA, data, None)
+            finally:
+                buffers.give_back(number)
         if flags & IORING_CQE_F_MORE:
             return 0
         if op.status == READABLE:
             return self.poll_ended(res)
         if res == -ENOBUFS:
-            self.loop.receive_exhausted += 1
-            self.loop.receive_buffers(STREAM).grow()
+            self.exhausted()
         elif res == 0 and not self._closing:
             self.received_eof = True
             self.post(EOF, None, None)

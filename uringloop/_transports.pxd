@@ -65,6 +65,7 @@ cdef class SocketTransport(Completer):
         size_t inbox_size
         bint delivering
         list errors                # of sends: they don't wait for resume_reading()
+        object trouble             # an exception that is to end this transport, or None
 
     cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra) except -1
     cdef object wrapped_socket(self)
@@ -75,6 +76,7 @@ cdef class SocketTransport(Completer):
     cdef int post_error(self, int error, str message) except -1
     cdef int read_before_errors(self) except -1
     cdef int deliver_error(self, object exc) except -1
+    cdef int end_by_trouble(self) except -1
     cdef int schedule_delivery(self) except -1
     cdef int inbox_empty(self) except -1
     cdef int deliver_one(self, event* item) except -1

@@ -14,10 +14,10 @@ from uringloop._core cimport LoopCore
 from uringloop._heads cimport family_of, fd_of
 from uringloop._operations cimport Completer, operation
 from uringloop._registry cimport Registry
+from uringloop._process cimport this_thread
 from uringloop._ring cimport (
     AF_INET, AF_INET6, AF_UNIX, IORING_OP_POLL_ADD, IOSQE_FIXED_FILE, io_uring_sqe, sockaddr,
     sockaddr_storage, socklen_t)
-from uringloop._uring cimport this_thread
 
 import warnings
 import weakref
@@ -318,9 +318,9 @@ cdef class SocketTransport(Completer):
             return
         self._closing = True
         self.lost_context = PyContext_CopyCurrent()
+        self.lost_exc = exc     # first: without a queue and a receive this is the end already
         self.send_queued()      # as asyncio has done at the call
         self._conn_lost += 1
-        self.lost_exc = exc
         self.aborted = True
         self.drop_queue()
         self.stop_receiving()
@@ -517,14 +517,29 @@ cdef class SocketTransport(Completer):
         self.errors.append(OSError(error, message))
         return self.schedule_delivery()
 
+    cdef int internal_error(self, object exc) except -1:
+        """What our own code has met, say a MemoryError, ends this transport and not the loop.
+
+        As with asyncio; but not now, for completions may be being settled.
+        """
+        if self.trouble is None:
+            self.trouble = exc
+        return self.schedule_delivery()
+
+    cdef int end_by_trouble(self) except -1:
+        if self._sock is not None:
+            self._fatal_error(self.trouble, 'Fatal error on transport')
+        self.trouble = None
+        return 0
+
     cdef int schedule_delivery(self) except -1:
         if not self.delivering:
-            self.delivering = True
             if self.loop.thread:
                 self.loop.push(self)
             else:
                 # What was waiting when the loop starts to run goes first.
                 self.loop.late.append(self)
+            self.delivering = True
         return 0
 
     cdef int deliver(self) except -1:
@@ -536,6 +551,8 @@ cdef class SocketTransport(Completer):
         if PyContext_Enter(self.context) < 0:
             return -1
         try:
+            if self.trouble is not None:
+                self.end_by_trouble()
             while left and self.inbox_count and not self.paused_reading:
                 left -= 1
                 item = self.inbox[self.inbox_head]
@@ -559,8 +576,9 @@ cdef class SocketTransport(Completer):
         finally:
             PyContext_Exit(self.context)
             # After an exception that went on, say a KeyboardInterrupt.
-            if self.errors or self.resume_due or not self.paused_reading and (
-                    self.inbox_count or self.readable and not self._closing):
+            if self.trouble is not None or self.errors or self.resume_due \
+                    or not self.paused_reading and (
+                        self.inbox_count or self.readable and not self._closing):
                 self.schedule_delivery()
         return 0
 

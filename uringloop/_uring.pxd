@@ -1,4 +1,4 @@
-"""The ring: made, filled, entered, drained and closed; and the dead ones' memory."""
+"""The ring: made, filled, entered, drained and closed."""
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from uringloop._operations cimport Completer, OperationTable, operation
@@ -7,7 +7,6 @@ from uringloop._ring cimport __kernel_timespec, io_uring, io_uring_cqe, io_uring
 
 cdef enum:
     BATCH = 256              # completions taken from the ring at once
-    FILE_SLOTS = 1024        # registered files, the first of which is the certificate
 
 
 cdef class Ring:
@@ -20,12 +19,16 @@ cdef class Ring:
         readonly bint is_open
         readonly uint32_t era
         readonly unsigned setup_flags
-        unsigned long thread
+        unsigned long thread          # that owns it; 0: it is not enabled yet
         int generation                # of fork()
         OperationTable operations
-        uint16_t* free_slots
+        # registered files; the first is the certificate
+        readonly unsigned slot_count
+        readonly unsigned slots_used  # from this one on none was ever used
+        uint16_t* free_slots          # used before
         unsigned free_slot_count
-        bint certified
+        unsigned free_slot_room
+        readonly bint certified       # its death will be seen
         bint settling                 # completions are being handed to their owners
         unsigned patience             # nanoseconds to look for completions before sleeping
         int luck                      # how well that went lately
@@ -41,6 +44,9 @@ cdef class Ring:
         readonly uint64_t busy_polls
         readonly uint64_t busy_poll_hits
 
+    cdef int set_up(self, int certificate, unsigned patience) except -1
+    cdef int enable(self) except -1
+    cdef void give_up(self) noexcept
     cdef bint has_work(self) noexcept
     cdef bint has_unread(self) noexcept
     cdef unsigned reserve(self, unsigned wanted) except? 0
@@ -71,11 +77,6 @@ cdef class Ring:
     cdef int usable(self) except -1
     cdef int alive(self) except -1
     cdef list take_quietly(self)
-    cdef register_table(self, int certificate)
+    cdef int register_table(self, int certificate) except? -1
     cdef int register_file(self, int fd) except -2
     cdef int unregister_file(self, int slot) except -1
-
-
-cdef bint forked(int generation) noexcept
-cdef int current_generation() noexcept
-cdef unsigned long this_thread() noexcept

@@ -1,10 +1,7 @@
-"""The ring: made, filled, entered, drained and closed; and the dead ones' memory."""
+"""The ring: made, filled, entered, drained and closed."""
 from weakref import WeakSet
 
 from uringloop._operations import OperationTable
-
-class UringUnavailableError(OSError):
-    """io_uring cannot be had: refused, switched off, or out of memory."""
 
 class Ring:
     """One io_uring of one thread, for the operations of one table."""
@@ -16,6 +13,15 @@ class Ring:
     @property
     def era(self) -> int:
         """The number of this ring; no two of a process have the same."""
+    @property
+    def certified(self) -> bool:
+        """Whether its death will be seen."""
+    @property
+    def slot_count(self) -> int:
+        """Room for registered files, the certificate among them."""
+    @property
+    def slots_used(self) -> int:
+        """How many of these have ever been used."""
     @property
     def setup_flags(self) -> int:
         """The IORING_SETUP_* that the kernel took."""
@@ -33,21 +39,14 @@ class Ring:
     def busy_poll_hits(self) -> int: ...
     def cancel_all(self, bound: float) -> None:
         """Cancel everything; wait at most ``bound`` seconds until nothing is in flight."""
-    def close(self, witness: int) -> list[Exception]:
-        """Close the ring, from any thread; returns the exceptions that owners met."""
+    def close(self, witness: int, bound: float) -> list[Exception]:
+        """Close the ring, from any thread; returns the exceptions that owners met.
+
+        ``bound``: how many seconds it may take to prove it dead.
+        """
     def close_in_child(self) -> None: ...
     def holds_memory(self) -> bool: ...
 
 open_rings: WeakSet[Ring]
-graveyard: list[tuple[int, OperationTable, int, list[object]]]
-
-def try_ring() -> None:
-    """Make the smallest ring and close it; raises UringUnavailableError."""
-
-def hung_up(witness: int, bound: float) -> bool:
-    """Whether the other end of ``witness`` is closed, within ``bound`` seconds."""
-
-def bury() -> None:
-    """Let go of what was buried with rings that are proved dead by now."""
 
 def _close_in_child() -> None: ...

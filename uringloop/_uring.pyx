@@ -1,7 +1,8 @@
-"""The ring: made, filled, entered, drained and closed; and the dead ones' memory.
+"""The ring: made, filled, entered, drained and closed.
 
-A ring belongs to the thread that made it (SINGLE_ISSUER): from another every
-call returns EEXIST, also after the owner has exited.  With DEFER_TASKRUN
+It is made switched off (R_DISABLED), and can then be used by any thread to register
+files and buffers.  The first to ``enable`` it owns it (SINGLE_ISSUER): from another
+thread every call returns EEXIST, also after the owner has exited.  With DEFER_TASKRUN
 completions appear only while its owner is inside ``io_uring_enter``, so what
 a cancelled receive had taken is always seen.
 """
@@ -9,16 +10,20 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
-from posix.unistd cimport close, dup
+from posix.unistd cimport close
 
 from uringloop._operations cimport (
     MEMORY, NOBODY, SEND, Completer, OperationTable, operation, user_data)
+from uringloop._process cimport fork_generation, this_thread
 from uringloop._ring cimport *
 
 import os
-import select
+import resource
 import time
 import weakref
+
+from uringloop._graveyard import bury, hung_up, keep
+from uringloop._unavailable import FORBIDDEN, not_entered, unavailable
 
 
 cdef extern from "Python.h":
@@ -26,81 +31,41 @@ cdef extern from "Python.h":
     int PyGC_Disable()
     int PyGC_Enable()
 
-cdef extern from "<pthread.h>":
-    int pthread_atfork(void (*)() noexcept, void (*)() noexcept, void (*)() noexcept)
-
-
-cdef extern from *:
-    """
-    /* Thread identifiers of the system are used again once a thread has ended. */
-    static unsigned long threads;
-    static __thread unsigned long thread_number;
-    static inline unsigned long number_thread(void) {
-        if (!thread_number)
-            thread_number = __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED);
-        return thread_number;
-    }
-    """
-    unsigned long number_thread() noexcept nogil
-
-
-cdef unsigned long this_thread() noexcept:
-    """A number of this thread that no other thread of this process has or will have."""
-    return number_thread()
-
-
-cdef int fork_generation = 0
-
-
-cdef void count_fork() noexcept nogil:
-    global fork_generation
-    fork_generation += 1
-
-
-cdef bint forked(int generation) noexcept:
-    return generation != fork_generation
-
-
-cdef int current_generation() noexcept:
-    return fork_generation
-
 
 cdef enum:
     LUCK_LIMIT = 16
     PATIENCE = 100           # submissions tried before the queue counts as full
     NAPS = 32                # waits without a look before the next try
+    CERTIFICATE = 0          # the registered-file slot of the wake-up socket
+    SLOT_LIMIT = 4096        # registered files; each costs the kernel 8 bytes, used or not
+    FEWEST_ENTRIES = 8
+
+cdef double TEARDOWN = 5.0   # seconds in which the kernel should be through with a closed ring
 
 cdef size_t NOTIFICATIONS_DUE = 1 << 20     # pinned bytes
 
 cdef uint32_t eras = 0
-cdef enum:
-    CERTIFICATE = 0          # the registered-file slot of the wake-up socket
-
-
-class UringUnavailableError(OSError):
-    """io_uring cannot be had: refused, switched off, or out of memory."""
+cdef double last_closed = -1e9
 
 
 cdef class Ring:
     """One io_uring of one thread, for the operations of one table."""
 
     def __cinit__(self):
-        self.free_slots = <uint16_t*>malloc(FILE_SLOTS * sizeof(uint16_t))
         self.room = BATCH
         self.fetched = <io_uring_cqe*>malloc(BATCH * sizeof(io_uring_cqe))
-        if self.free_slots is NULL or self.fetched is NULL:
+        if self.fetched is NULL:
             raise MemoryError
 
     def __dealloc__(self):
-        # The owner closes a ring with ``close_ring``.  Here only what is left
-        # of one that was never opened, or whose loop was never closed: the
-        # kernel then keeps nothing of ours, for its operations own the table.
+        # Its loop closes it.  Here only what is left of one whose loop was never made.
+        self.give_up()
         free(self.free_slots)
         free(self.fetched)
 
     def __init__(self, OperationTable operations, unsigned entries, unsigned cq_entries,
                  int certificate, unsigned patience=0):
-        """Open a ring; raises UringUnavailableError.
+        """Make a ring, still switched off; raises UringUnavailableError.
 
         ``certificate`` is a descriptor whose file the ring holds until it
         is dead, so that its other end sees the hang-up.  For ``patience``
@@ -109,33 +74,76 @@ cdef class Ring:
         global eras
         self.operations = operations
         self.keepalive = []
-        self.thread = this_thread()
-        self.generation = fork_generation
-        self.cq_entries = cq_entries
+        self.generation = fork_generation()
         code = open_patiently(&self.ring, entries, cq_entries, &self.setup_flags)
         if code < 0:
-            raise UringUnavailableError(-code, f'io_uring_setup: {os.strerror(-code)}')
+            raise unavailable(-code)
+        self.is_open = True
+        self.cq_entries = ring_cq_entries(&self.ring)       # maybe fewer than were asked for
         eras += 1
         self.era = eras
-        self.is_open = True
+        try:
+            self.set_up(certificate, patience)
+        except BaseException:
+            self.give_up()
+            raise
+
+    cdef int set_up(self, int certificate, unsigned patience) except -1:
         if self.setup_flags & IORING_SETUP_TASKRUN_FLAG:
             # Else nothing in the ring's memory tells that a packet has come.
             self.patience = patience
         self.luck = LUCK_LIMIT // 2
         # The child of a fork must not even see the parent's queues.
         io_uring_ring_dontfork(&self.ring)
-        self.register_table(certificate)
+        # One that is switched off answers EBADFD.  A policy may allow to make rings only.
+        code = io_uring_enter(self.ring.ring_fd, 0, 0, 0, NULL)
+        if -code in FORBIDDEN:
+            raise unavailable(-code)
+        code = self.register_table(certificate)
+        if -code in FORBIDDEN:
+            raise unavailable(-code)
         open_rings.add(self)
+        return 0
 
-    cdef register_table(self, int certificate):
-        cdef unsigned i
-        if io_uring_register_files_sparse(&self.ring, FILE_SLOTS) < 0:
-            return   # transports then name descriptors, and death goes uncertified
-        for i in range(FILE_SLOTS - 1):
-            self.free_slots[i] = FILE_SLOTS - 1 - i
-        self.free_slot_count = FILE_SLOTS - 1
-        self.certified = io_uring_register_files_update(
-            &self.ring, CERTIFICATE, &certificate, 1) == 1
+    cdef int register_table(self, int certificate) except? -1:
+        """Room for registered files, as many as there may be descriptors; ``-errno``."""
+        cdef int code
+        cdef unsigned count = SLOT_LIMIT
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if 0 <= limit < SLOT_LIMIT:
+            count = limit
+        while True:
+            # More than RLIMIT_NOFILE are refused (EMFILE), and memory may be short.
+            code = ring_register_slots(&self.ring, count)
+            if code != -EMFILE and code != -ENOMEM or count <= 1:
+                break
+            count //= 4
+        if code < 0:
+            return code   # transports then name descriptors, and death goes uncertified
+        self.slot_count = count
+        self.slots_used = CERTIFICATE + 1
+        code = io_uring_register_files_update(&self.ring, CERTIFICATE, &certificate, 1)
+        self.certified = code == 1
+        return code
+
+    cdef int enable(self) except -1:
+        """This thread owns the ring from now on."""
+        cdef int code
+        self.alive()
+        code = io_uring_register(self.ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0)
+        if code < 0:
+            raise unavailable(-code)
+        self.thread = this_thread()
+        return 0
+
+    cdef void give_up(self) noexcept:
+        """Close one that nothing was ever submitted to."""
+        if self.is_open:
+            self.is_open = False
+            if self.generation == fork_generation():
+                io_uring_queue_exit(&self.ring)
+            else:
+                close(self.ring.ring_fd)
 
     cdef bint has_work(self) noexcept:
         """Whether entering the kernel, or looking at completions, would do anything."""
@@ -165,6 +173,8 @@ cdef class Ring:
         if self.is_usable() and self.thread == this_thread():
             return 0
         self.alive()
+        if self.thread == 0:
+            raise RuntimeError('the loop is not running')
         # By its registered descriptor it would enter whatever ring this thread has there.
         raise RuntimeError('the loop is used in another thread than the one it runs in: '
                            'use call_soon_threadsafe or run_coroutine_threadsafe')
@@ -172,7 +182,7 @@ cdef class Ring:
     cdef int alive(self) except -1:
         if self.is_usable():
             return 0
-        if self.generation != fork_generation:
+        if self.generation != fork_generation():
             raise RuntimeError("the loop was made before fork() and cannot run in the child: "
                                "make a new one there")
         raise RuntimeError("the loop's ring is closed")
@@ -347,13 +357,12 @@ cdef class Ring:
         """
         cdef int code
         cdef __kernel_timespec ts
-        cdef io_uring_cqe* first
         self.usable()
         ts.tv_sec = <long long>timeout
         ts.tv_nsec = <long long>((timeout - ts.tv_sec) * 1e9)
         self.syscalls += 1
         with nogil:
-            code = io_uring_submit_and_wait_timeout(&self.ring, &first, 1, &ts, NULL)
+            code = ring_wait(&self.ring, self.resident, &ts)
         if code > 0:
             self.submissions += code
         self.fetch(False)
@@ -494,26 +503,39 @@ cdef class Ring:
             return 0
         if code == -EINTR:
             return PyErr_CheckSignals()
-        raise OSError(-code, f'io_uring_enter: {os.strerror(-code)}')
+        raise not_entered(-code)
 
     cdef int register_file(self, int fd) except -2:
         """A slot that goes on meaning this file whatever becomes of the number; -1: no room."""
-        cdef unsigned slot
+        cdef unsigned slot = self.slots_used
+        cdef bint used_before = self.free_slot_count != 0
         self.usable()
-        if self.free_slot_count == 0:
+        if used_before:
+            slot = self.free_slots[self.free_slot_count - 1]
+        elif slot >= self.slot_count:
             return -1
-        slot = self.free_slots[self.free_slot_count - 1]
         self.syscalls += 1
         if io_uring_register_files_update(&self.ring, slot, &fd, 1) != 1:
             return -1
-        self.free_slot_count -= 1
+        if used_before:
+            self.free_slot_count -= 1
+        else:
+            self.slots_used += 1
         return slot
 
     cdef int unregister_file(self, int slot) except -1:
         cdef int nothing = -1
+        cdef uint16_t* bigger
         self.usable()
         self.syscalls += 1
         io_uring_register_files_update(&self.ring, slot, &nothing, 1)
+        if self.free_slot_count == self.free_slot_room:
+            bigger = <uint16_t*>realloc(
+                self.free_slots, (2 * self.free_slot_room + 16) * sizeof(uint16_t))
+            if bigger is NULL:
+                return 0         # one slot less
+            self.free_slots = bigger
+            self.free_slot_room = 2 * self.free_slot_room + 16
         self.free_slots[self.free_slot_count] = slot
         self.free_slot_count += 1
         return 0
@@ -526,12 +548,12 @@ cdef class Ring:
     cdef void move_out(self) noexcept:
         """The loop has stopped.  Its ring may be closed by another thread, whose
         table has another loop's ring at that place."""
-        if self.resident and self.is_open and self.generation == fork_generation:
+        if self.resident and self.is_open and self.generation == fork_generation():
             self.resident = False
             io_uring_unregister_ring_fd(&self.ring)
 
     cdef bint is_usable(self) noexcept:
-        return self.is_open and self.generation == fork_generation
+        return self.is_open and self.generation == fork_generation()
 
     def cancel_all(self, double bound):
         """Cancel everything and wait, ``bound`` seconds at most, until nothing is in flight."""
@@ -545,28 +567,33 @@ cdef class Ring:
                 sqe.cancel_flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY
             self.wait(0.01)
 
-    def close(self, int witness):
+    def close(self, int witness, double bound):
         """Close the ring, from any thread.
 
-        What may still touch memory of ours then is buried with it, until
-        ``witness``, the other end of the certificate, sees the hang-up.
-        Returns the exceptions that owners met.
+        If it may still touch memory of ours, ``witness``, the other end of the
+        certificate, is asked for ``bound`` seconds whether the ring is dead.  If not,
+        that memory is buried.  Returns the exceptions that owners met.
         """
+        global last_closed
         if not self.is_open:
             return []
         problems = []
-        if self.generation == fork_generation:
+        forked = self.generation != fork_generation()
+        if not forked:
             self.fetch(False)
             problems = self.take_quietly()
-            self.is_open = False
-            io_uring_queue_exit(&self.ring)
-        self.is_open = False
+            last_closed = time.monotonic()
+        self.give_up()
         open_rings.discard(self)
-        dead = self.generation != fork_generation or not self.holds_memory()
+        dead = forked or not self.holds_memory()
         if not dead and self.certified:
-            dead = hung_up(witness, 2.0)
+            try:
+                dead = hung_up(witness, bound)
+            except BaseException as exc:
+                problems.append(exc)        # KeyboardInterrupt
         if not dead:
-            graveyard.append((dup(witness), self.operations, self.era, self.keepalive))
+            # Without a certificate the witness has nothing to tell.
+            keep(witness if self.certified else -1, self.operations, self.era, self.keepalive)
         self.keepalive = None
         return problems + self.operations.lose(self.era, dead)
 
@@ -595,36 +622,45 @@ cdef class Ring:
 
     def close_in_child(self):
         """After fork(): give up the child's copies of the parent's descriptors."""
-        if self.is_open:
-            self.is_open = False
-            close(self.ring.ring_fd)
+        self.give_up()
 
 
 cdef int open_patiently(io_uring* ring, unsigned entries, unsigned cq_entries,
                         unsigned* setup_flags) except? -1:
-    """Teardown of closed rings is asynchronous, and memlock is counted per user.
+    """Teardown of closed rings is asynchronous, and locked memory is counted per user.
 
-    So ENOMEM may pass: wait for it, then ask for less.
+    So ENOMEM may pass: wait for it, if that may help, then ask for less.
     """
-    cdef int code = -ENOMEM
+    cdef int code
     cdef int patience
     while True:
-        for patience in range(12):
-            code = open_once(ring, entries, cq_entries, setup_flags)
-            if code != -ENOMEM:
-                return code
+        code = open_once(ring, entries, cq_entries, setup_flags)
+        patience = 12 if code == -ENOMEM and may_pass(entries, cq_entries) else 0
+        while code == -ENOMEM and patience:
             bury()
-            time.sleep(0.001 * (1 << min(patience, 6)))
-        if entries <= 8:
+            time.sleep(0.001 * (1 << min(12 - patience, 6)))
+            patience -= 1
+            code = open_once(ring, entries, cq_entries, setup_flags)
+        if code != -ENOMEM or entries <= FEWEST_ENTRIES:
             return code
         entries //= 4
         cq_entries = max(entries * 2, cq_entries // 4)
 
 
+cdef bint may_pass(unsigned entries, unsigned cq_entries) except? False:
+    """Whether waiting may help a ring that found no memory."""
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    if 0 <= limit < entries * sizeof(io_uring_sqe) + cq_entries * sizeof(io_uring_cqe):
+        return False         # there never is that much
+    # The smallest is worth some time in any case: another process may be about to end.
+    return entries <= FEWEST_ENTRIES or time.monotonic() - last_closed < TEARDOWN
+
+
 cdef int open_once(io_uring* ring, unsigned entries, unsigned cq_entries,
                    unsigned* setup_flags) noexcept:
     cdef io_uring_params params
-    cdef unsigned needed = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
+    cdef unsigned needed = (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
+                            | IORING_SETUP_R_DISABLED)
     cdef unsigned wanted = (IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP
                             | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_TASKRUN_FLAG)
     cdef int code
@@ -640,49 +676,14 @@ cdef int open_once(io_uring* ring, unsigned entries, unsigned cq_entries,
     return code
 
 
-def try_ring():
-    """Make the smallest ring and close it; raises UringUnavailableError."""
-    cdef io_uring ring
-    cdef unsigned flags
-    code = open_patiently(&ring, 1, 2, &flags)
-    if code < 0:
-        raise UringUnavailableError(-code, os.strerror(-code))
-    io_uring_queue_exit(&ring)
-
-
 # Rings to be closed in the child of a fork.
 open_rings = weakref.WeakSet()
-
-# (witness descriptor, operation table, era, memory) of rings closed but not proved dead.
-graveyard = []
-
-
-def hung_up(int witness, double bound):
-    """Whether the other end of ``witness`` is closed, within ``bound`` seconds."""
-    poller = select.poll()
-    poller.register(witness, select.POLLRDHUP)
-    return bool(poller.poll(bound * 1000))
-
-
-def bury():
-    """Let go of what was buried with rings that are proved dead by now."""
-    cdef OperationTable table
-    for grave in graveyard[:]:
-        witness, table, era, memory = grave
-        if witness >= 0 and hung_up(witness, 0):
-            graveyard.remove(grave)
-            close(witness)
-            table.exhume(era)
-            memory.clear()
 
 
 def _close_in_child():
     for ring in list(open_rings):
         ring.close_in_child()
     open_rings.clear()
-    # The memory is the parent's concern; the child's copy goes with the child.
-    graveyard.clear()
 
 
 os.register_at_fork(after_in_child=_close_in_child)
-pthread_atfork(NULL, NULL, count_fork)

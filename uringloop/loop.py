@@ -63,6 +63,8 @@ class LoopStats:
     """Notifications received: buffers that the kernel has let go of."""
     receive_buffers_exhausted: int
     """How often the receive buffers ran out (ENOBUFS); nothing is lost, the socket keeps them."""
+    rings_buried: int
+    """Rings of this process that are closed, and not proved dead: what they may touch is kept."""
     cq_overflows: int
     """How often the completion queue overflowed; nothing is lost, the kernel keeps them."""
     busy_polls: int
@@ -80,6 +82,7 @@ class _LazySelector(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self._real: selectors.EpollSelector | None = None
+        self._inherited: list[selectors.SelectorKey] = []
         self.on_open: Callable[[int, dict[int, selectors.SelectorKey]], None] = _nobody
 
     def register(
@@ -118,6 +121,19 @@ class _LazySelector(selectors.BaseSelector):
     def close(self) -> None:
         if self._real is not None:
             self._real.close()
+
+    def close_in_child(self) -> None:
+        """After fork(): the epoll is the parent's too.  Remember what it watched."""
+        if self._real is not None:
+            self._inherited = list(self._real.get_map().values())
+            self._real.close()
+            self._real = None
+
+    def reopen(self) -> None:
+        """Watch what ``close_in_child`` has remembered, by an epoll of the child's own."""
+        inherited, self._inherited = self._inherited, []
+        for key in inherited:
+            self.register(key.fileobj, key.events, key.data)
 
 
 _STREAM_NONBLOCK = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
@@ -167,7 +183,7 @@ def _close_in_child() -> None:
         if loop._ssock is not None:
             loop._ssock.close()
             loop._csock.close()  # type: ignore[union-attr]
-        loop._selector.close()
+        loop._selector.close_in_child()  # type: ignore[attr-defined]
 
 
 def _send_before_fork() -> None:
@@ -200,16 +216,21 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
     def __init__(
             self, *, entries: int = 256, busy_poll: float = 50, batch: bool | None = None) -> None:
         self._closed = True     # for the finalizer, until it is made
+        if batch is None:
+            batch = os.environ.get('URINGLOOP_BATCH') != '0'
         check_options(entries, busy_poll)
         selector = _LazySelector()
         self._acceptors: dict[int, Acceptor] = {}
         self._pidfds: set[int] = set()
         _SelectorEventLoop.__init__(self, selector)
+        try:
+            self._make_ring(entries, busy_poll, batch)
+        except BaseException:
+            self._close_self_pipe()
+            self._closed = True
+            raise
         selector.on_open = self._watch_selector
         self._transports = self._registry
-        if batch is None:
-            batch = os.environ.get('URINGLOOP_BATCH') != '0'
-        self._shape_ring(entries, busy_poll, batch)
         self._batch_next: bool | None = None
         _loops.add(self)
 
@@ -270,6 +291,14 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         self._make_self_pipe()
         if self._signal_handlers and self._csock is not None:
             signal.set_wakeup_fd(self._csock.fileno())
+
+    def _begin_in_child(self) -> None:
+        """Made before fork() and never run: what ``_close_in_child`` has closed is made anew."""
+        self._close_self_pipe()
+        self._make_self_pipe()
+        if self._signal_handlers and self._csock is not None:
+            signal.set_wakeup_fd(self._csock.fileno())
+        self._selector.reopen()  # type: ignore[attr-defined]
 
     async def create_datagram_endpoint(  # type: ignore[override]
             self, protocol_factory: Callable[[], asyncio.BaseProtocol], *args: Any,
@@ -387,13 +416,21 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         transport._process_exited(returncode)
 
     def close(self) -> None:
-        """Close the loop: cancel what is in flight, wait for it, release what it held."""
+        """Close the loop: cancel what is in flight, wait for it, release what it held.
+
+        It waits a second at most.  What the kernel still has then (a neighbour that does not
+        answer holds memory lent to it) is kept until it has let go.
+        """
         if self.is_running():
             raise RuntimeError('Cannot close a running event loop')
-        if self.is_closed():
-            return
-        self._close_core()
-        self._acceptors.clear()
-        while self._pidfds:      # of children that outlive the loop
-            os.close(self._pidfds.pop())
-        _SelectorEventLoop.close(self)
+        if self.is_closed() or self._ending:
+            return               # a finalizer, say, of what is being let go of
+        self._ending = True
+        try:
+            self._close_core()
+            self._acceptors.clear()
+            while self._pidfds:      # of children that outlive the loop
+                os.close(self._pidfds.pop())
+            _SelectorEventLoop.close(self)
+        finally:
+            self._ending = False

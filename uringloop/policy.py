@@ -2,49 +2,18 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import sys
 import warnings
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from uringloop._uring import UringUnavailableError, try_ring
-from uringloop.loop import Loop, check_options
+from uringloop._unavailable import UringUnavailableError
+from uringloop.loop import Loop
 
 T = TypeVar('T')
 
-# Whether a ring could be made in this process, and whether that was complained about.
-_available = False
-_warned = False
-
-_CAUSES = {
-    errno.EPERM: (
-        'a seccomp filter (a container?) or the sysctl kernel.io_uring_disabled forbids it',
-        'allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile, '
-        'or set kernel.io_uring_disabled=0'),
-    errno.EACCES: (
-        'a security policy forbids it',
-        'allow io_uring_setup, io_uring_enter and io_uring_register in that policy'),
-    errno.ENOSYS: (
-        'the kernel was built without io_uring, or a seccomp filter hides it',
-        'use Linux 6.1 or newer with CONFIG_IO_URING, or allow it in the seccomp profile'),
-    errno.EINVAL: (
-        'the kernel is older than 6.1 and lacks SINGLE_ISSUER or DEFER_TASKRUN',
-        'use Linux 6.1 or newer'),
-    errno.ENOMEM: (
-        'locked memory of this user is used up',
-        'raise the limit (ulimit -l) or close other rings'),
-    errno.EMFILE: ('this process has no descriptor left', 'raise the limit (ulimit -n)'),
-    errno.ENFILE: ('the system has no descriptor left', 'raise fs.file-max'),
-}
-
-
-def _explain(error: OSError) -> str:
-    cause, cure = _CAUSES.get(error.errno or 0, ('the kernel refused it', 'see io_uring_setup(2)'))
-    name = errno.errorcode.get(error.errno or 0, str(error.errno))
-    return (f'io_uring is not available ({name}: {os.strerror(error.errno or 0)}): '
-            f'{cause}; {cure}')
+_warned = False       # of this process: once
 
 
 def new_event_loop(
@@ -69,22 +38,17 @@ def new_event_loop(
     asyncio's own loop; with ``require_uring=True``, or URINGLOOP_REQUIRE=1 in
     the environment, raises ``UringUnavailableError``.
     """
-    global _available, _warned
-    check_options(entries, busy_poll)
-    if not _available:
-        try:
-            try_ring()
-        except UringUnavailableError as error:
-            explanation = _explain(error)
-            if require_uring or os.environ.get('URINGLOOP_REQUIRE') == '1':
-                raise UringUnavailableError(error.errno, explanation) from None
-            if not _warned:
-                _warned = True
-                warnings.warn(f"{explanation}. Using asyncio's own loop.",
-                              RuntimeWarning, stacklevel=2)
-            return asyncio.SelectorEventLoop()
-        _available = True
-    return Loop(entries=entries, busy_poll=busy_poll, batch=batch)
+    global _warned
+    try:
+        return Loop(entries=entries, busy_poll=busy_poll, batch=batch)
+    except UringUnavailableError as error:
+        if require_uring or os.environ.get('URINGLOOP_REQUIRE') == '1':
+            raise
+        if not _warned:
+            _warned = True
+            warnings.warn(f"{error.strerror}. Using asyncio's own loop.",
+                          RuntimeWarning, stacklevel=2)
+    return asyncio.SelectorEventLoop()
 
 
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:

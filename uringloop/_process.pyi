@@ -1,0 +1,1 @@
+"""Numbers of threads and processes that are never used again."""
