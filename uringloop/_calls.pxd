@@ -23,6 +23,7 @@ cdef class SocketCall(SocketHolder):
         readonly bint done
         bint abandoned
         bint gone              # the program has closed the socket
+        bint polite            # whoever waits goes on behind what came in the same turn
 
     cdef int take_slot(self) except -1
     cdef int start(self) except -1
@@ -30,6 +31,7 @@ cdef class SocketCall(SocketHolder):
     cdef int finish(self, int res) except -1
     cdef int resolve(self, int error, bint copied) except -1
     cdef int go_plain(self) except -1
+    cdef int wake(self) except -1
 
 
 cdef class Dispatcher(Completer):

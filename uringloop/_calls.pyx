@@ -109,7 +109,19 @@ cdef class SocketCall(SocketHolder):
         if self.explicit:
             if not op.duties & NOTIF_DUE:
                 self.resolve(-op.status, True)
-        elif self.future is not None and not self.future.done():
+        elif self.polite:
+            self.loop.late.append(self)
+        else:
+            self.wake()
+        return 0
+
+    cdef int deliver(self) except -1:
+        self.done = True
+        self.let_go()
+        return self.wake()
+
+    cdef int wake(self) except -1:
+        if self.future is not None and not self.future.done():
             self.future.set_result(None)
         return 0
 
@@ -166,9 +178,7 @@ cdef class SocketCall(SocketHolder):
         self.let_go()
         if self.explicit:
             return self.resolve(-res, False)
-        if self.future is not None and not self.future.done():
-            self.future.set_result(None)
-        return 0
+        return self.wake()
 
     cdef int forget(self) except -1:
         # Not to be submitted any more, say because the loop is closed.

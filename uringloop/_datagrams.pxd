@@ -6,7 +6,7 @@ from uringloop._datagram_receiving cimport DatagramReceiver
 
 cdef class DatagramTransport(DatagramReceiver):
     cdef:
-        readonly object _address
+        public object _address
         bint connected
         # to be sent
         operation* queue

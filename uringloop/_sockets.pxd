@@ -17,6 +17,7 @@ cdef class SocketCore(LoopCore):
     cdef int check_socket(self, object sock) except -1
     cdef bint native(self, object sock) except -1
     cdef SocketCall new_call(self, object sock, int opcode)
+    cdef SocketCall new_turn(self, object sock)
     cdef object receive_now(self, object sock, Py_ssize_t size, bint named, str name)
     cdef object receive_into_now(
         self, object sock, object buf, Py_ssize_t nbytes, bint named, str name)

@@ -369,7 +369,18 @@ cdef class SocketCore(LoopCore):
             return None
         if error != EINPROGRESS and error != EINTR:
             raise OSError(error, os.strerror(error))
-        return self._connect_on(sock, address)
+        return self.new_turn(sock)
+
+    cdef SocketCall new_turn(self, object sock):
+        """A call that the ring has nothing to do with: done in the next turn.
+
+        A server of this loop is told of the connection in that turn, and hears of it
+        before the client goes on, as with asyncio.
+        """
+        cdef SocketCall call = self.new_call(sock, 0)
+        call.polite = True
+        self.late.append(call)
+        return call
 
     def _connect_on(self, sock, address):
         """Whether the connection that was begun is there: None, or what waits for it."""
@@ -377,13 +388,11 @@ cdef class SocketCore(LoopCore):
         cdef uint32_t length = 0
         self.addresses.to_kernel(address, family_of(sock), &peer, &length)
         if connect(fd_of(sock), <sockaddr*>&peer, length) == 0 or errno_now == EISCONN:
-            # A server of this loop hears of it before the client goes on, as with asyncio,
-            # whose client waits for its turn.
-            if self.is_at_home() and self.ring.has_work():
-                self.ring.poll()
             return None
         if errno_now == EALREADY or errno_now == EINPROGRESS or errno_now == EINTR:
-            return self._poll_now(sock, POLLOUT)
+            call = self._poll_now(sock, POLLOUT)
+            call.polite = True
+            return call
         raise OSError(errno_now, f'Connect call failed {address}')
 
     def _numeric_family(self, host, port):

@@ -16,7 +16,7 @@ cdef struct chunk:
 cdef class StreamTransport(StreamReceiver):
     cdef:
         object server
-        readonly object _empty_waiter
+        public object _empty_waiter
         bint wrote_eof          # write_eof() was called
         bint shut               # and carried out
         operation* sending
@@ -31,6 +31,7 @@ cdef class StreamTransport(StreamReceiver):
     cdef int relieve(self) except -1
     cdef int send(self) except -1
     cdef int send_alone(self) except -1
+    cdef int send_by_socket(self) except -1
     cdef ssize_t send_plainly(self) noexcept
     cdef int submit_send(self, size_t pieces) except -1
     cdef bint wants_zerocopy(self) except -1

@@ -5,6 +5,7 @@
 
 How it comes is in ``_stream_receiving``.
 """
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint32_t, uintptr_t
@@ -16,6 +17,7 @@ from uringloop._core cimport LoopCore
 from uringloop._heads cimport family_of, fd_of, proto_of, type_of
 from uringloop._operations cimport MEMORY, ZEROCOPY, operation
 from uringloop._policy cimport REPORTS_USAGE, SEND_ZC_FLAGS, STREAM_MINIMUM, stream_zerocopy_pays
+from uringloop._receiving cimport ROOM
 from uringloop._ring cimport *
 from uringloop._stream_receiving cimport StreamReceiver
 from uringloop._transports cimport SocketTransport
@@ -26,6 +28,10 @@ import os
 import socket
 from asyncio import base_events, constants, selector_events
 
+
+cdef extern from "<poll.h>":
+    enum:
+        POLLOUT
 
 cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
@@ -93,9 +99,25 @@ cdef class StreamTransport(StreamReceiver):
         # asyncio's class cannot be a base: its slots conflict in layout.
         return selector_events._SelectorSocketTransport
 
+    # Names that asyncio's has, to be read and assigned.
+
+    max_size = 256 * 1024
+
     @property
     def _server(self):
         return self.server
+
+    @_server.setter
+    def _server(self, server):
+        self.server = server
+
+    @property
+    def _eof(self):
+        return self.wrote_eof
+
+    @_eof.setter
+    def _eof(self, eof):
+        self.wrote_eof = eof
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -210,7 +232,7 @@ cdef class StreamTransport(StreamReceiver):
         self.flush_due = False
         if self._sock is None or self.loop.closing:
             return 0
-        if self._sock.fileno() != self._sock_fd:
+        if not self.asks_socket and self._sock.fileno() != self._sock_fd:
             # The program has closed the socket under us: the number may be another's.
             self._fatal_error(OSError(errno.EBADF, os.strerror(errno.EBADF)),
                               'Fatal error on transport')
@@ -226,6 +248,8 @@ cdef class StreamTransport(StreamReceiver):
         return 0
 
     cdef int send(self) except -1:
+        if self.asks_socket:
+            return self.send_by_socket()
         if self.loop.lone_flush and self.buffered < STREAM_MINIMUM:
             return self.send_alone()
         return self.submit_send(GATHER_LIMIT)
@@ -245,7 +269,31 @@ cdef class StreamTransport(StreamReceiver):
             return self.submit_send(GATHER_LIMIT)
         return self.written()
 
+    cdef int send_by_socket(self) except -1:
+        """The socket is an object of the program's own."""
+        cdef operation* op
+        try:
+            while self.count and self.sending is NULL:
+                self.accepted(self._sock.send(PyBytes_FromStringAndSize(
+                    self.chunks[self.first].base, self.chunks[self.first].length)))
+        except (BlockingIOError, InterruptedError):
+            op = self.loop.operations.acquire_brief(self)
+            op.status = ROOM
+            self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self._sock_fd, 0, 0).poll32_events = \
+                POLLOUT
+            self.sending = op
+            self.in_chain = 1
+            return 0
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, 'Fatal write error on socket transport')
+            return 0
+        return 0 if self.count else self.written()
+
     cdef int send_at_last(self) except -1:
+        if self.asks_socket:
+            return 0
         while self.count and self.sending is NULL and not self.loop.closing \
                 and self._sock.fileno() == self._sock_fd and self.send_plainly() > 0:
             pass
@@ -371,6 +419,8 @@ cdef class StreamTransport(StreamReceiver):
         self.flying = 0
         if self.aborted:
             return self.maybe_finish()
+        if op.status == ROOM:
+            return self.flush_quietly()
         if res > 0:
             self.accepted(res)
         elif op.traits & ZEROCOPY and -res in (ENOMEM, ENOBUFS, EOPNOTSUPP):
