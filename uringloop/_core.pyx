@@ -830,6 +830,10 @@ cdef class LoopCore:
         # asyncio's close() clears ``_ready`` and ``_scheduled`` next, once the loop counts as
         # closed: what finalizers then schedule is refused.
 
+    def _forget_timers(self):
+        """The list that asyncio's ``close`` has cleared is not to stay."""
+        self.timers.drop_all()
+
     def create_task(self, coro, *, name=None, context=None, **kwargs):
         """Schedule a coroutine; returns its task.  Arguments as ``asyncio.Task`` takes them."""
         if self._task_factory is None and not self._debug and not self._closed:

@@ -166,6 +166,8 @@ cdef class StreamReceiver(Receiver):
         None: the socket is taken away, say for another transport.
         """
         self._sock = sock
+        if sock is None:
+            self.loop._registry.leave(self._sock_fd, <PyObject*>self)
         if self._closing:
             return 0
         self.asks_socket = self.one_by_one = True

@@ -382,3 +382,4 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         while self._pidfds:      # of children that outlive the loop
             os.close(self._pidfds.pop())
         _SelectorEventLoop.close(self)
+        self._forget_timers()
