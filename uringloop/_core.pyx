@@ -79,6 +79,9 @@ cdef extern from *:
 
 
 cdef object SystemSocket = socket.SocketType
+# Programs put classes of their own into these.
+cdef dict FUTURES = vars(futures)
+cdef dict TASKS = vars(tasks)
 cdef tuple RING_COUNTERS = (
     'syscalls', 'submissions', 'completions', 'overflows', 'busy_polls', 'busy_poll_hits')
 
@@ -119,14 +122,19 @@ cdef bint is_asyncios_own(run) except -1:
             and code.co_filename == events.AbstractEventLoop.run_forever.__code__.co_filename)
 
 
-cdef bint handles_are_patched() except -1:
-    """Whether the program has replaced ``_run`` of asyncio's handles, to hear of each callback."""
+cdef int look_at_handles() except -1:
     global handle_version, handle_patched
+    handle_patched = not is_asyncios_own(TIMER_HANDLE._run) \
+        or not is_asyncios_own(events.Handle._run)
+    handle_version = version_of_type(TIMER_HANDLE)
+    return 0
+
+
+cdef inline bint handles_are_patched() except -1:
+    """Whether the program has replaced ``_run`` of asyncio's handles, to hear of each callback."""
+    # Another version of ``Handle`` is one of ``TimerHandle``, too.
     if version_of_type(TIMER_HANDLE) != handle_version or not handle_version:
-        # The version is that of its base ``Handle``, too.
-        handle_patched = not is_asyncios_own(TIMER_HANDLE._run) \
-            or not is_asyncios_own(events.Handle._run)
-        handle_version = version_of_type(TIMER_HANDLE)
+        look_at_handles()
     return handle_patched
 
 
@@ -476,7 +484,7 @@ cdef class LoopCore:
             for who in self.late:
                 self.push(who)
             self.late.clear()
-        if self.timers.any():
+        if self.timers.count or self.timers.shown is not None:
             self.expire_timers()
         if self._debug:
             return self.run_ready_debug()
@@ -652,6 +660,7 @@ cdef class LoopCore:
         self._check_closed()
         self._check_running()
         hooks = sys.get_asyncgen_hooks()
+        cdef bint one_by_one = self.overridden() & RUN_ONCE != 0
         try:
             self._set_coroutine_origin_tracking(self._debug)
             self._thread_id = threading.get_ident()
@@ -662,7 +671,7 @@ cdef class LoopCore:
             self.ensure_ring()
             self.ring.settle_down()
             while True:
-                if self.overridden() & RUN_ONCE:
+                if one_by_one:
                     self._run_once()
                 else:
                     self.turn()
@@ -838,7 +847,7 @@ cdef class LoopCore:
         """Schedule a coroutine; returns its task.  Arguments as ``asyncio.Task`` takes them."""
         if self._task_factory is None and not self._debug and not self._closed:
             if name is None and context is None and not kwargs:
-                return tasks.Task(coro, loop=self)
+                return TASKS['Task'](coro, loop=self)
         if context is not None:
             kwargs['context'] = context      # new in Python 3.11
         return super().create_task(coro, name=name, **kwargs)
@@ -857,11 +866,11 @@ cdef class LoopCore:
     # -- what the owners of operations use -------------------------------------------------------
 
     cdef object new_future(self):
-        return futures.Future(loop=self)
+        return FUTURES['Future'](loop=self)
 
     def create_future(self):
         """A future attached to this loop."""
-        return futures.Future(loop=self)
+        return FUTURES['Future'](loop=self)
 
     cdef ReceiveBuffers receive_buffers(self, BufferGroup group):
         """The provided buffers of this ring that such sockets share; made when first asked for."""

@@ -386,6 +386,7 @@ cdef class SocketCore(LoopCore):
         """Whether the connection that was begun is there: None, or what waits for it."""
         cdef sockaddr_storage peer
         cdef uint32_t length = 0
+        cdef SocketCall call
         self.addresses.to_kernel(address, family_of(sock), &peer, &length)
         if connect(fd_of(sock), <sockaddr*>&peer, length) == 0 or errno_now == EISCONN:
             return None
