@@ -340,4 +340,55 @@ class TestNeverRun(UringCase):
         assert self.loop.stats().operations_live == 0
 
 
-both_sides(globals(), _TestWrittenBefore, _TestReceivedBefore)
+class _TestToldOnce(Streams):
+    """A protocol that keeps its sending half open hears of the end once."""
+
+    class Answering(Recorder):
+        keep_open = True
+
+        def eof_received(self):
+            self.transport.write(b'answer')
+            return super().eof_received()
+
+    class BufferedAnswering(Buffered):
+        keep_open = True
+        size = 128 * 1024
+
+        def eof_received(self):
+            self.transport.write(b'answer')
+            return super().eof_received()
+
+    @both_kinds
+    @pytest.mark.parametrize('factory', [Answering, BufferedAnswering])
+    def test_after_a_read_that_filled_the_buffer(self, kind, factory):
+        """The end comes when another read was due anyway."""
+        size = 128 * 1024
+
+        async def main():
+            near, peer = await self.half(factory, kind=kind)
+            if kind == 'tcp':
+                near.transport.get_extra_info('socket').setsockopt(
+                    socket.SOL_SOCKET, socket.SO_RCVBUF, 400_000)
+            pieces = 8 if kind == 'tcp' else 1      # bulk, to be read one by one
+            for piece in range(1, pieces + 1):
+                near.transport.pause_reading()
+                await self.loop.sock_sendall(peer, bytes(size))
+                await turns(2)
+                near.transport.resume_reading()
+                while len(near.data) < piece * size:
+                    await asyncio.sleep(0)
+            # The turns are not waited through: a poll may be on its way.
+            peer.shutdown(socket.SHUT_WR)
+            await near.until(lambda: 'eof' in near.calls)
+            assert await self.read(peer, 6) == b'answer'
+            await turns(10)
+            assert near.calls.count('eof') == 1
+            near.transport.abort()
+            await near.until_lost()
+            assert await self.read_all(peer) == b''
+            assert near.lost == [None]
+
+        self.run(main())
+
+
+both_sides(globals(), _TestWrittenBefore, _TestReceivedBefore, _TestToldOnce)

@@ -219,3 +219,29 @@ def test_subinterpreters_are_refused(before):
                           capture_output=True, check=True)
     assert done.stdout == ('uringloop cannot be used in a subinterpreter: '
                            'import and run it in the main interpreter\n')
+
+
+# -- python -bb --------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('host', ["'localhost'", "b'localhost'", "''", "b'127.0.0.1'"])
+def test_names_under_bb(host):
+    """Text and bytes are never compared, which ``-bb`` makes an error."""
+    done = python('-bb', '-c', textwrap.dedent(f'''
+        import asyncio, socket, uringloop
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.setblocking(False)
+            address = ({host}, 9)
+            assert await loop.sock_sendto(sock, b'x', address) == 1
+            transport, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, sock=sock)
+            transport.sendto(b'x', address)
+            transport.close()
+            await asyncio.sleep(0)
+
+        uringloop.run(main())
+    '''))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ''

@@ -226,8 +226,11 @@ cdef bint set_host(int family, object host, void* into, object address) except -
     cdef Py_ssize_t size
     cdef const char* text
     cdef void* place = into if family == AF_INET else &(<sockaddr_in6*>into).sin6_addr
+    # Under ``python -b`` text and bytes are not to be compared.
+    empty, broadcast = '', '<broadcast>'
     if isinstance(host, (bytes, bytearray)):
         host = bytes(host)
+        empty, broadcast = b'', b'<broadcast>'
     elif not isinstance(host, str):
         raise TypeError(
             f'str, bytes or bytearray expected, not {type(host).__name__}: {address!r}')
@@ -237,10 +240,10 @@ cdef bint set_host(int family, object host, void* into, object address) except -
             raise TypeError(f'host name must not contain null character: {host!r}')
         if inet_pton(family, text, place) == 1:
             return True
-    if host in ('', b''):
+    if host == empty:
         memset(place, 0, 4 if family == AF_INET else 16)
         return True
-    if host in ('<broadcast>', b'<broadcast>'):
+    if host == broadcast:
         if family != AF_INET:
             raise OSError(f'address family mismatched: {host!r}')
         (<in_addr*>place).s_addr = INADDR_BROADCAST

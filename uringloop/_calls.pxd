@@ -15,6 +15,7 @@ cdef class SocketCall(SocketHolder):
         readonly bint done
         bint abandoned
         bint gone              # the program has closed the socket
+        bint polite            # whoever waits goes on behind what came in the same turn
 
     cdef int start(self) except -1
     cdef int finish(self) except -1

@@ -38,6 +38,12 @@ cdef class SocketCall(SocketHolder):
             # Its ring was replaced while the call waited: once more, on the new one.
             return self.loop.flush_soon(self)
         # Whatever the poll says: what is tried next tells.
+        if self.polite:
+            self.loop.late.append(self)
+            return 0
+        return self.finish()
+
+    cdef int deliver(self) except -1:
         return self.finish()
 
     cdef int flush(self) except -1:

@@ -38,16 +38,20 @@ cdef class LoopCore:
         size_t ready_size
         Timers timers
         # asyncio's own names, as C fields
+        unsigned version        # of the type that ``overrides`` was looked up in; 0: look again
+        unsigned overrides
         bint closing            # nothing new is to be given to the ring
         public bint _ending     # close() is at work
         public bint _closed
         public bint _stopping
         public bint _debug
         public object _thread_id
+        public double _clock_resolution
         public object _task_factory
         unsigned long thread
         bint woken
         int wake_fd
+        object witness          # the other end of the wake-up socket that the ring holds
         unsigned entries
         unsigned cq_entries
         unsigned patience       # nanoseconds to look for completions before sleeping
@@ -88,15 +92,21 @@ cdef class LoopCore:
     cdef void drop_ready(self) noexcept
     cdef object debug_call_soon(self, object callback, tuple args, object context, str name)
     cdef object schedule(self, object when, object callback, tuple args, object context, str name)
+    cdef unsigned overridden(self) except? 255
+    cdef unsigned look_at_overrides(self) except? 255
+    cdef double now(self) except? -1
+    cdef object shown(self, object item)
     cdef int expire_timers(self) except -1
     cdef int wake(self) except -1
     cdef bint take_events(self) except -1
     cdef int run_ready(self) except -1
+    cdef int run_patched(self) except -1
     cdef int send_off(self) except -1
     cdef int stopped_running(self, object hooks) except -1
     cdef int run_ready_debug(self) except -1
     cdef int new_ring(self) except -1
     cdef int ensure_ring(self) except -1
+    cdef object renew_self_pipe(self)
     cdef int leave_ring(self, double bound) except -1
     cdef int drain(self, double end) except -1
     cdef remember(self, Ring ring)
@@ -110,8 +120,9 @@ cdef class LoopCore:
     cdef int deliver_one(self, Completer who) except -1
     cdef int turn(self) except -1
     cdef int rest(self) except -1
+    cdef int rest_by_program(self) except -1
     cdef bint has_something(self) noexcept
-    cdef double until_timer(self) noexcept
+    cdef double until_timer(self) except -1
     cdef bint is_at_home(self) noexcept
     cdef object new_future(self)
     cdef ReceiveBuffers receive_buffers(self, BufferGroup group)

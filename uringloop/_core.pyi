@@ -1,6 +1,6 @@
 """The loop's core: ready queue, timers, wake-up, turns."""
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from selectors import SelectorKey
 from typing import Any, TypeVar
@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from typing_extensions import TypeVarTuple, Unpack
 
 from uringloop._operations import Completer
+from uringloop._ready import ReadyQueue
 from uringloop._registry import Registry
 
 _Args = TypeVarTuple('_Args')
@@ -27,13 +28,26 @@ class LoopCore:
     _task_factory: Any
     @property
     def _registry(self) -> Registry: ...
+    _clock_resolution: float
+    _timer_cancelled_count: int
     @property
-    def _timers_cancelled(self) -> int: ...
+    def _ready(self) -> ReadyQueue:
+        """asyncio's queue of handles, for those who look into it."""
+    @_ready.setter
+    def _ready(self, handles: Iterable[asyncio.Handle]) -> None: ...
     @property
     def _scheduled(self) -> list[asyncio.TimerHandle]:
-        """asyncio's heap of timers, for those who look into it: a copy."""
+        """asyncio's heap of timers, for those who look into it."""
     @_scheduled.setter
-    def _scheduled(self, heap: object) -> None: ...
+    def _scheduled(self, heap: Iterable[asyncio.TimerHandle]) -> None: ...
+    def _count_ready(self) -> int: ...
+    def _list_ready(self) -> list[asyncio.Handle]: ...
+    def _splice_ready(
+            self, start: int, stop: int,
+            handles: Iterable[asyncio.Handle]) -> list[asyncio.Handle]:
+        """Put ``handles`` into the place of some, and return those."""
+    def __setattr__(self, name: str, value: object, /) -> None: ...
+    def __delattr__(self, name: str, /) -> None: ...
     def call_soon(self, callback: Callable[[Unpack[_Args]], object], *args: Unpack[_Args],
                   context: Context | None = None) -> asyncio.Handle:
         """Call ``callback(*args)`` in the loop's next turn; returns a handle to cancel it."""
@@ -60,6 +74,12 @@ class LoopCore:
         """A future attached to this loop."""
     def run_forever(self) -> None:
         """Run until ``stop()`` is called."""
+    def _run_once(self) -> None:
+        """One turn; for those who drive the loop themselves, or wrap its turns."""
+    def _set_coroutine_origin_tracking(self, enabled: bool) -> None:
+        """As asyncio's own, but not to be interrupted."""
+    def _wait_on_ring(self, timeout: float | None) -> bool:
+        """Wait, in seconds of the real clock, until something happens: whether it has."""
     def stop(self) -> None:
         """Stop running after the present turn."""
     def _ensure_fd_no_transport(self, fd: Any) -> None: ...
@@ -67,6 +87,7 @@ class LoopCore:
     def _forget_wake(self) -> None:
         """In the child of a fork: the number may come to mean another socket."""
     def _close_core(self) -> None: ...
+    def _forget_timers(self) -> None: ...
     def _make_ring(self, entries: int, busy_poll: float, batch: bool) -> None:
         """Entries of the submission queue; microseconds to look before sleeping; whether the
         sends of a bulk may wait for the end of the turn.

@@ -26,18 +26,20 @@ from uringloop._timers cimport Timers
 from uringloop._process cimport this_thread
 from uringloop._uring cimport Ring
 
-import asyncio
+import os
 import socket
 import sys
 import threading
-from asyncio import base_events, events
+from asyncio import base_events, constants, events, futures, tasks
 
 from uringloop._graveyard import bury, graveyard
+from uringloop._ready import ReadyQueue
 from uringloop._unavailable import UringUnavailableError
 
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
+    int set_attribute "PyObject_GenericSetAttr" (object, object, PyObject*) except -1
 
 cdef extern from "<poll.h>":
     enum:
@@ -60,12 +62,19 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef extern from *:
     """
+    /* The interpreter gives a type another version, or none, whenever something is set in it
+       or in a base. */
+    #define version_of_type(type) (((PyTypeObject *)(type))->tp_version_tag)
+    #define version_of(object) (Py_TYPE(object)->tp_version_tag)
+
     static traverseproc core_traverse;
     static void set_traverse(PyObject *type, traverseproc traverse) {
         core_traverse = ((PyTypeObject *)type)->tp_traverse;
         ((PyTypeObject *)type)->tp_traverse = traverse;
     }
     """
+    unsigned version_of_type(object)
+    unsigned version_of(object)
     ctypedef int (*visitproc)(PyObject*, void*) noexcept
     ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
     traverseproc core_traverse
@@ -73,13 +82,12 @@ cdef extern from *:
 
 
 cdef object SystemSocket = socket.SocketType
-cdef object Future = asyncio.Future
-cdef object Task = asyncio.Task
-
+# Programs put classes of their own into these.
+cdef dict FUTURES = vars(futures)
+cdef dict TASKS = vars(tasks)
 cdef tuple RING_COUNTERS = (
     'syscalls', 'submissions', 'completions', 'overflows', 'busy_polls', 'busy_poll_hits')
 
-cdef double RESOLUTION = 1e-9        # of CLOCK_MONOTONIC
 cdef double LONGEST_WAIT = 24 * 3600
 cdef double CLOSING_BOUND = 1.0      # seconds that close() may take
 cdef double PROOF_BOUND = 0.1        # of which some are for the ring to die
@@ -94,11 +102,46 @@ cdef enum:
     PUT_OFF_LIMIT = 4                # turns
     EVENTS = 64                      # of add_reader and add_writer, a system call
 
+cdef enum Override:
+    # What subclasses, and tests with a clock of their own, replace.
+    TIME = 1
+    CALL_AT = 2
+    RUN_ONCE = 4
+
+cdef tuple OVERRIDABLE = ('time', 'call_at', '_run_once')
+
 
 cdef double monotonic() noexcept:
     cdef timespec ts
     clock_gettime(CLOCK_MONOTONIC, &ts)
     return ts.tv_sec + ts.tv_nsec * 1e-9
+
+
+cdef object TIMER_HANDLE = events.TimerHandle
+cdef unsigned handle_version
+cdef bint handle_patched
+
+
+cdef bint is_asyncios_own(run) except -1:
+    code = getattr(run, '__code__', None)
+    return (code is not None and code.co_name == '_run'
+            and code.co_filename == events.AbstractEventLoop.run_forever.__code__.co_filename)
+
+
+cdef int look_at_handles() except -1:
+    global handle_version, handle_patched
+    handle_patched = not is_asyncios_own(TIMER_HANDLE._run) \
+        or not is_asyncios_own(events.Handle._run)
+    handle_version = version_of_type(TIMER_HANDLE)
+    return 0
+
+
+cdef inline bint handles_are_patched() except -1:
+    """Whether the program has replaced ``_run`` of asyncio's handles, to hear of each callback."""
+    # Another version of ``Handle`` is one of ``TimerHandle``, too.
+    if version_of_type(TIMER_HANDLE) != handle_version or not handle_version:
+        look_at_handles()
+    return handle_patched
 
 
 cdef class Watch(Completer):
@@ -256,19 +299,92 @@ cdef class LoopCore:
         """In the child of a fork: the number may come to mean another socket."""
         self.wake_fd = -1
 
+    # -- what looks into the queues --------------------------------------------------------------
+
+    @property
+    def _ready(self):
+        """asyncio's queue of handles, for those who look into it."""
+        return ReadyQueue(self)
+
+    @_ready.setter
+    def _ready(self, handles):
+        self._splice_ready(0, self.ready_count, list(handles))
+
+    def _count_ready(self):
+        return self.ready_count
+
+    def _list_ready(self):
+        return [self.shown(<object>self.ready[(self.ready_head + i) & (self.ready_size - 1)])
+                for i in range(self.ready_count)]
+
+    def _splice_ready(self, start, stop, handles):
+        """Put ``handles`` into the place of some, and return those."""
+        items = [self.pop() for _ in range(self.ready_count)]
+        gone = items[start:stop]
+        items[start:stop] = handles
+        for item in items:
+            self.push(item)
+        if not self._closed:
+            # What the kernel has told is not forgotten: asyncio would hear of it again.
+            self.late += [item for item in gone if isinstance(item, Completer)]
+        return [self.shown(item) for item in gone]
+
+    cdef object shown(self, object item):
+        if isinstance(item, Completer):
+            return new_handle(self, item._deliver, (), None)
+        return item
+
+    # -- what programs override ------------------------------------------------------------------
+
+    def __setattr__(self, name, value):
+        set_attribute(self, name, <PyObject*>value)
+        if name in OVERRIDABLE:
+            self.version = 0
+
+    def __delattr__(self, name):
+        set_attribute(self, name, NULL)
+        if name in OVERRIDABLE:
+            self.version = 0
+
+    cdef unsigned overridden(self) except? 255:
+        """Which methods that the core has no need to call are not its own."""
+        if version_of(self) == self.version and self.version:
+            return self.overrides
+        return self.look_at_overrides()
+
+    cdef unsigned look_at_overrides(self) except? 255:
+        kind, own = type(self), vars(self)
+        self.overrides = 0
+        if kind.time is not LoopCore.time or 'time' in own:
+            self.overrides |= TIME
+        if kind.call_at is not LoopCore.call_at or 'call_at' in own:
+            self.overrides |= CALL_AT
+        if kind._run_once is not LoopCore._run_once or '_run_once' in own:
+            self.overrides |= RUN_ONCE
+        self.version = version_of(self)
+        return self.overrides
+
     # -- timers --------------------------------------------------------------------------------
 
     def time(self):
         """Seconds of the monotonic clock, as ``time.monotonic()``."""
         return monotonic()
 
+    cdef double now(self) except? -1:
+        """``self.time()``, without a call if that is the loop's own."""
+        return self.time() if self.overridden() & TIME else monotonic()
+
     def call_later(self, delay, callback, *args, context=None):
         """Call ``callback(*args)`` after ``delay`` seconds; returns a handle to cancel it."""
+        cdef unsigned overrides = self.overridden()
         if delay is None:
             raise TypeError('delay must not be None')
         if self._closed:
             self._check_closed()
-        return self.schedule(monotonic() + delay, callback, args, context, 'call_later')
+        when = (self.time() if overrides & TIME else monotonic()) + delay
+        if overrides & CALL_AT:
+            return self.call_at(when, callback, *args, context=context)
+        return self.schedule(when, callback, args, context, 'call_later')
 
     def call_at(self, when, callback, *args, context=None):
         """Call ``callback(*args)`` when ``loop.time()`` reaches ``when``."""
@@ -301,21 +417,25 @@ cdef class LoopCore:
             self.timers.cancelled += 1
 
     @property
-    def _timers_cancelled(self):
+    def _timer_cancelled_count(self):
         return self.timers.cancelled
+
+    @_timer_cancelled_count.setter
+    def _timer_cancelled_count(self, count):
+        self.timers.cancelled = count
 
     @property
     def _scheduled(self):
-        """asyncio's heap of timers, for those who look into it: a copy."""
-        return self.timers.copy()
+        """asyncio's heap of timers, for those who look into it."""
+        return self.timers.show()
 
     @_scheduled.setter
     def _scheduled(self, heap):
-        pass        # asyncio's own would stay empty
+        self.timers.assume(heap if type(heap) is list else sorted(heap))
 
     cdef int expire_timers(self) except -1:
-        cdef double end = monotonic() + RESOLUTION
-        while self.timers.count and self.timers.heap[0].when < end:
+        cdef double end = self.now() + self._clock_resolution
+        while self.timers.any() and self.timers.first() < end:
             self.push(self.timers.pop())
         return 0
 
@@ -377,7 +497,7 @@ cdef class LoopCore:
         return 0
 
     cdef int turn(self) except -1:
-        if self.timers.cancelled and self.timers.count:
+        if self.timers.cancelled and self.timers.count or self.timers.shown is not None:
             self.timers.sweep()
         if self.unhurried:
             self.put_off += 1
@@ -399,7 +519,7 @@ cdef class LoopCore:
             for who in self.late:
                 self.push(who)
             self.late.clear()
-        if self.timers.count:
+        if self.timers.count or self.timers.shown is not None:
             self.expire_timers()
         if self._debug:
             return self.run_ready_debug()
@@ -407,6 +527,8 @@ cdef class LoopCore:
 
     cdef int rest(self) except -1:
         """Nothing is ready: wait until something is."""
+        if self.overridden() & TIME:
+            return self.rest_by_program()
         cdef double timeout = self.until_timer()
         if timeout == 0 or self.ring.count:
             return self.ring.poll() if self.ring.has_work() else 0
@@ -427,6 +549,35 @@ cdef class LoopCore:
         timeout = min(timeout, self.until_timer())
         return 0 if timeout == 0 else self.ring.wait(timeout)
 
+    cdef int rest_by_program(self) except -1:
+        """The same where the program has replaced the clock, and perhaps what waits by it."""
+        timeout = self.until_timer() if self.timers.any() else None
+        if 'select' not in vars(self._selector):
+            self._wait_on_ring(timeout)
+            return 0
+        # Virtual clocks wrap the selector's ``select``, to leap ahead instead of waiting.
+        selector = self._selector
+        selector.wait = self._wait_on_ring
+        try:
+            selector.select(timeout)
+        finally:
+            selector.wait = None
+        return 0
+
+    def _wait_on_ring(self, timeout):
+        """Wait, in seconds of the real clock, until something happens: whether it has."""
+        cdef double seconds = LONGEST_WAIT if timeout is None else timeout
+        PyErr_CheckSignals()
+        if self.has_something() or self.flushers:
+            return True
+        if self.holders.count:
+            seconds = min(seconds, self.holders.look(monotonic()))
+        if seconds > 0:
+            self.ring.wait(seconds)
+        elif self.ring.has_work():
+            self.ring.poll()
+        return self.has_something()
+
     cdef bint has_something(self) noexcept:
         """Whether there is something to do without waiting."""
         # A watch may have fired, and a delivery become due, when a callback entered the
@@ -434,13 +585,13 @@ cdef class LoopCore:
         return (self.ready_count or self._stopping or self.waker.fired or len(self.late)
                 or self.watcher is not None and self.watcher.fired)
 
-    cdef double until_timer(self) noexcept:
+    cdef double until_timer(self) except -1:
         """Seconds until the next timer is due, or long enough."""
         # There always is a limit.  Without one liburing 2.3 goes back to sleep when a signal
         # has interrupted a call that had submitted something, and its handler would not run.
-        if not self.timers.count:
+        if not self.timers.any():
             return LONGEST_WAIT
-        return min(fmax(self.timers.heap[0].when - monotonic(), 0), LONGEST_WAIT)
+        return min(max(self.timers.first() - self.now(), 0.), LONGEST_WAIT)
 
     cdef int wake(self) except -1:
         if self.waker.fired:
@@ -489,6 +640,8 @@ cdef class LoopCore:
     cdef int run_ready(self) except -1:
         cdef size_t left = self.ready_count
         cdef PyTypeObject* kind
+        if handles_are_patched():
+            return self.run_patched()
         while left and self.ready_count:
             left -= 1
             handle = self.pop()
@@ -500,6 +653,17 @@ cdef class LoopCore:
                 self.deliver_one(<Completer>handle)
             elif not handle._cancelled:
                 handle._run()
+        return 0
+
+    cdef int run_patched(self) except -1:
+        cdef size_t left = self.ready_count
+        while left and self.ready_count:
+            left -= 1
+            handle = self.pop()
+            if isinstance(handle, Completer):
+                self.deliver_one(<Completer>handle)
+            elif not handle._cancelled:
+                handle.__class__._run(handle)
         return 0
 
     cdef int run_ready_debug(self) except -1:
@@ -539,6 +703,7 @@ cdef class LoopCore:
         if self._ending:
             raise RuntimeError('the loop is being closed')
         hooks = sys.get_asyncgen_hooks()
+        cdef bint one_by_one = self.overridden() & RUN_ONCE != 0
         try:
             self._set_coroutine_origin_tracking(self._debug)
             self._thread_id = threading.get_ident()
@@ -549,7 +714,10 @@ cdef class LoopCore:
             self.ensure_ring()
             self.ring.settle_down()
             while True:
-                self.turn()
+                if one_by_one:
+                    self._run_once()
+                else:
+                    self.turn()
                 if self._stopping:
                     break
         finally:
@@ -557,6 +725,16 @@ cdef class LoopCore:
                 self.send_off()
             finally:
                 self.stopped_running(hooks)
+
+    def _run_once(self):
+        """One turn; for those who drive the loop themselves, or wrap its turns."""
+        cdef unsigned long before = self.thread
+        self.thread = this_thread()
+        try:
+            self.ensure_ring()
+            self.turn()
+        finally:
+            self.thread = before
 
     cdef int send_off(self) except -1:
         """What was sent last leaves now, not when the loop next runs; after an exception too."""
@@ -568,14 +746,28 @@ cdef class LoopCore:
         return self.ring.poll() if self.ring.has_work() else 0
 
     cdef int stopped_running(self, object hooks) except -1:
+        # Nothing here runs Python code, in which a signal's handler could raise and leave
+        # the rest undone.
         if self.ring is not None:
             self.ring.move_out()
         self._stopping = False
         self._thread_id = None
         self.thread = 0
         events._set_running_loop(None)
-        self._set_coroutine_origin_tracking(False)
+        LoopCore._set_coroutine_origin_tracking(self, False)
         sys.set_asyncgen_hooks(*hooks)
+
+    def _set_coroutine_origin_tracking(self, enabled):
+        """As asyncio's own, but not to be interrupted."""
+        if bool(enabled) == bool(self._coroutine_origin_tracking_enabled):
+            return
+        if enabled:
+            self._coroutine_origin_tracking_saved_depth = \
+                sys.get_coroutine_origin_tracking_depth()
+            sys.set_coroutine_origin_tracking_depth(constants.DEBUG_STACK_DEPTH)
+        else:
+            sys.set_coroutine_origin_tracking_depth(self._coroutine_origin_tracking_saved_depth)
+        self._coroutine_origin_tracking_enabled = enabled
 
     def stop(self):
         """Stop running after the present turn."""
@@ -591,6 +783,7 @@ cdef class LoopCore:
         bury()
         self.ring = Ring(self.operations, self.entries, self.cq_entries,
                          self._csock.fileno(), self.patience)
+        self.witness = self._ssock
         return 0
 
     cdef int ensure_ring(self) except -1:
@@ -600,12 +793,13 @@ cdef class LoopCore:
             return 0
         if self.ring is not None and self.ring.thread:
             self.ring.alive()
+            # The old ring holds the wake-up socket: it is replaced, so
+            # that its hang-up can tell when that ring is dead.
+            told = self.renew_self_pipe()
             try:
                 self.leave_ring(CLOSING_BOUND)
             finally:
-                # The old ring holds the wake-up socket: it is replaced, so
-                # that its hang-up can tell when that ring is dead.
-                self._renew_self_pipe()
+                self._process_self_data(told)
         elif self.ring is not None and not self.ring.is_usable():
             # Made before fork(), and never run: the child has one of its own.
             self.ring.close_in_child()
@@ -623,21 +817,48 @@ cdef class LoopCore:
         self.waker.arm()
         return 0
 
+    cdef object renew_self_pipe(self):
+        """Another pair of wake-up sockets; returns what came by the old one and was not read.
+
+        The writing end keeps its number: signals go there, which only the main thread
+        could tell of another, and other threads may be about to use it.
+        """
+        ssock, csock = socket.socketpair()
+        # From here on no Python code runs, which a signal's handler could end.
+        ssock.setblocking(False)
+        csock.setblocking(False)
+        before = self._ssock
+        os.dup2(csock.fileno(), self._csock.fileno(), False)
+        self._ssock = ssock
+        csock.close()
+        told = b''
+        try:
+            while True:
+                data = before.recv(4096)
+                if not data:
+                    return told
+                told += data
+        except OSError:
+            return told
+        finally:
+            if before is not self.witness:
+                before.close()
+
     cdef int leave_ring(self, double bound) except -1:
         """Close a ring, in whatever thread: what it had not done is told ECANCELED.
 
         ``bound``: how many seconds it may take to prove it dead.
         """
         ring = self.ring
-        self.wake_fd = -1
         if self.waker is not None:
             self.waker.closed = True
-        self._csock.close()
         try:
-            problems = ring.close(self._ssock.fileno(), bound)
+            problems = ring.close(self.witness.fileno(), bound)
         finally:
             self.remember(ring)
-            self.ring = None
+            if self.witness is not self._ssock:
+                self.witness.close()
+            self.ring = self.witness = None
             self.datagram_buffers = self.local_buffers = self.stream_buffers = None
             self.retry_buffers_at = 0
         interrupts = [problem for problem in problems
@@ -671,6 +892,8 @@ cdef class LoopCore:
             if self.is_at_home():
                 self.drain(end)
             self.closing = True
+            self.wake_fd = -1
+            self._csock.close()
             self.leave_ring(fmax(end - monotonic(), 0))
         self.closing = True
         self.hurry()
@@ -679,7 +902,11 @@ cdef class LoopCore:
         self.late.clear()
         self.addresses.clear()
         self.waker = self.watcher = None       # they refer to us
-        self.drop_ready()
+        # asyncio's close() clears ``_ready`` and ``_scheduled`` next, once the loop counts as
+        # closed: what finalizers then schedule is refused.
+
+    def _forget_timers(self):
+        """The list that asyncio's ``close`` has cleared is not to stay."""
         self.timers.drop_all()
 
     cdef int drain(self, double end) except -1:
@@ -703,7 +930,7 @@ cdef class LoopCore:
         """Schedule a coroutine; returns its task.  Arguments as ``asyncio.Task`` takes them."""
         if self._task_factory is None and not self._debug and not self._closed:
             if name is None and context is None and not kwargs:
-                return Task(coro, loop=self)
+                return TASKS['Task'](coro, loop=self)
         if context is not None:
             kwargs['context'] = context      # new in Python 3.11
         return super().create_task(coro, name=name, **kwargs)
@@ -722,11 +949,11 @@ cdef class LoopCore:
     # -- what the owners of operations use -------------------------------------------------------
 
     cdef object new_future(self):
-        return Future(loop=self)
+        return FUTURES['Future'](loop=self)
 
     def create_future(self):
         """A future attached to this loop."""
-        return Future(loop=self)
+        return FUTURES['Future'](loop=self)
 
     cdef ReceiveBuffers receive_buffers(self, BufferGroup group):
         """The provided buffers of this ring that such sockets share; made when first asked for.

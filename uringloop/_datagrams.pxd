@@ -16,7 +16,7 @@ cdef enum Likeness:
 
 cdef class DatagramTransport(DatagramReceiver):
     cdef:
-        readonly object _address
+        public object _address
         bint connected
         # to be sent
         operation* queue

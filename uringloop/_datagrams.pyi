@@ -28,8 +28,7 @@ class DatagramTransport(DatagramReceiver, asyncio.DatagramTransport):
             self, loop: LoopCore, sock: socket, protocol: asyncio.BaseProtocol,
             address: Any = None, waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None) -> None: ...
-    @property
-    def _address(self) -> Any: ...
+    _address: Any
     def try_again(self) -> None:
         """The peer of an AF_UNIX socket may have room by now."""
     def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:

@@ -1,10 +1,11 @@
 cdef class Handle:
-    cdef object _loop
     cdef object __weakref__
-    cdef readonly object _callback
-    cdef readonly tuple _args
-    cdef readonly object _context
-    cdef readonly bint _cancelled
+    # Programs read these, and some assign them, as with asyncio's handles.
+    cdef public object _loop
+    cdef public object _callback
+    cdef public tuple _args         # None once cancelled
+    cdef public object _context
+    cdef public bint _cancelled
     cdef str _text
 
     cdef int run(self) except -1
@@ -12,7 +13,7 @@ cdef class Handle:
 
 
 cdef class TimerHandle(Handle):
-    cdef readonly double _when
+    cdef public double _when
     cdef public bint _scheduled
 
 

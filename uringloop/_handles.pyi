@@ -1,4 +1,5 @@
 """Handles: one scheduled callback each."""
+from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any
@@ -6,14 +7,11 @@ from typing import Any
 class Handle:
     """A callback that ``call_soon`` or ``call_soon_threadsafe`` has queued."""
 
-    @property
-    def _args(self) -> tuple[Any, ...]: ...
-    @property
-    def _callback(self) -> Callable[..., object] | None: ...
-    @property
-    def _cancelled(self) -> bool: ...
-    @property
-    def _context(self) -> Context: ...
+    _args: tuple[Any, ...] | None
+    _callback: Callable[..., object] | None
+    _cancelled: bool
+    _context: Context
+    _loop: AbstractEventLoop
     _source_traceback: None
     def _run(self) -> None: ...
     def _repr_info(self) -> list[str]: ...
@@ -25,8 +23,7 @@ class TimerHandle(Handle):
     """A callback that ``call_later`` or ``call_at`` has queued."""
 
     _scheduled: bool
-    @property
-    def _when(self) -> float: ...
+    _when: float
     def when(self) -> float: ...
     def __hash__(self) -> int: ...
     def __lt__(self, other: object, /) -> bool: ...

@@ -40,10 +40,13 @@ cdef class Handle:
     cdef int run(self) except -1:
         cdef:
             PyObject* result
-            Py_ssize_t count = PyTuple_GET_SIZE(self._args)
+            Py_ssize_t count
             object callback = self._callback
             tuple args = self._args
             object context = self._context
+        if args is None:
+            args = ()        # it was cancelled, and is run by the program itself
+        count = PyTuple_GET_SIZE(args)
         if enter_context(context) < 0:
             return self.report()
         if count == 0:
@@ -83,7 +86,7 @@ cdef class Handle:
             if self._loop.get_debug():
                 self._text = repr(self)
             self._callback = None
-            self._args = ()
+            self._args = None
 
     def cancelled(self):
         """Whether ``cancel()`` was called."""

@@ -3,6 +3,8 @@
 class Completer:
     """What owns operations: told of each completion, later run by the loop."""
 
+    def _deliver(self) -> None: ...
+
 class OperationTable:
     """All operations of one loop, addressed by slot number and generation."""
 

@@ -38,9 +38,10 @@ cdef class Receiver(SocketTransport):
 
     cdef int arm(self) except -1:
         """Have the ring receive, or say when there is something to be read."""
-        if self.inbox_count:
+        if self.inbox_count or self.readable:
             # That first, or a protocol that pauses and resumes would have us collect
-            # ever more for it.  ``inbox_empty`` comes back here.
+            # ever more for it, and a poll would find again what is about to be read.
+            # ``inbox_empty`` comes back here.
             return 0
         cdef ReceiveBuffers buffers
         if not self.one_by_one:

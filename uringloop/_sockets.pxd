@@ -3,7 +3,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
 from uringloop._buffers cimport payload
-from uringloop._calls cimport Dispatcher
+from uringloop._calls cimport Dispatcher, SocketCall
 from uringloop._core cimport LoopCore
 from uringloop._ring cimport sockaddr_storage
 
@@ -16,6 +16,8 @@ cdef class SocketCore(LoopCore):
 
     cdef int check_socket(self, object sock) except -1
     cdef bint native(self, object sock) except -1
+    cdef SocketCall new_call(self, object sock)
+    cdef SocketCall new_turn(self, object sock)
     cdef object receive_now(self, object sock, Py_ssize_t size, bint named, str name)
     cdef object receive_into_now(
         self, object sock, object buf, Py_ssize_t nbytes, bint named, str name)

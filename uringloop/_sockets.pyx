@@ -87,15 +87,19 @@ cdef class SocketCore(LoopCore):
     def _is_native(self, sock):
         return self.native(sock)
 
+    cdef SocketCall new_call(self, object sock):
+        cdef SocketCall call = SocketCall.__new__(SocketCall)
+        call.loop = self
+        call.sock = sock
+        call.fd = fd_of(sock)
+        return call
+
     def _poll_now(self, sock, events):
         """The call that waits for POLLIN or POLLOUT."""
         cdef SocketCall call
         if self.ring is None:
             raise RuntimeError('the loop is not running')
-        call = SocketCall.__new__(SocketCall)
-        call.loop = self
-        call.sock = sock
-        call.fd = fd_of(sock)
+        call = self.new_call(sock)
         call.events = events
         # With the turn's other submissions: what is polled by mistake, because the program
         # has closed its socket and the number is another's by then, comes to no harm.
@@ -285,21 +289,31 @@ cdef class SocketCore(LoopCore):
             return None
         if error != EINPROGRESS and error != EINTR:
             raise OSError(error, os.strerror(error))
-        return self._connect_on(sock, address)
+        return self.new_turn(sock)
+
+    cdef SocketCall new_turn(self, object sock):
+        """A call that the ring has nothing to do with: done in the next turn.
+
+        A server of this loop is told of the connection in that turn, and hears of it
+        before the client goes on, as with asyncio.
+        """
+        cdef SocketCall call = self.new_call(sock)
+        call.polite = True
+        self.late.append(call)
+        return call
 
     def _connect_on(self, sock, address):
         """Whether the connection that was begun is there: None, or what waits for it."""
         cdef sockaddr_storage peer
         cdef uint32_t length = 0
+        cdef SocketCall call
         self.addresses.to_kernel(address, family_of(sock), &peer, &length)
         if connect(fd_of(sock), <sockaddr*>&peer, length) == 0 or errno_now == EISCONN:
-            # A server of this loop hears of it before the client goes on, as with asyncio,
-            # whose client waits for its turn.
-            if self.is_at_home() and self.ring.has_work():
-                self.ring.poll()
             return None
         if errno_now == EALREADY or errno_now == EINPROGRESS or errno_now == EINTR:
-            return self._poll_now(sock, POLLOUT)
+            call = self._poll_now(sock, POLLOUT)
+            call.polite = True
+            return call
         raise OSError(errno_now, f'Connect call failed {address}')
 
     def _numeric_family(self, host, port):

@@ -101,6 +101,8 @@ cdef class StreamReceiver(Receiver):
 
     cdef int judge(self, Py_ssize_t length) except -1:
         """Bulk is to be read one by one.  It has short pieces too; but not four in a row."""
+        if self.asks_socket:
+            return 0
         if self.family == AF_UNIX:
             # Always: a multishot receive that had just emptied the queue of an AF_UNIX socket
             # never hears that the peer has closed meanwhile (6.18).
@@ -121,8 +123,13 @@ cdef class StreamReceiver(Receiver):
         if not self.readable:
             return 0
         self.readable = False
+        if self.received_eof:
+            # A poll was still armed when the end was read: it is told once.
+            return 0
         if self.receiving is not NULL and self.receiving.status == RECEIVE:
             return 0             # what that takes comes first
+        if self.asks_socket:
+            return self.read_by_socket()
         if self._sock.fileno() != self._sock_fd:
             return self.choose_way(False)
         return self.read_into_buffer() if self.buffered_protocol else self.read_bytes()
@@ -155,6 +162,39 @@ cdef class StreamReceiver(Receiver):
             return self.nothing_read(length)
         self.has_read(length, view.len)
         return self.buffer_updated(length)
+
+    cdef int replace_socket(self, object sock) except -1:
+        """Tests put an object of their own in the place of the socket: it is to be asked.
+
+        None: the socket is taken away, say for another transport.
+        """
+        self._sock = sock
+        if sock is None:
+            self.loop._registry.leave(self._sock_fd, <PyObject*>self)
+        if self._closing:
+            return 0
+        self.asks_socket = self.one_by_one = True
+        return self.stop_receiving()
+
+    cdef int read_by_socket(self) except -1:
+        try:
+            if self.buffered_protocol:
+                buffer = self._protocol.get_buffer(-1)
+                length = self._sock.recv_into(buffer)
+            else:
+                data = self._sock.recv(READ_SIZE)
+                length = len(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self.received_eof = True
+            self._fatal_error(exc, 'Fatal read error on socket transport')
+            return 0
+        if not length:
+            return self.nothing_read(0)
+        return self.buffer_updated(length) if self.buffered_protocol else self.feed_data(data)
 
     cdef int has_read(self, Py_ssize_t length, Py_ssize_t room) except -1:
         self.judge(length)

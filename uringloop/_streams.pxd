@@ -14,7 +14,7 @@ cdef struct chunk:
 cdef class StreamTransport(StreamReceiver):
     cdef:
         object server
-        readonly object _empty_waiter
+        public object _empty_waiter
         bint wrote_eof          # write_eof() was called
         bint shut               # and carried out
         # to be sent
@@ -28,6 +28,7 @@ cdef class StreamTransport(StreamReceiver):
     cdef int send_now(self, object data) except -1
     cdef int closed_under(self) except -1
     cdef int send_pieces(self) except -1
+    cdef int send_by_socket(self) except -1
     cdef int send_zerocopy(self) except -1
     cdef bint wants_zerocopy(self) except -1
     cdef int accepted(self, size_t sent) noexcept

@@ -19,10 +19,10 @@ class StreamTransport(StreamReceiver, asyncio.Transport):
             waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None,
             server: asyncio.AbstractServer | None = None) -> None: ...
-    @property
-    def _empty_waiter(self) -> asyncio.Future[None] | None: ...
-    @property
-    def _server(self) -> asyncio.AbstractServer | None: ...
+    max_size: int
+    _empty_waiter: asyncio.Future[None] | None
+    _eof: bool
+    _server: asyncio.AbstractServer | None
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send ``data``; never waits.
 

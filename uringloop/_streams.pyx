@@ -6,6 +6,7 @@
 
 How it comes is in ``_stream_receiving``.
 """
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint32_t, uintptr_t
@@ -95,9 +96,25 @@ cdef class StreamTransport(StreamReceiver):
         # asyncio's class cannot be a base: its slots conflict in layout.
         return selector_events._SelectorSocketTransport
 
+    # Names that asyncio's has, to be read and assigned.
+
+    max_size = 256 * 1024
+
     @property
     def _server(self):
         return self.server
+
+    @_server.setter
+    def _server(self, server):
+        self.server = server
+
+    @property
+    def _eof(self):
+        return self.wrote_eof
+
+    @_eof.setter
+    def _eof(self, eof):
+        self.wrote_eof = eof
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -161,7 +178,7 @@ cdef class StreamTransport(StreamReceiver):
         cdef payload memory
         cdef ssize_t sent
         owner = open_payload(data, &memory)
-        if memory.immutable and memory.length >= STREAM_MINIMUM:
+        if memory.immutable and memory.length >= STREAM_MINIMUM or self.asks_socket:
             self.enqueue(data)
             self.send_queued()
             return self.have_sent()
@@ -241,7 +258,7 @@ cdef class StreamTransport(StreamReceiver):
         self.flush_due = False
         if self._sock is None or self.loop.closing:
             return 0
-        if self._sock.fileno() != self._sock_fd:
+        if not self.asks_socket and self._sock.fileno() != self._sock_fd:
             self.closed_under()
         else:
             self.send_queued()
@@ -257,12 +274,14 @@ cdef class StreamTransport(StreamReceiver):
 
     cdef int send_queued(self) except -1:
         if self.sending or not self.count or self._sock is None or self.loop.closing \
-                or self._sock.fileno() != self._sock_fd:
+                or not self.asks_socket and self._sock.fileno() != self._sock_fd:
             return 0
         self.sending = True
         try:
             while self.count and not self.waits():
-                if self.wants_zerocopy():
+                if self.asks_socket:
+                    self.send_by_socket()
+                elif self.wants_zerocopy():
                     self.send_zerocopy()
                 else:
                     self.send_pieces()
@@ -277,6 +296,19 @@ cdef class StreamTransport(StreamReceiver):
     cdef bint waits(self) noexcept:
         # After an error nothing more is sent; that is told once what has come is read.
         return self.full or self.results_due != 0 or self.errors is not None
+
+    cdef int send_by_socket(self) except -1:
+        """The socket is an object of the program's own."""
+        try:
+            self.accepted(self._sock.send(PyBytes_FromStringAndSize(
+                self.chunks[self.first].base, self.chunks[self.first].length)))
+        except (BlockingIOError, InterruptedError):
+            self.full = True
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, 'Fatal write error on socket transport')
+        return 0
 
     cdef int send_pieces(self) except -1:
         """Send what there is room for by a plain system call."""

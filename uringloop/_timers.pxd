@@ -16,12 +16,19 @@ cdef class Timers:
         size_t size
         uint64_t order
         Py_ssize_t cancelled       # of those in the heap
+        list shown                 # all of them, while a program looks at them; else None
 
     cdef void drop_all(self) noexcept
-    cdef list copy(self)
+    cdef list show(self)
+    cdef int assume(self, list handles) except -1
+    cdef int take_back(self) except -1
+    cdef bint any(self) noexcept
+    cdef double first(self) except? -1
     cdef int push(self, double when, object handle) except -1
     cdef object pop(self)
+    cdef object take(self)
     cdef void sift_up(self, size_t place) noexcept
     cdef void sift_down(self, size_t place) noexcept
     cdef int sweep(self) except -1
     cdef int sweep_all(self) except -1
+    cdef int sweep_shown(self) except -1

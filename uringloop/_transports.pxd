@@ -18,16 +18,16 @@ cdef class SocketTransport(Completer):
         PyObject* attributes       # a dict, once a program has given the transport any
         LoopCore loop
         PyObject* registry         # strong
-        readonly object _sock
-        readonly object _protocol
+        readonly object _sock      # assigned by ``replace_socket``
+        public object _protocol
         dict extra                 # what asyncio's caller gave, or None
         bint extra_is_all          # it has the names below, too
         object sockname
         object peername
         object wrapped             # the TransportSocket, once somebody has asked; else the socket
         readonly int _sock_fd
-        readonly bint _closing
-        readonly Py_ssize_t _conn_lost
+        public bint _closing
+        public Py_ssize_t _conn_lost
         object context
         object lost_exc
         object lost_context
@@ -69,6 +69,7 @@ cdef class SocketTransport(Completer):
 
     cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra) except -1
     cdef object wrapped_socket(self)
+    cdef int replace_socket(self, object sock) except -1
     cdef int flush_later(self) except -1
     cdef int flush_quietly(self) except -1
     cdef int post(self, int kind, object payload, object address) except -1

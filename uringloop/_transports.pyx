@@ -58,6 +58,9 @@ cdef extern from "<sys/socket.h>" nogil:
     int getsockname(int, sockaddr*, socklen_t*)
     int getpeername(int, sockaddr*, socklen_t*)
 
+cdef extern from "Python.h":
+    int set_attribute "PyObject_GenericSetAttr" (object, object, PyObject*) except -1
+
 
 # Kept: a finalizer may run when the interpreter has emptied the modules already.
 cdef object warn = warnings.warn
@@ -191,6 +194,20 @@ cdef class SocketTransport(Completer):
 
     # -- asyncio's transport API ---------------------------------------------------------------
 
+    def __setattr__(self, name, value):
+        if name == '_sock':
+            self.replace_socket(value)
+        else:
+            set_attribute(self, name, <PyObject*>value)
+
+    def __delattr__(self, name):
+        set_attribute(self, name, NULL)
+
+    cdef int replace_socket(self, object sock) except -1:
+        raise AttributeError(f"the socket of {self!r} can't be replaced")
+
+    # The names that asyncio's transports have, to be read and assigned.
+
     @property
     def _loop(self):
         return self.loop
@@ -200,9 +217,33 @@ cdef class SocketTransport(Completer):
         # asyncio's sendfile asks.
         return self.protocol_paused
 
+    @_protocol_paused.setter
+    def _protocol_paused(self, paused):
+        self.protocol_paused = paused
+
     @property
     def _paused(self):
         return self.paused_reading
+
+    @_paused.setter
+    def _paused(self, paused):
+        self.paused_reading = paused
+
+    @property
+    def _high_water(self):
+        return self.high_water
+
+    @_high_water.setter
+    def _high_water(self, size):
+        self.high_water = size
+
+    @property
+    def _low_water(self):
+        return self.low_water
+
+    @_low_water.setter
+    def _low_water(self, size):
+        self.low_water = size
 
     def get_extra_info(self, name, default=None):
         """'socket', 'sockname', 'peername', ...; ``default`` for what there is not."""
@@ -223,6 +264,11 @@ cdef class SocketTransport(Completer):
                           'sockname': self.sockname, 'peername': self.peername}
             self.extra_is_all = True
         return self.extra
+
+    @_extra.setter
+    def _extra(self, extra):
+        self.extra = extra
+        self.extra_is_all = True
 
     cdef object wrapped_socket(self):
         if type(self.wrapped) is not DeferringSocket:
@@ -637,7 +683,8 @@ cdef class SocketTransport(Completer):
             self.send_queued()
             self.drop_queue()
             self.loop._registry.leave(self._sock_fd, <PyObject*>self)
-            self._sock.close()
+            if self._sock is not None:
+                self._sock.close()
             self._sock = None
             self._protocol = None
             self.lost_exc = self.lost_context = None

@@ -6,6 +6,7 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import weakref
 from asyncio import base_events, events, sslproto, unix_events
 from asyncio.log import logger
@@ -73,6 +74,10 @@ class LoopStats:
     """Of those, how often something came in time."""
 
 
+# The loop finds out by itself what it is.
+_SOMETHING = (selectors.SelectorKey(-1, -1, selectors.EVENT_READ, None), selectors.EVENT_READ)
+
+
 def _nobody(fd: int, watched: dict[int, selectors.SelectorKey]) -> None:
     """Told of an epoll that nobody waits for."""
 
@@ -83,6 +88,8 @@ class _LazySelector(selectors.BaseSelector):
     def __init__(self) -> None:
         self._real: selectors.EpollSelector | None = None
         self._inherited: list[selectors.SelectorKey] = []
+        # Whether something happens in so many seconds: while the loop asks.
+        self.wait: Callable[[float | None], bool] | None = None
         self.on_open: Callable[[int, dict[int, selectors.SelectorKey]], None] = _nobody
 
     def register(
@@ -107,6 +114,8 @@ class _LazySelector(selectors.BaseSelector):
 
     def select(
             self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.wait is not None:
+            return [_SOMETHING] if self.wait(timeout) else []
         raise RuntimeError("the loop waits on its ring, not on its selector: what drives asyncio's "
                            'own loop from outside (nest_asyncio?) cannot drive this one')
 
@@ -135,6 +144,9 @@ class _LazySelector(selectors.BaseSelector):
         for key in inherited:
             self.register(key.fileobj, key.events, key.data)
 
+
+# What asyncio's loop does with what a child watcher has found out.
+_EXIT_SKIPS_A_TURN = sys.version_info < (3, 12)
 
 _STREAM_NONBLOCK = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 
@@ -286,12 +298,6 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         self._ssock = self._csock = None
         self._internal_fds -= 1
 
-    def _renew_self_pipe(self) -> None:
-        self._close_self_pipe()
-        self._make_self_pipe()
-        if self._signal_handlers and self._csock is not None:
-            signal.set_wakeup_fd(self._csock.fileno())
-
     def _begin_in_child(self) -> None:
         """Made before fork() and never run: what ``_close_in_child`` has closed is made anew."""
         self._close_self_pipe()
@@ -413,7 +419,12 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
                 returncode = 255
         else:
             returncode = os.waitstatus_to_exitcode(status)
-        transport._process_exited(returncode)
+        # As asyncio's child watcher: a turn later, or two before Python 3.12, so that the
+        # pipes, which end before the child does, are heard of first.
+        told: tuple[Any, ...] = (transport._process_exited, returncode)
+        if _EXIT_SKIPS_A_TURN:
+            told = (self.call_soon, *told)
+        self.call_soon_threadsafe(*told)
 
     def close(self) -> None:
         """Close the loop: cancel what is in flight, wait for it, release what it held.
@@ -432,5 +443,6 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             while self._pidfds:      # of children that outlive the loop
                 os.close(self._pidfds.pop())
             _SelectorEventLoop.close(self)
+            self._forget_timers()
         finally:
             self._ending = False
