@@ -62,6 +62,8 @@ cdef class LoopCore:
         ReceiveBuffers local_buffers
         ReceiveBuffers stream_buffers
         double retry_buffers_at  # there was no memory for some
+        unsigned writers        # stream transports that have written this turn
+        bint crowded            # there were several in the turn before
         bint batching           # the sends of a bulk may wait for the end of the turn
         Completer deferring     # the datagram transport whose sends do so now, or None
         CopyMemory paths        # what destinations have reported, for all but datagram transports

@@ -100,6 +100,7 @@ cdef enum:
     HEADROOM = 256                   # address and control messages
     HOT_BUFFERS = 4
     PUT_OFF_LIMIT = 4                # turns
+    CROWD = 4                        # stream transports that write in one turn
     EVENTS = 64                      # of add_reader and add_writer, a system call
 
 cdef enum Override:
@@ -508,6 +509,8 @@ cdef class LoopCore:
             self.holders.look(monotonic())
         if self.flushers:
             self.flush()
+        self.crowded = self.writers >= CROWD
+        self.writers = 0
         if self.has_something():
             if self.ring.has_work():
                 self.ring.poll()
@@ -534,6 +537,11 @@ cdef class LoopCore:
             return self.ring.poll() if self.ring.has_work() else 0
         if self.holders.count:
             timeout = min(timeout, self.holders.look(monotonic()))
+        if self.ring.done_at_once and self.ring.patience:
+            # Else these would end the look, and it would count as a success.
+            self.ring.submit_and_take()
+            if self.has_something() or self.flushers:
+                return 0
         if self.ring.look(timeout):
             if self.waker.fired:
                 # A thread of this process, and while we looked it may have wanted our

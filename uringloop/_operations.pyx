@@ -57,6 +57,7 @@ cdef class Completer:
 
     cdef int send_deferred(self) except -1:
         return 0
+
     def _deliver(self):
         # What those who look into the ready queue are shown as its callback.
         self.deliver()

@@ -30,6 +30,8 @@ cdef class StreamTransport(StreamReceiver):
     cdef int send_pieces(self) except -1
     cdef int send_by_socket(self) except -1
     cdef int send_zerocopy(self) except -1
+    cdef int submit_send(self, bint zerocopy) except -1
+    cdef bint is_to_wait(self) noexcept
     cdef bint wants_zerocopy(self) except -1
     cdef int accepted(self, size_t sent) noexcept
     cdef int written(self) except -1

@@ -19,6 +19,7 @@ from uringloop._heads cimport family_of, fd_of, proto_of, type_of
 from uringloop._operations cimport MEMORY, SEND, ZEROCOPY, operation
 from uringloop._policy cimport REPORTS_USAGE, SEND_ZC_FLAGS, STREAM_MINIMUM, stream_zerocopy_pays
 from uringloop._ring cimport *
+from uringloop._process cimport this_thread
 from uringloop._stream_receiving cimport StreamReceiver
 from uringloop._transports cimport SocketTransport
 
@@ -138,13 +139,23 @@ cdef class StreamTransport(StreamReceiver):
             return
         # Pieces that only wait for the end of the turn, to leave with others, are no reason
         # to pause: the socket may have room for them.
-        if not self.is_bulk() and not self.waits():
+        if not self.is_to_wait() and not self.waits():
             self.send_queued()
             if not self.count and not self.waits():
                 self.send_now(data)
                 return
         self.enqueue(data)
         self.have_sent()
+
+    cdef bint is_to_wait(self) noexcept:
+        """Count a write: whether it is to wait for the turn's others, of this or other transports.
+
+        Where several wrote in the turn before, theirs leave by one submission.
+        """
+        if self.sent_turn != self.loop.turns:
+            self.loop.writers += 1
+        return self.is_bulk() or self.loop.crowded and self.batching \
+            and self.loop.thread == this_thread()
 
     def writelines(self, list_of_data):
         """Send all of ``list_of_data``, without joining it."""
@@ -160,7 +171,7 @@ cdef class StreamTransport(StreamReceiver):
         for data in list_of_data:
             if data:
                 self.enqueue(data)
-        if not self.is_bulk() and not self.waits():
+        if not self.is_to_wait() and not self.waits():
             self.send_queued()
         self.have_sent()
 
@@ -261,7 +272,12 @@ cdef class StreamTransport(StreamReceiver):
         if not self.asks_socket and self._sock.fileno() != self._sock_fd:
             self.closed_under()
         else:
-            self.send_queued()
+            if self.loop.crowded and self.count == 1 and not self.waits() \
+                    and not self.asks_socket and self.may_use_ring() \
+                    and self.chunks[self.first].length < STREAM_MINIMUM:
+                self.submit_send(False)
+            else:
+                self.send_queued()
             if self.full and not self._conn_lost:
                 self.poll_room()
         return self.arm_or_cancel()
@@ -331,6 +347,10 @@ cdef class StreamTransport(StreamReceiver):
 
     cdef int send_zerocopy(self) except -1:
         """Send the first piece by the ring; the result is in when this returns."""
+        self.submit_send(True)
+        return self.loop.ring.submit_sends(self, 1)
+
+    cdef int submit_send(self, bint zerocopy) except -1:
         cdef operation* op = self.loop.operations.acquire(self)
         cdef chunk* first = &self.chunks[self.first]
         cdef io_uring_sqe* sqe
@@ -338,14 +358,17 @@ cdef class StreamTransport(StreamReceiver):
         op.data = first.owner
         op.base = first.base
         op.length = first.length
-        sqe = self.loop.ring.prepare(op, IORING_OP_SEND_ZC, self._sock_fd, 0,
-                                     MEMORY | SEND | ZEROCOPY)
+        sqe = self.loop.ring.prepare(
+            op, IORING_OP_SEND_ZC if zerocopy else IORING_OP_SEND, self._sock_fd, 0,
+            MEMORY | SEND | ZEROCOPY if zerocopy else MEMORY | SEND)
         sqe.addr = <uintptr_t>op.base
         sqe.len = <uint32_t>min(op.length, <size_t>0x7ffff000)
-        sqe.ioprio = SEND_ZC_FLAGS
+        if zerocopy:
+            sqe.ioprio = SEND_ZC_FLAGS
         sqe.msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT
+        self.loop.ring.done_at_once += 1
         self.results_due = 1
-        return self.loop.ring.submit_sends(self, 1)
+        return 0
 
     cdef bint wants_zerocopy(self) except -1:
         cdef chunk* first = &self.chunks[self.first]
@@ -406,10 +429,10 @@ cdef class StreamTransport(StreamReceiver):
         if self._conn_lost:
             return self.maybe_finish()
         if res > 0:
-            self.loop.zerocopy_sent += 1
+            self.loop.zerocopy_sent += op.traits & ZEROCOPY != 0
             self.full = <size_t>res < op.length
             self.accepted(res)
-        elif -res in (ENOMEM, ENOBUFS, EOPNOTSUPP):
+        elif op.traits & ZEROCOPY and -res in (ENOMEM, ENOBUFS, EOPNOTSUPP):
             op.status = res
             self.loop.zerocopy_sent += 1
             self.loop.zerocopy_fell_back += 1
@@ -420,7 +443,9 @@ cdef class StreamTransport(StreamReceiver):
         elif res < 0 and res != -ECANCELED:
             op.status = res
             return self.post_error(-res, os.strerror(-res))
-        return 0 if self.sending else self.flush_quietly()
+        if self.sending:
+            return 0               # send_queued() goes on
+        return self.flush_quietly() if self.count else self.written()
 
     cdef int notified(self, operation* op) except -1:
         self.loop.buffers_released += 1

@@ -16,6 +16,7 @@ cdef class Ring:
         size_t count                  # of them
         size_t room                   # for them
         size_t cq_entries
+        unsigned done_at_once         # requests prepared that complete while they are submitted
         readonly bint is_open
         readonly uint32_t era
         readonly unsigned setup_flags
@@ -63,6 +64,7 @@ cdef class Ring:
     cdef int poll(self) except -1
     cdef int look_again(self) except -1
     cdef int wait(self, double timeout) except -1
+    cdef int submit_and_take(self) except -1
     cdef bint look(self, double timeout) except -1
     cdef bint may_spin(self, double timeout) noexcept
     cdef bint spin(self) except -1

@@ -229,6 +229,7 @@ cdef class Ring:
         """Hand over what is prepared; completions stay in the ring."""
         cdef int code
         self.usable()
+        self.done_at_once = 0
         self.syscalls += 1
         # Nothing waits here, so the GIL stays: giving it up costs more than a send.
         code = io_uring_submit(&self.ring)
@@ -324,6 +325,7 @@ cdef class Ring:
         if self.settling:
             return self.submit()
         self.usable()
+        self.done_at_once = 0
         self.syscalls += 1
         with nogil:
             code = io_uring_submit_and_get_events(&self.ring)
@@ -362,12 +364,20 @@ cdef class Ring:
         ts.tv_nsec = <long long>((timeout - ts.tv_sec) * 1e9)
         self.syscalls += 1
         with nogil:
-            code = ring_wait(&self.ring, self.resident, &ts)
+            # Those that are done at once are no reason to wake up.
+            code = ring_wait(&self.ring, self.resident, self.done_at_once + 1, &ts)
         if code > 0:
             self.submissions += code
+        self.done_at_once = 0
         self.fetch(False)
         self.take()
         return self.check(code)
+
+    cdef int submit_and_take(self) except -1:
+        """Hand over sends that are done at once, and settle them and whatever else has completed."""
+        self.submit()
+        self.fetch(False)
+        return self.take()
 
     cdef bint look(self, double timeout) except -1:
         """Before ``wait``: whether something completes that soon that sleeping is not worth it."""
