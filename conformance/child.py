@@ -1,13 +1,16 @@
-"""Runs one module of test.test_asyncio: child.py MODULE asyncio|uringloop OUTCOME."""
+"""Runs one module of test.test_asyncio: child.py MODULE asyncio|uringloop OUTCOME [EXCUSED...].
+
+What is excused is not run.  EXCUSED are names of tests; one ending in * is a prefix.
+"""
 import asyncio
 import importlib
 import json
 import sys
 import unittest
 
-module, loop, outcome = sys.argv[1:]
 
-if loop == 'uringloop':
+def use_uringloop():
+    """Make this loop wherever the tests make asyncio's."""
     import uringloop
 
     class Loop(uringloop.Loop):
@@ -19,15 +22,38 @@ if loop == 'uringloop':
     Loop.__name__ = Loop.__qualname__ = '_UnixSelectorEventLoop'
     asyncio.SelectorEventLoop = asyncio.EventLoop = Loop
     asyncio.unix_events.SelectorEventLoop = asyncio.unix_events._UnixSelectorEventLoop = Loop
-    asyncio.DefaultEventLoopPolicy._loop_factory = Loop
+    asyncio.unix_events.EventLoop = Loop
+    if hasattr(asyncio.unix_events, '_UnixDefaultEventLoopPolicy'):
+        asyncio.unix_events._UnixDefaultEventLoopPolicy._loop_factory = Loop
+
+
+def name_of(test):
+    return test.id().removeprefix('test.test_asyncio.')
+
+
+def tests_of(suite):
+    """All tests of a suite, and of those in it."""
+    for test in suite:
+        yield from tests_of(test) if isinstance(test, unittest.TestSuite) else [test]
+
+
+def excuse(suite, names):
+    """Have such tests skipped."""
+    for test in tests_of(suite):
+        if any(name_of(test) == name or (name.endswith('*') and name_of(test).startswith(name[:-1]))
+               for name in names):
+            method = getattr(test, test._testMethodName)
+            setattr(test, test._testMethodName, unittest.skip('excused')(method))
 
 
 class Result(unittest.TextTestResult):
     """Writes each outcome at once, so that a crash loses none."""
 
+    outcome = ''
+
     def write(self, test, what):
-        with open(outcome, 'a') as stream:
-            stream.write(json.dumps([test.id().removeprefix('test.test_asyncio.'), what]) + '\n')
+        with open(self.outcome, 'a') as stream:
+            stream.write(json.dumps([name_of(test), what]) + '\n')
 
     def addSuccess(self, test):
         super().addSuccess(test)
@@ -43,7 +69,7 @@ class Result(unittest.TextTestResult):
 
     def addSkip(self, test, reason):
         super().addSkip(test, reason)
-        self.write(test, 'skipped')
+        self.write(test, 'excused' if reason == 'excused' else 'skipped')
 
     def addSubTest(self, test, subtest, err):
         super().addSubTest(test, subtest, err)
@@ -51,7 +77,18 @@ class Result(unittest.TextTestResult):
             self.write(test, f'failed: {err[0].__name__}: {err[1]}'[:300])
 
 
-suite = unittest.defaultTestLoader.loadTestsFromModule(
-    importlib.import_module(f'test.test_asyncio.{module}'))
-runner = unittest.TextTestRunner(resultclass=Result, verbosity=2)
-sys.exit(0 if runner.run(suite).wasSuccessful() else 1)
+def main():
+    """Entry point."""
+    module, loop, Result.outcome, *excused = sys.argv[1:]
+    if loop == 'uringloop':
+        use_uringloop()
+    suite = unittest.defaultTestLoader.loadTestsFromModule(
+        importlib.import_module(f'test.test_asyncio.{module}'))
+    excuse(suite, excused)
+    runner = unittest.TextTestRunner(resultclass=Result, verbosity=2)
+    sys.exit(0 if runner.run(suite).wasSuccessful() else 1)
+
+
+# Processes that the tests start by forkserver or spawn import this file too.
+if __name__ == '__main__':
+    main()

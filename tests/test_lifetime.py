@@ -272,6 +272,8 @@ def test_fork_inside_a_coroutine():
         transport, protocol = await echo_to_oneself()
         child = os.fork()
         if child == 0:
+            # Tasks of Python 3.14 say that the loop, in the child, is not the running one.
+            loop.set_exception_handler(lambda loop, context: None)
             return None
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         transport.sendto(b'still here', transport.get_extra_info('sockname'))

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def forbidden(text, error=1, **environment):
 def policy():
     """Restore asyncio's policy afterwards."""
     yield
-    asyncio.set_event_loop_policy(None)
+    asyncio.events._event_loop_policy = None
 
 
 class TestNewEventLoop:
@@ -127,7 +128,7 @@ class TestRun:
         assert uringloop.run(main(), debug=debug) is debug
 
     def test_not_a_coroutine(self):
-        with pytest.raises((TypeError, ValueError), match='a coroutine was expected'):
+        with pytest.raises((TypeError, ValueError), match='a coroutine (was|or an awaitable is)'):
             uringloop.run(42)
 
     def test_nested(self):
@@ -206,6 +207,9 @@ class TestRun:
         assert done.stdout == 'cleaned up\ninterrupted\n', done.stderr
 
 
+# What asyncio itself says of its policies, from Python 3.14 on.
+@pytest.mark.filterwarnings("ignore:'asyncio:DeprecationWarning",
+                            'ignore:asyncio deprecates:DeprecationWarning')
 class TestPolicy:
 
     def test_policy(self, policy):
@@ -226,6 +230,43 @@ class TestPolicy:
         uringloop.install()
         assert isinstance(asyncio.get_event_loop_policy(), uringloop.EventLoopPolicy)
         assert asyncio.run(main()) is uringloop.Loop
+
+    @pytest.mark.skipif(sys.version_info < (3, 14), reason='deprecated from Python 3.14 on')
+    def test_install_warns_once_and_whom_it_concerns(self, policy):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            uringloop.install()
+        [warning] = caught
+        assert warning.category is DeprecationWarning
+        assert warning.filename == __file__
+        assert 'use uringloop.run(main()) or asyncio.Runner(' in str(warning.message)
+
+    def test_nothing_warns_before_it_is_used(self):
+        assert script('''
+            import asyncio, uringloop
+            from uringloop import *
+            loop = EventLoopPolicy().new_event_loop()
+            print(type(loop).__name__)
+            loop.close()
+        ''', '-W', 'error') == 'Loop\n'
+
+    def test_where_asyncio_has_no_policies(self):
+        assert script('''
+            import asyncio
+            del asyncio.unix_events._UnixDefaultEventLoopPolicy
+            import uringloop
+            from uringloop import *
+            instead = 'no event loop policies any more: use uringloop.run(main()) or asyncio.Runner'
+            try:
+                uringloop.EventLoopPolicy
+            except AttributeError as error:
+                assert instead in str(error), error
+            try:
+                uringloop.install()
+            except RuntimeError as error:
+                assert instead in str(error), error
+            print(uringloop.run(asyncio.sleep(0, 'runs')))
+        ''', '-W', 'error') == 'runs\n'
 
     def test_subprocess_under_the_policy(self, policy):
         async def main():

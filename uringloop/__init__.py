@@ -1,5 +1,6 @@
 """An asyncio event loop on io_uring that sends datagrams without copying them."""
 from uringloop import _main_interpreter as _main_interpreter  # isort: skip
+from uringloop import policy
 from uringloop._datagrams import DatagramTransport, SendReport
 from uringloop._unavailable import UringUnavailableError
 from uringloop.loop import Loop, LoopStats
@@ -19,9 +20,13 @@ __all__ = [
     'run',
 ]
 
+if hasattr(policy, 'EventLoopPolicy'):
+    EventLoopPolicy = policy.EventLoopPolicy
+else:
+    __all__.remove('EventLoopPolicy')
+
 
 def __getattr__(name: str) -> object:
     if name == 'EventLoopPolicy':
-        from uringloop import policy
-        return policy.EventLoopPolicy
+        raise AttributeError(policy.NO_POLICIES)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

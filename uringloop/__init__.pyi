@@ -24,6 +24,6 @@ __all__ = [
     'run',
 ]
 
-# Made when it is first asked for: policies are deprecated from Python 3.14 on.
+# Where asyncio has policies: they are deprecated from Python 3.14 on.
 class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
     """An event loop policy whose loops are on io_uring."""

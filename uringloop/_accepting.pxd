@@ -11,6 +11,7 @@ cdef class Acceptor(SocketHolder):
         tuple arguments         # of _accept_connection2, after the connection
         dict options
         object server
+        object original         # context that each connection is to have a copy of, or None
         object context
         Py_ssize_t limit        # connections accepted before others have their turn
         operation* polling

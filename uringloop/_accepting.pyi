@@ -1,6 +1,7 @@
 """The accepting of connections."""
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from socket import socket
 from typing import Any
 
@@ -13,7 +14,7 @@ class Acceptor(SocketHolder):
     def __init__(
             self, loop: LoopCore, sock: socket, factory: Callable[[], asyncio.BaseProtocol],
             backlog: int, arguments: tuple[Any, ...], options: dict[str, Any],
-            server: asyncio.AbstractServer | None) -> None: ...
+            server: asyncio.AbstractServer | None, context: Context | None = None) -> None: ...
     def connected(self, fd: int, address: Any) -> None: ...
     def report(self, exc: BaseException, message: str) -> None: ...
     def rest(self, exc: BaseException) -> None:

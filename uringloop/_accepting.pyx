@@ -38,7 +38,7 @@ cdef class Acceptor(SocketHolder):
     """
 
     def __init__(self, LoopCore loop, sock, factory, backlog, tuple arguments, dict options,
-                 server):
+                 server, context=None):
         self.loop = loop
         self.sock = sock
         self.factory = factory
@@ -46,7 +46,9 @@ cdef class Acceptor(SocketHolder):
         self.arguments = arguments
         self.options = options
         self.server = server
-        # Connections are made in a copy of the context that began to serve, as asyncio has it.
+        # From Python 3.15 on each connection has a copy of its server's context; before, it is
+        # made in a copy of the one that began to serve.
+        self.original = context
         self.context = PyContext_CopyCurrent()
         self.fd = sock.fileno()
         self.hold(loop.holders)
@@ -121,11 +123,13 @@ cdef class Acceptor(SocketHolder):
                 pass         # gone already; reading will tell
         if self.loop._debug:
             logger.debug('%r got a new connection from %r: %r', self.server, address, connection)
+        own = {} if self.original is None else {'context': self.original.copy()}
         # A task each, as with asyncio: a factory may ask which task it is in.
         accepting = self.loop._accept_connection2(
-            self.factory, connection, {'peername': address}, *self.arguments, **self.options)
+            self.factory, connection, {'peername': address}, *self.arguments, **self.options,
+            **own)
         try:
-            self.loop.create_task(accepting)
+            self.loop.create_task(accepting, **own)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:

@@ -37,7 +37,7 @@ cdef class ReceiveBuffers:
         io_uring_buf_ring* entries
         size_t entries_size
         PyObject** objects            # bytes objects, whose heads the kernel overwrites
-        char saved[HEAD]              # the head of a fresh one
+        char saved[HEAD]              # the head of a fresh one, where that is HEAD long
         size_t skip                   # of each object's memory: the kernel writes behind it
         readonly size_t size          # of one object, with its head
         readonly unsigned count       # how many there may be

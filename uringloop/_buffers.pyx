@@ -22,14 +22,19 @@ import os
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject**, Py_ssize_t) except -1
     PyObject* new_bytes "PyBytes_FromStringAndSize" (const char*, Py_ssize_t) except NULL
+    char* bytes_content "PyBytes_AS_STRING" (PyObject*)
 
 cdef extern from *:
     """
     #include <stddef.h>
-    _Static_assert(offsetof(PyBytesObject, ob_sval) == 32, "the head of bytes has changed");
     static inline PyObject *steal(PyObject *object) { return object; }
+    /* Objects of a Python without the GIL begin with more.  What came is copied there. */
+    #ifndef URINGLOOP_CLAIMS
+    #define URINGLOOP_CLAIMS (offsetof(PyBytesObject, ob_sval) == 32)
+    #endif
     """
     object steal(PyObject*)
+    bint CLAIMS "URINGLOOP_CLAIMS"    # whether the head of bytes is HEAD
 
 
 cdef object open_payload(object data, payload* into):
@@ -109,7 +114,8 @@ cdef class ReceiveBuffers:
     and all.  What the kernel puts before the payload of an AF_INET datagram is as
     long as that head, so the payload lands where the object's content belongs:
     a long datagram is handed to the program as it is, and a fresh object takes
-    its place.
+    its place.  (Where the head is of another length the kernel gets the content
+    only, and what it has put there is copied.)
 
     Few buffers are offered at first: the kernel walks through all of them in
     turn, so that a small number stays in the processor's cache.  When they run
@@ -158,14 +164,16 @@ cdef class ReceiveBuffers:
         cdef unsigned i
         for i in range(self.offered):
             if self.objects[i] is not NULL:
-                memcpy(self.objects[i], self.saved, HEAD)
+                if CLAIMS:
+                    memcpy(self.objects[i], self.saved, HEAD)
                 Py_CLEAR(self.objects[i])
         free(self.objects)
         if self.entries is not NULL:
             munmap(self.entries, self.entries_size)
 
     cdef char* at(self, unsigned number) noexcept:
-        return <char*>self.objects[number] + self.skip
+        cdef PyObject* made = self.objects[number]
+        return (<char*>made if CLAIMS else bytes_content(made)) + self.skip
 
     cdef void give_back(self, unsigned number) noexcept:
         """Let the kernel have this buffer again, or a fresh one if it was claimed.
@@ -174,11 +182,12 @@ cdef class ReceiveBuffers:
         """
         if self.objects[number] is NULL:
             try:
-                self.objects[number] = blank(self.size - HEAD)
+                self.objects[number] = blank(self.size - HEAD if CLAIMS else self.size)
             except MemoryError:
                 self.missing += 1
                 return
-            memcpy(self.saved, <void*>self.objects[number], HEAD)
+            if CLAIMS:
+                memcpy(self.saved, <void*>self.objects[number], HEAD)
         io_uring_buf_ring_add(self.entries, self.at(number),
                               <unsigned>(self.size - self.skip), number,
                               io_uring_buf_ring_mask(self.count), 0)
@@ -204,6 +213,8 @@ cdef class ReceiveBuffers:
     cdef object claim(self, unsigned number, Py_ssize_t length):
         """The buffer itself as ``bytes`` of ``length``; the kernel is to get a fresh one."""
         cdef PyObject* made = self.objects[number]
+        if not CLAIMS:
+            return PyBytes_FromStringAndSize(bytes_content(made) + HEAD, length)
         self.objects[number] = NULL
         memcpy(made, self.saved, HEAD)
         return cut(made, length)

@@ -67,7 +67,7 @@ class LoopCore:
         """Seconds of the monotonic clock, as ``time.monotonic()``."""
     def create_task(
             self, coro: Generator[Any, None, _Result] | Coroutine[Any, Any, _Result], *,
-            name: str | None = None, context: Context | None = None,
+            name: str | None = ..., context: Context | None = ...,
             **kwargs: Any) -> asyncio.Task[_Result]:
         """Schedule a coroutine; returns its task.  Arguments as ``asyncio.Task`` takes them."""
     def create_future(self) -> asyncio.Future[Any]:

@@ -7,14 +7,15 @@ to fetch.
 """
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_TYPE
-from libc.math cimport fmax
+from libc.math cimport INFINITY, fmax, nextafter
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from uringloop._addresses cimport AddressCache
 from uringloop._buffers cimport ReceiveBuffers
-from uringloop._handles cimport Handle, TimerHandle, new_handle, new_timer
+from uringloop._handles cimport (
+    Handle, ThreadSafeHandle, TimerHandle, new_handle, new_threadsafe_handle, new_timer)
 from uringloop._heads cimport fd_of
 from uringloop._holders cimport Holders
 from uringloop._operations cimport Completer, OperationTable, operation
@@ -119,6 +120,7 @@ cdef double monotonic() noexcept:
 
 
 cdef object TIMER_HANDLE = events.TimerHandle
+cdef object THREADSAFE_HANDLE = getattr(events, '_ThreadSafeHandle', events.Handle)
 cdef unsigned handle_version
 cdef bint handle_patched
 
@@ -274,14 +276,15 @@ cdef class LoopCore:
         if self._debug:
             handle = self.debug_call_soon(callback, args, context, 'call_soon_threadsafe')
         else:
-            handle = new_handle(self, callback, args, context)
+            handle = new_threadsafe_handle(self, callback, args, context)
             self.push(handle)
         self._write_to_self()
         return handle
 
     cdef object debug_call_soon(self, object callback, tuple args, object context, str name):
         self._check_callback(callback, name)
-        handle = events.Handle(callback, args, self, context)
+        kind = THREADSAFE_HANDLE if name == 'call_soon_threadsafe' else events.Handle
+        handle = kind(callback, args, self, context)
         self.push(handle)
         return handle
 
@@ -435,7 +438,9 @@ cdef class LoopCore:
         self.timers.assume(heap if type(heap) is list else sorted(heap))
 
     cdef int expire_timers(self) except -1:
-        cdef double end = self.now() + self._clock_resolution
+        cdef double now = self.now()
+        # Far from 0 the clock's steps are larger than its resolution: what is due now is due.
+        cdef double end = fmax(now + self._clock_resolution, nextafter(now, INFINITY))
         while self.timers.any() and self.timers.first() < end:
             self.push(self.timers.pop())
         return 0
@@ -654,7 +659,8 @@ cdef class LoopCore:
             left -= 1
             handle = self.pop()
             kind = <PyTypeObject*>Py_TYPE(handle)
-            if kind is <PyTypeObject*>Handle or kind is <PyTypeObject*>TimerHandle:
+            if kind is <PyTypeObject*>Handle or kind is <PyTypeObject*>TimerHandle \
+                    or kind is <PyTypeObject*>ThreadSafeHandle:
                 if not (<Handle>handle)._cancelled:
                     (<Handle>handle).run()
             elif isinstance(handle, Completer):
@@ -934,14 +940,14 @@ cdef class LoopCore:
             })
         return 0
 
-    def create_task(self, coro, *, name=None, context=None, **kwargs):
+    def create_task(self, coro, **kwargs):
         """Schedule a coroutine; returns its task.  Arguments as ``asyncio.Task`` takes them."""
         if self._task_factory is None and not self._debug and not self._closed:
-            if name is None and context is None and not kwargs:
+            # asyncio.create_task() of Python 3.12 and 3.13 always names a name.
+            if not kwargs or len(kwargs) == 1 and kwargs.get('name', kwargs) is None:
                 return TASKS['Task'](coro, loop=self)
-        if context is not None:
-            kwargs['context'] = context      # new in Python 3.11
-        return super().create_task(coro, name=name, **kwargs)
+        # A factory of the program's gets what the caller has given, and nothing else (3.14).
+        return super().create_task(coro, **kwargs)
 
     def _ensure_fd_no_transport(self, fd):
         """RuntimeError if a transport that is not closing has this descriptor."""

@@ -17,6 +17,16 @@ cdef class TimerHandle(Handle):
     cdef public bint _scheduled
 
 
+cdef class ThreadSafeHandle(Handle):
+    cdef unsigned long holder       # number of the thread that runs or cancels it; 0: none
+    cdef unsigned depth             # how often that thread has entered
+    cdef list waiting               # locks that those who wait for it are asleep on
+
+    cdef int enter(self) except -1
+    cdef int leave(self) except -1
+
+
 cdef Handle new_handle(object loop, object callback, tuple args, object context)
+cdef Handle new_threadsafe_handle(object loop, object callback, tuple args, object context)
 cdef TimerHandle new_timer(
     object loop, double when, object callback, tuple args, object context)

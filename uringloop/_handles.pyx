@@ -10,6 +10,9 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 
+from uringloop._process cimport this_thread
+
+from _thread import allocate_lock
 from asyncio import events, format_helpers
 
 
@@ -164,6 +167,80 @@ cdef class TimerHandle(Handle):
         return NotImplemented
 
 
+# New in Python 3.14.
+cdef bint THREADS_ARE_SAFE = hasattr(events, '_ThreadSafeHandle')
+
+
+cdef class ThreadSafeHandle(Handle):
+    """A callback that ``call_soon_threadsafe`` has queued: ``cancel()`` waits while it runs.
+
+    asyncio's has a lock each.  Here threads take turns by the GIL, and only one that has to
+    wait makes a lock, to sleep on.
+    """
+
+    @property
+    def __class__(self):
+        return events._ThreadSafeHandle
+
+    cdef int enter(self) except -1:
+        """Wait until no other thread is inside; the same one may enter again."""
+        cdef unsigned long thread = this_thread()
+        while self.depth and self.holder != thread:
+            lock = allocate_lock()
+            lock.acquire()
+            # Making it may have let others run.
+            if self.depth and self.holder != thread:
+                if self.waiting is None:
+                    self.waiting = []
+                self.waiting.append(lock)
+                lock.acquire()
+        self.holder = thread
+        self.depth += 1
+        return 0
+
+    cdef int leave(self) except -1:
+        self.depth -= 1
+        if not self.depth and self.waiting is not None:
+            waiting, self.waiting = self.waiting, None
+            for lock in waiting:
+                lock.release()
+        return 0
+
+    # asyncio's ``_run``, which programs patch and call, takes it by this name.
+    @property
+    def _lock(self):
+        return self
+
+    def __enter__(self):
+        self.enter()
+
+    def __exit__(self, *args):
+        self.leave()
+
+    cdef int run(self) except -1:
+        self.enter()
+        try:
+            return 0 if self._cancelled else Handle.run(self)
+        finally:
+            self.leave()
+
+    def cancel(self):
+        """Never run the callback; if it runs just now, in another thread, wait for its end."""
+        self.enter()
+        try:
+            Handle.cancel(self)
+        finally:
+            self.leave()
+
+    def cancelled(self):
+        """Whether ``cancel()`` was called; waits as that does."""
+        self.enter()
+        try:
+            return self._cancelled
+        finally:
+            self.leave()
+
+
 cdef inline void fill(Handle handle, object loop, object callback, tuple args, object context):
     handle._loop = loop
     handle._callback = callback
@@ -173,6 +250,15 @@ cdef inline void fill(Handle handle, object loop, object callback, tuple args, o
 
 cdef Handle new_handle(object loop, object callback, tuple args, object context):
     cdef Handle handle = Handle.__new__(Handle)
+    fill(handle, loop, callback, args, context)
+    return handle
+
+
+cdef Handle new_threadsafe_handle(object loop, object callback, tuple args, object context):
+    cdef ThreadSafeHandle handle
+    if not THREADS_ARE_SAFE:
+        return new_handle(loop, callback, args, context)
+    handle = ThreadSafeHandle.__new__(ThreadSafeHandle)
     fill(handle, loop, callback, args, context)
     return handle
 

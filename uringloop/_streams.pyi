@@ -1,6 +1,7 @@
 """Stream transports."""
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextvars import Context
 from socket import socket
 from typing import Any
 
@@ -18,7 +19,8 @@ class StreamTransport(StreamReceiver, asyncio.Transport):
             self, loop: LoopCore, sock: socket, protocol: asyncio.BaseProtocol,
             waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None,
-            server: asyncio.AbstractServer | None = None) -> None: ...
+            server: asyncio.AbstractServer | None = None,
+            context: Context | None = None) -> None: ...
     max_size: int
     _empty_waiter: asyncio.Future[None] | None
     _eof: bool

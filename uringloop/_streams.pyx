@@ -62,7 +62,8 @@ cdef class StreamTransport(StreamReceiver):
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
-    def __init__(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=None):
+    def __init__(self, LoopCore loop, sock, protocol, waiter=None, extra=None, server=None,
+                 context=None):
         cdef int one = 1
         self.server = server
         if server is not None:
@@ -77,7 +78,7 @@ cdef class StreamTransport(StreamReceiver):
                 and proto_of(sock) == IPPROTO_TCP \
                 and setsockopt(fd_of(sock), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0:
             raise OSError(errno_now, os.strerror(errno_now))
-        self.set_up(loop, sock, protocol, waiter, extra)
+        self.set_up(loop, sock, protocol, waiter, extra, context)
 
     def __dealloc__(self):
         cdef size_t i

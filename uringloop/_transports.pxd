@@ -29,6 +29,7 @@ cdef class SocketTransport(Completer):
         public bint _closing
         public Py_ssize_t _conn_lost
         object context
+        bint has_context           # by whoever made the transport: for all that it calls
         object lost_exc
         object lost_context
         int family
@@ -67,7 +68,8 @@ cdef class SocketTransport(Completer):
         list errors                # of sends: they don't wait for resume_reading()
         object trouble             # an exception that is to end this transport, or None
 
-    cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra) except -1
+    cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra, context=*) except -1
+    cdef object context_of_closing(self)
     cdef object wrapped_socket(self)
     cdef int replace_socket(self, object sock) except -1
     cdef int flush_later(self) except -1

@@ -131,7 +131,7 @@ cdef class SocketTransport(Completer):
         self._sock_fd = -1
         self.slot = -1
 
-    cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra) except -1:
+    cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra, context=None) except -1:
         if self.loop is not None:
             raise RuntimeError(f'{self!r} is made already')
         self.loop = loop
@@ -146,17 +146,18 @@ cdef class SocketTransport(Completer):
         else:
             self.peername = name_of(loop, sock, self.family, True)
             self.extra = dict(extra) if extra else None
-        self.context = PyContext_CopyCurrent()
+        self.has_context = context is not None
+        self.context = context if self.has_context else PyContext_CopyCurrent()
         self.set_write_buffer_limits()
         self.set_protocol(protocol)
         if self.registry is NULL:
             Py_INCREF(loop._registry)
             self.registry = <PyObject*>loop._registry
         loop._registry.enter(self._sock_fd, self)
-        loop.call_soon(protocol.connection_made, self)
+        loop.call_soon(protocol.connection_made, self, context=context)
         # Only start reading when connection_made() has been called, and only wake up the
         # waiter when both have.
-        loop.call_soon(self._start_reading, waiter)
+        loop.call_soon(self._start_reading, waiter, context=context)
         return 0
 
     def __dealloc__(self):
@@ -350,7 +351,7 @@ cdef class SocketTransport(Completer):
         if self._closing:
             return
         self._closing = True
-        self.lost_context = PyContext_CopyCurrent()
+        self.lost_context = self.context_of_closing()
         self.send_queued()
         self.stop_receiving()
         self.all_sent()
@@ -363,7 +364,7 @@ cdef class SocketTransport(Completer):
         if self._conn_lost:
             return
         self._closing = True
-        self.lost_context = PyContext_CopyCurrent()
+        self.lost_context = self.context_of_closing()
         self.lost_exc = exc     # first: without a queue and a receive this is the end already
         self.send_queued()      # as asyncio has done at the call
         self._conn_lost += 1
@@ -656,6 +657,13 @@ cdef class SocketTransport(Completer):
 
     # -- the end -------------------------------------------------------------------------------
 
+    cdef object context_of_closing(self):
+        """Where ``connection_lost`` runs: as asyncio has it, in the context that was given.
+
+        Or else in a copy of that of the call that closes.
+        """
+        return self.context if self.has_context else PyContext_CopyCurrent()
+
     cdef int all_sent(self) except -1:
         """Nothing is queued or in flight: a transport that is being closed may be."""
         if self._closing and not self._conn_lost and not self.results_due \
@@ -669,7 +677,6 @@ cdef class SocketTransport(Completer):
         if self._conn_lost and not self.finished and self.receiving is NULL \
                 and self.room is NULL and not self.results_due:
             self.finished = True
-            # In the context of the call that closed it, as asyncio has it.
             self.loop.call_soon(
                 self._call_connection_lost, self.lost_exc, context=self.lost_context)
         return 0

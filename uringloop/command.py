@@ -12,7 +12,6 @@ import marshal
 import os
 import runpy
 import sys
-import warnings
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from importlib.util import MAGIC_NUMBER
 from pkgutil import get_importer
@@ -20,6 +19,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import uringloop
+from uringloop.policy import install_quietly
 
 if TYPE_CHECKING:
     import argparse
@@ -91,12 +91,8 @@ def main() -> None:
 
 
 def _run(option: str, what: str, arguments: list[str]) -> None:
-    with warnings.catch_warnings():
-        # There is no other way yet to reach loops that a program makes by
-        # itself, and the program is not to blame for this one.
-        warnings.filterwarnings(
-            'ignore', r"'asyncio\.\w+' is deprecated and slated for removal", DeprecationWarning)
-        uringloop.install()
+    # There is no other way yet to reach loops that a program makes by itself.
+    install_quietly()
     sys.argv = [option or what, *arguments]
     names = _fresh_main()
     try:

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import inspect
 import os
 import selectors
 import signal
@@ -18,11 +20,14 @@ from uringloop._accepting import Acceptor
 from uringloop._coroutines import SocketCoroutines
 from uringloop._datagrams import DatagramTransport
 from uringloop._heads import is_plain_socket
+from uringloop._inherited import tell_strangers
 from uringloop._sockets import SocketCore
 from uringloop._streams import StreamTransport
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
+
+tell_strangers()
 
 _SelectorEventLoop = asyncio.SelectorEventLoop
 _DATAGRAM_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
@@ -145,6 +150,10 @@ class _LazySelector(selectors.BaseSelector):
             self.register(key.fileobj, key.events, key.data)
 
 
+# Python 3.15's connections each have a context of their own.
+_CONNECTIONS_HAVE_CONTEXTS = 'context' in inspect.signature(
+    _SelectorEventLoop._make_socket_transport).parameters  # type: ignore[attr-defined]
+
 # What asyncio's loop does with what a child watcher has found out.
 _EXIT_SKIPS_A_TURN = sys.version_info < (3, 12)
 
@@ -263,6 +272,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         if not family:
             return await super().create_connection(protocol_factory, host, port, **options)
         sock = socket.socket(family, _STREAM_NONBLOCK, socket.IPPROTO_TCP)
+        # Where asyncio keeps them in one, all callbacks run in a copy of the caller's context.
+        context = contextvars.copy_context() if _CONNECTIONS_HAVE_CONTEXTS else None
         address = (host, port) if family == socket.AF_INET else (host, port, 0, 0)
         # The kernel writes IPv4 addresses as they were read, but for the one that means this host.
         known = family == socket.AF_INET and host != '0.0.0.0'
@@ -271,13 +282,14 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             while pending is not None:
                 await self._wait_for(pending)
                 pending = self._connect_on(sock, address)
+            protocol = protocol_factory()
+            waiter = self.create_future()
+            transport = self._make_socket_transport(
+                sock, protocol, waiter, extra={'peername': address} if known else None,
+                context=context)
         except BaseException:
             sock.close()
             raise
-        protocol = protocol_factory()
-        waiter = self.create_future()
-        transport = self._make_socket_transport(
-            sock, protocol, waiter, extra={'peername': address} if known else None)
         try:
             await waiter
         except BaseException:
@@ -337,31 +349,38 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             self, sock: socket.socket, protocol: asyncio.BaseProtocol,
             waiter: asyncio.Future[None] | None = None, *,
             extra: Mapping[str, Any] | None = None,
-            server: asyncio.AbstractServer | None = None) -> asyncio.Transport:
+            server: asyncio.AbstractServer | None = None,
+            context: contextvars.Context | None = None) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
         if not is_plain_socket(sock):
+            own = {} if context is None else {'context': context}     # new in Python 3.15
             return super()._make_socket_transport(  # type: ignore[misc, no-any-return]
-                sock, protocol, waiter, extra=extra, server=server)
-        return StreamTransport(self, sock, protocol, waiter, extra, server)
+                sock, protocol, waiter, extra=extra, server=server, **own)
+        return StreamTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
             self, rawsock: socket.socket, protocol: asyncio.BaseProtocol, sslcontext: Any,
             waiter: asyncio.Future[None] | None = None, *, server_side: bool = False,
             server_hostname: str | None = None, extra: Mapping[str, Any] | None = None,
-            server: asyncio.AbstractServer | None = None, **timeouts: Any) -> asyncio.Transport:
+            server: asyncio.AbstractServer | None = None,
+            context: contextvars.Context | None = None, **timeouts: Any) -> asyncio.Transport:
         self._ensure_fd_no_transport(rawsock)
         ssl_protocol = sslproto.SSLProtocol(
             self, protocol, sslcontext, waiter,  # type: ignore[arg-type]
             server_side, server_hostname, **timeouts)
-        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server)
+        self._make_socket_transport(
+            rawsock, ssl_protocol, extra=extra, server=server, context=context)
         return ssl_protocol._app_transport
 
     def _start_serving(
             self, protocol_factory: Callable[[], asyncio.BaseProtocol], sock: socket.socket,
             sslcontext: Any = None, server: asyncio.AbstractServer | None = None,
-            backlog: int = 100, *timeouts: Any, **more: Any) -> None:
+            backlog: int = 100, *timeouts: Any,
+            context: contextvars.Context | None = None, **more: Any) -> None:
         if not is_plain_socket(sock):
             # Not a socket of the system's, or one that wants to be asked.
+            if context is not None:
+                more['context'] = context
             super()._start_serving(  # type: ignore[misc]
                 protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more)
             return
@@ -369,7 +388,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         if before is not None:
             before.stop()       # the later server has the socket, as with asyncio
         self._acceptors[sock.fileno()] = Acceptor(
-            self, sock, protocol_factory, backlog, (sslcontext, server, *timeouts), more, server)
+            self, sock, protocol_factory, backlog, (sslcontext, server, *timeouts), more, server,
+            context)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         acceptor = self._acceptors.pop(sock.fileno(), None)
@@ -398,7 +418,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             raise
         except BaseException:
             transport.close()
-            await transport._wait()
+            await asyncio.shield(transport._wait())
             raise
         return transport  # type: ignore[no-any-return]
 

@@ -5,6 +5,7 @@ import asyncio
 import os
 import sys
 import warnings
+from asyncio import events, unix_events
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -81,23 +82,37 @@ def _run_310(main: Coroutine[Any, Any, T], debug: bool | None) -> T:
             loop.close()
 
 
-def install() -> None:
-    """Make this loop the one that asyncio makes from now on, in this process."""
-    asyncio.set_event_loop_policy(__getattr__('EventLoopPolicy')())
+# By its private name, for asking for the public one warns from Python 3.14 on.
+_AsyncioPolicy: Any = getattr(unix_events, '_UnixDefaultEventLoopPolicy', None)
 
+_INSTEAD = 'uringloop.run(main()) or asyncio.Runner(loop_factory=uringloop.new_event_loop)'
+NO_POLICIES = f'the asyncio of this Python has no event loop policies any more: use {_INSTEAD}'
 
-def __getattr__(name: str) -> Any:
-    # Made when asked for: policies are deprecated from Python 3.14 on, and
-    # naming asyncio's at import time would warn everyone.
-    if name != 'EventLoopPolicy':
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
-    class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
+if _AsyncioPolicy is not None:
+    class EventLoopPolicy(_AsyncioPolicy):  # type: ignore[misc]
         """An event loop policy whose loops are on io_uring."""
 
         def _loop_factory(self) -> asyncio.AbstractEventLoop:
             return new_event_loop()
 
-    EventLoopPolicy.__qualname__ = 'EventLoopPolicy'
-    globals()['EventLoopPolicy'] = EventLoopPolicy
-    return EventLoopPolicy
+
+def install() -> None:
+    """Make this loop the one that asyncio makes from now on, in this process.
+
+    That takes an event loop policy, which asyncio deprecates from Python 3.14 on; so this
+    warns there.  Where asyncio has none any more it raises ``RuntimeError``.
+    """
+    if sys.version_info >= (3, 14) and _AsyncioPolicy is not None:
+        warnings.warn(f'asyncio deprecates event loop policies, and with them uringloop.install(): '
+                      f'use {_INSTEAD}', DeprecationWarning, stacklevel=2)
+    install_quietly()
+
+
+def install_quietly() -> None:
+    """The same for ``python -m uringloop run``, whose program is not to blame."""
+    if _AsyncioPolicy is None:
+        raise RuntimeError(NO_POLICIES)
+    if sys.version_info >= (3, 14):
+        events._set_event_loop_policy(EventLoopPolicy())
+    else:
+        asyncio.set_event_loop_policy(EventLoopPolicy())
