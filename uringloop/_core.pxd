@@ -61,6 +61,7 @@ cdef class LoopCore:
         ReceiveBuffers datagram_buffers
         ReceiveBuffers local_buffers
         ReceiveBuffers stream_buffers
+        object reserve          # memory to let go of when there is no other
         double retry_buffers_at  # there was no memory for some
         unsigned writers        # stream transports that have written this turn
         bint crowded            # there were several in the turn before

@@ -5,6 +5,7 @@ and waits; completions are settled; then what is ready runs.  A turn with
 callbacks ready enters the kernel only if there is something to hand over or
 to fetch.
 """
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_TYPE
 from libc.math cimport fmax
@@ -99,6 +100,9 @@ cdef enum:
     STREAM_BUFFERS = 256
     HEADROOM = 256                   # address and control messages
     HOT_BUFFERS = 4
+    # For the program, when memory runs out and a transport ends: asyncio's loop asks for
+    # as much each time it receives, and so leaves as much.  It is not touched.
+    RESERVE = 262144
     PUT_OFF_LIMIT = 4                # turns
     CROWD = 4                        # stream transports that write in one turn
     EVENTS = 64                      # of add_reader and add_writer, a system call
@@ -990,6 +994,8 @@ cdef class LoopCore:
         if self.retry_buffers_at and monotonic() < self.retry_buffers_at:
             return None
         try:
+            if self.reserve is None:
+                self.reserve = PyBytes_FromStringAndSize(NULL, RESERVE)
             return ReceiveBuffers(self.ring, group, count, capacity, offered, bare)
         except (MemoryError, OSError):
             self.retry_buffers_at = monotonic() + BUFFERS_AGAIN

@@ -570,6 +570,8 @@ cdef class SocketTransport(Completer):
         """
         if self.trouble is None:
             self.trouble = exc
+        if isinstance(exc, MemoryError):
+            self.loop.reserve = None
         return self.schedule_delivery()
 
     cdef int end_by_trouble(self) except -1:
