@@ -178,6 +178,21 @@ class _TestLeavesAtTheCall(_Sending):
 
         self.run(main())
 
+    def test_in_the_child_of_a_fork(self):
+        """It has the socket too, and sends by it, though it cannot run the loop."""
+        async def main():
+            transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
+            child = os.fork()
+            if child == 0:
+                for size in [100] * 20 + [30_000] * 3:
+                    transport.sendto(bytes(size), self.to)
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert [len(data) for data in self.arrived()] == [100] * 20 + [30_000] * 3
+            transport.close()
+
+        self.run(main())
+
     def test_raw_packets_stay_apart(self):
         """A raw socket of UDP's protocol number knows nothing of segments."""
         async def main():

@@ -126,6 +126,7 @@ cdef class LoopCore:
     cdef int rest_by_program(self) except -1
     cdef bint has_something(self) noexcept
     cdef double until_timer(self) except -1
+    cdef bint runs_here(self) noexcept
     cdef bint is_at_home(self) noexcept
     cdef object new_future(self)
     cdef ReceiveBuffers receive_buffers(self, BufferGroup group)

@@ -785,6 +785,10 @@ cdef class LoopCore:
         """Stop running after the present turn."""
         self._stopping = True
 
+    cdef bint runs_here(self) noexcept:
+        """Whether this is the thread that the loop runs in; not in the child of a fork()."""
+        return self.thread == this_thread() and self.ring.is_usable()
+
     cdef bint is_at_home(self) noexcept:
         """Whether the calling thread may use the ring."""
         return self.ring is not None and self.ring.is_usable() \
