@@ -92,6 +92,7 @@ cdef tuple RING_COUNTERS = (
 cdef double LONGEST_WAIT = 24 * 3600
 cdef double CLOSING_BOUND = 1.0      # seconds that close() may take
 cdef double PROOF_BOUND = 0.1        # of which some are for the ring to die
+cdef double GRAVES_AGAIN = 0.1       # seconds
 cdef double BUFFERS_AGAIN = 1.0      # seconds after which there may be memory again
 
 cdef enum:
@@ -816,6 +817,7 @@ cdef class LoopCore:
                 self.leave_ring(CLOSING_BOUND)
             finally:
                 self._process_self_data(told)
+            self._look_after_graves()
         elif self.ring is not None and not self.ring.is_usable():
             # Made before fork(), and never run: the child has one of its own.
             self.ring.close_in_child()
@@ -832,6 +834,12 @@ cdef class LoopCore:
         self.waker = Watch(self, self._ssock.fileno())
         self.waker.arm()
         return 0
+
+    def _look_after_graves(self):
+        """Whoever waits for a notification of the ring that was left is told when it is dead."""
+        bury()
+        if graveyard:
+            self.call_later(GRAVES_AGAIN, self._look_after_graves)
 
     cdef object renew_self_pipe(self):
         """Another pair of wake-up sockets; returns what came by the old one and was not read.
