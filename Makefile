@@ -22,7 +22,7 @@ VERSIONS := 3.10 3.11 3.12 3.13
 export PATH := $(PATH):/usr/sbin:/sbin
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help demo test tests test-all conformance lint build system clean
+.PHONY: help demo test tests test-all conformance soak lint build system clean
 
 help:
 	@echo 'make demo         run the demonstration (examples/demo.py)'
@@ -31,6 +31,7 @@ help:
 	@echo '                  that is on PATH or among those of pyenv'
 	@echo 'make conformance  run the asyncio tests that Python brings along, on this loop and on'
 	@echo '                  asyncio itself, and compare; ARGS="--bound 60 test_streams" for some'
+	@echo 'make soak         a mix of everything, MINUTES=10 of it: does anything grow?'
 	@echo 'make lint         ruff, mypy, cython-lint, shellcheck; do the stubs tell the truth?'
 	@echo 'make build        compile the extension modules in place'
 	@echo 'make system       install what the machine lacks (compiler, liburing, headers, ...)'
@@ -66,6 +67,9 @@ test-all:
 	done; \
 	[ "$$found" ] || { echo 'None of Python $(VERSIONS) was found.' >&2; exit 1; }; \
 	exit $$failed
+
+soak: $(STAMP)-built
+	@$(PY) benchmarks/soak.py --minutes $(or $(MINUTES),10)
 
 conformance: $(STAMP)-built
 	@$(PY) conformance/run.py $(ARGS)

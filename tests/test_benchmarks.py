@@ -31,3 +31,12 @@ def test_help():
                           capture_output=True)
     assert done.returncode == 0
     assert 'compare.py tls asyncio uringloop' in done.stdout
+
+
+def test_soak():
+    """A moment of it: everything runs, nothing is left, and the loop is idle afterwards."""
+    done = subprocess.run(
+        [sys.executable, 'benchmarks/soak.py', '--minutes', '0.02'], cwd=ROOT,
+        capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == 'flat'

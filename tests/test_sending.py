@@ -13,12 +13,12 @@ import pytest
 
 import uringloop
 from tests.cases import Case, UringCase, both_sides
-from tests.namespaces import Namespace
+from tests.namespaces import Namespace, Wire
 from tests.protocols import Recorder, endpoint
 
 UDP_SEGMENT = 103                       # linux/udp.h
 IP_RECVTTL = 12                         # linux/in.h
-SO_TIMESTAMPING, SO_NO_CHECK = 37, 11   # asm-generic/socket.h
+SO_TIMESTAMPING, SO_NO_CHECK, SO_RCVBUFFORCE = 37, 11, 33      # asm-generic/socket.h
 
 
 class _Sending(Case):
@@ -165,6 +165,21 @@ class _TestLeavesAtTheCall(_Sending):
 
         self.run(main())
 
+    def test_by_a_plain_call_behind_a_bulk(self):
+        async def main():
+            transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.setblocking(False)
+                for _ in range(5):
+                    for i in range(20):
+                        transport.sendto(b'%02d' % i, self.to)
+                    await self.loop.sock_sendto(sock, b'last', self.to)
+                    assert self.arrived() == [b'%02d' % i for i in range(20)] + [b'last']
+            transport.close()
+
+        if self.uring or sys.version_info >= (3, 11):
+            self.run(main())
+
     def test_before_a_fork(self):
         async def main():
             transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
@@ -174,6 +189,21 @@ class _TestLeavesAtTheCall(_Sending):
             if child == 0:
                 os._exit(0 if len(self.arrived()) == 30 else 1)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            transport.close()
+
+        self.run(main())
+
+    def test_in_the_child_of_a_fork(self):
+        """It has the socket too, and sends by it, though it cannot run the loop."""
+        async def main():
+            transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
+            child = os.fork()
+            if child == 0:
+                for size in [100] * 20 + [30_000] * 3:
+                    transport.sendto(bytes(size), self.to)
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert [len(data) for data in self.arrived()] == [100] * 20 + [30_000] * 3
             transport.close()
 
         self.run(main())
@@ -376,6 +406,40 @@ class TestBulk(_Sending, UringCase):
         self.run(main())
 
 
+class _TestFull(Case):
+
+    @pytest.mark.parametrize('size', [0, 100, 1000, 20_000])
+    def test_paused_within_a_bulk(self, size):
+        """The socket is full: nobody goes on queueing without being told to pause."""
+        async def main():
+            with wire.far.entered():
+                far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            with far:
+                far.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
+                far.bind(wire.peer)
+                far.setblocking(False)
+                wire.hold()
+                sock = wire.socket(address=('10.98.1.1', 0))
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+                transport, protocol = await endpoint(sock=sock)
+                sent = []
+                while not protocol.pauses:
+                    sent.append(b'%06d' % len(sent) + bytes(size))
+                    transport.sendto(sent[-1], wire.peer)
+                    assert len(sent) < 40_000
+                wire.release()
+                await protocol.until(lambda p: p.resumes)
+                while transport.get_write_buffer_size():
+                    await asyncio.sleep(0)
+                assert [far.recv(70_000) for _ in sent] == sent
+                assert not protocol.errors
+                transport.close()
+                await asyncio.sleep(0)
+
+        with Wire() as wire:
+            self.run(main())
+
+
 class TestFailingSends(UringCase):
 
     def test_cost_is_linear_and_counts_are_true(self):
@@ -453,4 +517,4 @@ def test_lone_datagram_then_exit():
         assert peer.recv(100) == b'last words'
 
 
-both_sides(globals(), _TestLeavesAtTheCall)
+both_sides(globals(), _TestLeavesAtTheCall, _TestFull)

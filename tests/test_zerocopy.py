@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -498,3 +499,75 @@ def test_locked_memory_used_up():
     done = subprocess.run([sys.executable, '-W', 'error', '-c', UNPRIVILEGED],
                           capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, '')
+
+
+@needs_root
+class TestLoopMoves(UringCase):
+    """A loop that runs in another thread has another ring; the first may still hold memory."""
+
+    def elsewhere(self, main):
+        """Run a coroutine in a thread of its own, within the usual time."""
+        done = []
+        thread = threading.Thread(target=lambda: done.append(self.run(main)))
+        thread.start()
+        thread.join()
+        return done[0]
+
+    def test_no_report_before_the_memory_is_free(self, wire):
+        async def send():
+            transport, _ = await endpoint(sock=wire.socket(address=('10.98.1.1', 0)))
+            wire.hold()
+            return transport, transport.sendto_zerocopy(bytearray(30_000), wire.peer)
+
+        async def wait():
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not report.done()
+            wire.release()
+            # The ring that it went out by is not there to tell.
+            assert await report == SendReport(30_000, None)
+            transport.close()
+
+        transport, report = self.run(send())
+        self.elsewhere(wait())
+
+    def test_no_report_of_a_closed_loop(self, wire):
+        async def send():
+            transport, _ = await endpoint(sock=wire.socket(address=('10.98.1.1', 0)))
+            wire.hold()
+            report = transport.sendto_zerocopy(bytearray(30_000), wire.peer)
+            transport.close()
+            await turns_until(lambda: transport._sock is None)
+            return report
+
+        report = self.run(send())
+        self.loop.close()
+        assert report.cancelled()
+        wire.release()
+        while _graveyard.graveyard:
+            _graveyard.bury()
+
+    def test_of_a_paused_endpoint(self):
+        """It has registered its socket with the first ring, and its number is another's by now."""
+        async def begin():
+            paused, _ = await endpoint(local_addr=('127.0.0.1', 0))
+            await endpoint(local_addr=('127.0.0.1', 0))
+            await asyncio.sleep(0)
+            paused.pause_reading()
+            await asyncio.sleep(0)
+            return paused
+
+        async def send():
+            for size in 3000, 20_000:
+                await paused.sendto_zerocopy(bytearray(size), peer.getsockname())
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.bind(('127.0.0.1', 0))
+            peer.settimeout(5)
+            paused = self.run(begin())
+            self.elsewhere(send())
+            for size in 3000, 20_000:
+                assert peer.recvfrom(65_536) == (bytes(size), paused.get_extra_info('sockname'))
+            for transport in list(self.loop._transports[fd] for fd in range(3, 200)
+                                  if self.loop._transports.get(fd)):
+                transport.abort()

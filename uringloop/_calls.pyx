@@ -10,10 +10,10 @@ program closes and opens later in the turn cannot be meant.
 from cpython.ref cimport Py_CLEAR
 from libc.stdint cimport uint16_t, uint32_t, uintptr_t
 
-from uringloop._datagrams cimport send_report
+from uringloop._datagrams cimport is_told, send_report
 from uringloop._holders cimport SocketHolder
 from uringloop._operations cimport MEMORY, NOTIF_DUE, SEND, ZEROCOPY, Completer, operation
-from uringloop._policy cimport REPORTS_USAGE, SEND_ZC_FLAGS
+from uringloop._policy cimport SEND_ZC_FLAGS
 from uringloop._ring cimport *
 from uringloop._uring cimport Ring
 
@@ -109,7 +109,7 @@ cdef class Dispatcher(Completer):
 
     cdef int notified(self, operation* op) except -1:
         self.loop.buffers_released += 1
-        if op.status >= 0 and REPORTS_USAGE:
+        if op.status >= 0 and is_told(op):
             self.loop.zerocopy_copied += op.copied
             self.loop.paths.learn(&op.address, op.address_length, op.length, op.copied)
         if op.future is not NULL:
@@ -120,6 +120,11 @@ cdef class Dispatcher(Completer):
         # Not now: completions are being settled.
         self.loop.call_soon(self.loop.call_exception_handler, {
             'message': 'A completion could not be dealt with', 'exception': exc})
+        return 0
+
+    cdef int lost(self, operation* op) except -1:
+        if op.future is not NULL and self.loop.closing:
+            (<object>op.future).cancel()
         return 0
 
     cdef ssize_t send(self, operation* op, int fd) except? -1:
@@ -153,6 +158,6 @@ cdef int resolve(operation* op, bint copied) except -1:
     """The kernel has let go of the memory.  (Errors have been told at the call.)"""
     future = <object>op.future
     if op.status >= 0 and not future.done():
-        future.set_result(send_report(op.length, copied, True))
+        future.set_result(send_report(op.length, copied, is_told(op)))
     Py_CLEAR(op.future)
     return 0

@@ -61,6 +61,7 @@ cdef class LoopCore:
         ReceiveBuffers datagram_buffers
         ReceiveBuffers local_buffers
         ReceiveBuffers stream_buffers
+        object reserve          # memory to let go of when there is no other
         double retry_buffers_at  # there was no memory for some
         unsigned writers        # stream transports that have written this turn
         bint crowded            # there were several in the turn before
@@ -125,6 +126,7 @@ cdef class LoopCore:
     cdef int rest_by_program(self) except -1
     cdef bint has_something(self) noexcept
     cdef double until_timer(self) except -1
+    cdef bint runs_here(self) noexcept
     cdef bint is_at_home(self) noexcept
     cdef object new_future(self)
     cdef ReceiveBuffers receive_buffers(self, BufferGroup group)

@@ -87,6 +87,8 @@ class LoopCore:
     def _forget_wake(self) -> None:
         """In the child of a fork: the number may come to mean another socket."""
     def _close_core(self) -> None: ...
+    def _look_after_graves(self) -> None:
+        """Whoever waits for a notification of the ring that was left is told when it is dead."""
     def _forget_timers(self) -> None: ...
     def _make_ring(self, entries: int, busy_poll: float, batch: bool) -> None:
         """Entries of the submission queue; microseconds to look before sleeping; whether the

@@ -5,6 +5,7 @@ and waits; completions are settled; then what is ready runs.  A turn with
 callbacks ready enters the kernel only if there is something to hand over or
 to fetch.
 """
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_TYPE
 from libc.math cimport INFINITY, fmax, nextafter
@@ -92,6 +93,7 @@ cdef tuple RING_COUNTERS = (
 cdef double LONGEST_WAIT = 24 * 3600
 cdef double CLOSING_BOUND = 1.0      # seconds that close() may take
 cdef double PROOF_BOUND = 0.1        # of which some are for the ring to die
+cdef double GRAVES_AGAIN = 0.1       # seconds
 cdef double BUFFERS_AGAIN = 1.0      # seconds after which there may be memory again
 
 cdef enum:
@@ -100,6 +102,9 @@ cdef enum:
     STREAM_BUFFERS = 256
     HEADROOM = 256                   # address and control messages
     HOT_BUFFERS = 4
+    # For the program, when memory runs out and a transport ends: asyncio's loop asks for
+    # as much each time it receives, and so leaves as much.  It is not touched.
+    RESERVE = 262144
     PUT_OFF_LIMIT = 4                # turns
     CROWD = 4                        # stream transports that write in one turn
     EVENTS = 64                      # of add_reader and add_writer, a system call
@@ -787,6 +792,10 @@ cdef class LoopCore:
         """Stop running after the present turn."""
         self._stopping = True
 
+    cdef bint runs_here(self) noexcept:
+        """Whether this is the thread that the loop runs in; not in the child of a fork()."""
+        return self.thread == this_thread() and self.ring.is_usable()
+
     cdef bint is_at_home(self) noexcept:
         """Whether the calling thread may use the ring."""
         return self.ring is not None and self.ring.is_usable() \
@@ -814,6 +823,7 @@ cdef class LoopCore:
                 self.leave_ring(CLOSING_BOUND)
             finally:
                 self._process_self_data(told)
+            self._look_after_graves()
         elif self.ring is not None and not self.ring.is_usable():
             # Made before fork(), and never run: the child has one of its own.
             self.ring.close_in_child()
@@ -830,6 +840,12 @@ cdef class LoopCore:
         self.waker = Watch(self, self._ssock.fileno())
         self.waker.arm()
         return 0
+
+    def _look_after_graves(self):
+        """Whoever waits for a notification of the ring that was left is told when it is dead."""
+        bury()
+        if graveyard:
+            self.call_later(GRAVES_AGAIN, self._look_after_graves)
 
     cdef object renew_self_pipe(self):
         """Another pair of wake-up sockets; returns what came by the old one and was not read.
@@ -996,6 +1012,8 @@ cdef class LoopCore:
         if self.retry_buffers_at and monotonic() < self.retry_buffers_at:
             return None
         try:
+            if self.reserve is None:
+                self.reserve = PyBytes_FromStringAndSize(NULL, RESERVE)
             return ReceiveBuffers(self.ring, group, count, capacity, offered, bare)
         except (MemoryError, OSError):
             self.retry_buffers_at = monotonic() + BUFFERS_AGAIN

@@ -76,4 +76,5 @@ cdef class DatagramTransport(DatagramReceiver):
     cdef int resolve(self, operation* op, int error) except -1
 
 
-cdef object send_report(size_t nbytes, bint copied, bint zerocopy)
+cdef bint is_told(operation* op) noexcept
+cdef object send_report(size_t nbytes, bint copied, bint told)

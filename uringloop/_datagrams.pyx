@@ -27,7 +27,7 @@ from uringloop._core cimport LoopCore
 from uringloop._datagram_receiving cimport DatagramReceiver
 from uringloop._heads cimport fd_of, proto_of, type_of
 from uringloop._operations cimport (
-    EXPLICIT, FOLLOWER, MEMORY, NOTIF_DUE, SEND, ZEROCOPY, operation)
+    EXPLICIT, FOLLOWER, MEMORY, NOTIF_DUE, SEND, UNTOLD, ZEROCOPY, operation)
 from uringloop._policy cimport (
     REPORTS_USAGE, SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, CopyMemory, zerocopy_pays)
 from uringloop._ring cimport *
@@ -113,10 +113,15 @@ else:
 cdef object new_tuple = tuple.__new__
 
 
-cdef object send_report(size_t nbytes, bint copied, bint zerocopy):
-    if zerocopy and not REPORTS_USAGE:
+cdef object send_report(size_t nbytes, bint copied, bint told):
+    if not told:
         return new_tuple(SendReport, (nbytes, None))
     return new_tuple(SendReport, (nbytes, bool(copied)))
+
+
+cdef bint is_told(operation* op) noexcept:
+    """Whether it is known what the kernel did with the memory."""
+    return not op.traits & ZEROCOPY or REPORTS_USAGE and not op.traits & UNTOLD
 
 
 cdef class DatagramTransport(DatagramReceiver):
@@ -251,7 +256,7 @@ cdef class DatagramTransport(DatagramReceiver):
         cdef Likeness likeness = self.compare(memory.length, address, address_length)
         cdef bint zerocopy, bulk
         if likeness == SAME and self.loop.deferring is self and memory.immutable \
-                and self.sent_turn == self.loop.turns:
+                and self.sent_turn == self.loop.turns and not self.waits():
             # The usual case in a bulk, decided already.
             self.sent_count += 1
             self.enqueue(owner, memory, address, address_length, None)
@@ -360,18 +365,13 @@ cdef class DatagramTransport(DatagramReceiver):
             self.loop.deferring = self
         return self.flush_later()
 
-    cdef int send_deferred(self) except -1:
-        if self.loop.deferring is self:
-            self.loop.deferring = None
-        return self.send_queued()
-
     cdef int flush(self) except -1:
         self.flush_due = False
         if self._sock is None or self.loop.closing:
             return 0
         self.start_ring()
         self.arm_or_cancel()
-        self.send_deferred()
+        self.send_queued()
         if self.full and not self._conn_lost and not self.retry_later:
             return self.wait_for_room()
         return 0
@@ -400,6 +400,8 @@ cdef class DatagramTransport(DatagramReceiver):
             return 0
         self.sending = True
         try:
+            if self.may_use_ring() and self.era != self.loop.ring.era:
+                self.start_ring()
             while self.queue is not NULL and not self.waits():
                 if self.goes_by_ring(self.queue):
                     self.send_chain()
@@ -407,6 +409,8 @@ cdef class DatagramTransport(DatagramReceiver):
                     self.send_batch()
         finally:
             self.sending = False
+        if self.loop.deferring is self:
+            self.loop.deferring = None
         if self.full:
             self.has_no_room()
         # The protocol may send more when it is told to resume: so first that.
@@ -734,7 +738,7 @@ cdef class DatagramTransport(DatagramReceiver):
 
     cdef int notified(self, operation* op) except -1:
         self.loop.buffers_released += 1
-        if op.status >= 0 and REPORTS_USAGE:
+        if op.status >= 0 and is_told(op):
             self.loop.zerocopy_copied += op.copied
             if self.paths is None and op.copied:
                 self.paths = CopyMemory()
@@ -742,6 +746,12 @@ cdef class DatagramTransport(DatagramReceiver):
                 self.paths.learn(&op.address, op.address_length, op.length, op.copied)
         if op.future is not NULL:
             self.resolve(op, -op.status if op.status < 0 else 0)
+        return 0
+
+    cdef int lost(self, operation* op) except -1:
+        # A closed loop will not tell when; one that runs on in another thread will.
+        if op.future is not NULL and self.loop.closing:
+            (<object>op.future).cancel()
         return 0
 
     cdef int resolve(self, operation* op, int error) except -1:
@@ -756,7 +766,7 @@ cdef class DatagramTransport(DatagramReceiver):
         elif error:
             future.set_exception(OSError(error, self.error_text(error, op.length)))
         else:
-            future.set_result(send_report(op.length, op.copied, op.traits & ZEROCOPY))
+            future.set_result(send_report(op.length, op.copied, is_told(op)))
         Py_CLEAR(op.future)
         return 0
 

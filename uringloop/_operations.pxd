@@ -16,6 +16,7 @@ cdef enum Trait:
     MULTISHOT = 2    # completes many times, until one without F_MORE
     FOLLOWER = 4     # linked behind another operation of its chain
     EXPLICIT = 8     # the caller asked for zero-copy
+    UNTOLD = 64      # its ring is gone: nobody will say whether the kernel copied
     SEND = 16        # its result is wanted at once: see Ring.submit_sends
     MEMORY = 32      # the kernel holds pointers into memory that is ours
 
@@ -44,11 +45,13 @@ cdef class Completer:
     """What owns operations: told of each completion, later run by the loop."""
     # ``result`` and ``notified`` are called while completions are drained: no
     # user code may run in them.  ``deliver`` is called as a callback is; ``flush``
-    # before the kernel is entered; ``forget`` instead of it once the loop is closed;
+    # before the kernel is entered; ``lost`` if it may keep the memory of an operation whose
+    # ring is closed; ``forget`` instead of it once the loop is closed;
     # ``send_deferred`` when what the program does next could tell the difference.
     # ``internal_error`` is told what any of these has failed with; no user code may run in it.
     cdef int result(self, operation* op, int res, uint32_t flags) except -1
     cdef int notified(self, operation* op) except -1
+    cdef int lost(self, operation* op) except -1
     cdef int deliver(self) except -1
     cdef int flush(self) except -1
     cdef int forget(self) except -1

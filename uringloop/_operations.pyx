@@ -43,6 +43,9 @@ cdef class Completer:
     cdef int notified(self, operation* op) except -1:
         return 0
 
+    cdef int lost(self, operation* op) except -1:
+        return 0
+
     cdef int deliver(self) except -1:
         return 0
 
@@ -249,7 +252,8 @@ cdef class OperationTable:
 
         Owners hear ECANCELED, as from a cancelled operation.  Memory is
         released at once only if the ring is proved ``dead``; otherwise the
-        operation is buried, until ``exhume``.  Returns the exceptions met.
+        operation is buried, until ``exhume``, and whoever waits for its
+        notification waits as long.  Returns the exceptions met.
         """
         cdef uint32_t i, capacity = self.capacity
         cdef operation* op
@@ -263,12 +267,15 @@ cdef class OperationTable:
             if op.duties & NOTIF_DUE:
                 self.unpin(op)
             op.duties = 0 if dead else BURIED
+            op.traits |= UNTOLD
             self.in_flight -= 1
             try:
                 if due:
                     (<Completer>op.owner).result(op, -ECANCELED, 0)
-                else:
+                elif dead:
                     (<Completer>op.owner).notified(op)
+                else:
+                    (<Completer>op.owner).lost(op)
             except BaseException as exc:
                 problems.append(exc)
             if dead:
@@ -283,7 +290,11 @@ cdef class OperationTable:
             op = self.slots[i]
             if op.duties & BURIED and op.era == era:
                 op.duties = 0
-                self.release(op)
+                try:
+                    if op.future is not NULL:
+                        (<Completer>op.owner).notified(op)
+                finally:
+                    self.release(op)
         return 0
 
 

@@ -16,6 +16,7 @@ cdef class SocketCore(LoopCore):
 
     cdef int check_socket(self, object sock) except -1
     cdef bint native(self, object sock) except -1
+    cdef int before_send(self) except -1
     cdef SocketCall new_call(self, object sock)
     cdef SocketCall new_turn(self, object sock)
     cdef object receive_now(self, object sock, Py_ssize_t size, bint named, str name)

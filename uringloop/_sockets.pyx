@@ -85,7 +85,12 @@ cdef class SocketCore(LoopCore):
         return family == AF_INET or family == AF_INET6 or family == AF_UNIX
 
     def _is_native(self, sock):
+        self.before_send()
         return self.native(sock)
+
+    cdef int before_send(self) except -1:
+        """What an endpoint has sent in bulk leaves first."""
+        return self.deferring.send_deferred() if self.deferring is not None else 0
 
     cdef SocketCall new_call(self, object sock):
         cdef SocketCall call = SocketCall.__new__(SocketCall)
@@ -199,6 +204,7 @@ cdef class SocketCore(LoopCore):
             ssize_t sent = -EAGAIN
             int family = family_of(sock)
             bint refused = False
+        self.before_send()
         # First: an address may be code of the program, and that may move the memory.
         self.addresses.to_kernel(address, family, &destination, &length)
         owner = open_payload(data, &memory) if future is None else lend_payload(data, &memory)
@@ -216,7 +222,7 @@ cdef class SocketCore(LoopCore):
             if sent < 0:
                 sent = -EAGAIN if errno_now == EINTR else -errno_now
             elif future is not None:
-                future.set_result(send_report(memory.length, True, False))
+                future.set_result(send_report(memory.length, True, True))
         if sent < 0 and sent != -EAGAIN:
             raise OSError(-sent, os.strerror(-sent))
         if sent >= 0:

@@ -19,7 +19,6 @@ from uringloop._heads cimport family_of, fd_of, proto_of, type_of
 from uringloop._operations cimport MEMORY, SEND, ZEROCOPY, operation
 from uringloop._policy cimport REPORTS_USAGE, SEND_ZC_FLAGS, STREAM_MINIMUM, stream_zerocopy_pays
 from uringloop._ring cimport *
-from uringloop._process cimport this_thread
 from uringloop._stream_receiving cimport StreamReceiver
 from uringloop._transports cimport SocketTransport
 
@@ -155,8 +154,7 @@ cdef class StreamTransport(StreamReceiver):
         """
         if self.sent_turn != self.loop.turns:
             self.loop.writers += 1
-        return self.is_bulk() or self.loop.crowded and self.batching \
-            and self.loop.thread == this_thread()
+        return self.is_bulk() or self.loop.crowded and self.batching and self.loop.runs_here()
 
     def writelines(self, list_of_data):
         """Send all of ``list_of_data``, without joining it."""

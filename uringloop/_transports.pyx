@@ -493,7 +493,7 @@ cdef class SocketTransport(Completer):
             self.sent_count = 0
         self.sent_count += 1
         return (self.sent_count > at_the_call[self.bulks] and self.batching
-                and self.loop.thread == this_thread())
+                and self.loop.runs_here())
 
     cdef bint waits(self) noexcept:
         """Whether what is sent now has to queue up behind what waits for the kernel."""
@@ -501,7 +501,7 @@ cdef class SocketTransport(Completer):
 
     cdef bint may_use_ring(self) noexcept:
         """Whether this is a moment to submit, and have the results at once."""
-        return self.loop.thread == this_thread() and not self.loop.ring.settling
+        return self.loop.runs_here() and not self.loop.ring.settling
 
     cdef int poll_room(self) except -1:
         """Have the ring say when the socket takes more."""
@@ -571,6 +571,8 @@ cdef class SocketTransport(Completer):
         """
         if self.trouble is None:
             self.trouble = exc
+        if isinstance(exc, MemoryError):
+            self.loop.reserve = None
         return self.schedule_delivery()
 
     cdef int end_by_trouble(self) except -1:

@@ -374,7 +374,7 @@ cdef class Ring:
         return self.check(code)
 
     cdef int submit_and_take(self) except -1:
-        """Hand over sends that are done at once, and settle them and whatever else has completed."""
+        """Hand over sends that are done at once; settle them, and whatever else is done."""
         self.submit()
         self.fetch(False)
         return self.take()

@@ -60,11 +60,11 @@ class LoopStats:
     datagrams_truncated: int
     """Datagrams received that were longer than a buffer."""
     zerocopy_sent: int
-    """Sends that asked for zero-copy."""
+    """Sends that were to go zero-copy, and went out."""
     zerocopy_copied: int
-    """Of those, how many the kernel copied anyway."""
+    """Of those, how many the kernel copied anyway: it says so when it lets go of the memory."""
     zerocopy_fell_back: int
-    """Of those, how many the kernel refused and that went out as plain sends."""
+    """Of those, how many it refused, and that went out as plain sends."""
     buffers_released: int
     """Notifications received: buffers that the kernel has let go of."""
     receive_buffers_exhausted: int
