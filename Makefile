@@ -16,7 +16,13 @@ SOURCES := setup.py $(wildcard uringloop/*.pyx uringloop/*.pxd)
 # A source distribution has none of them.
 SCRIPTS := $(wildcard .ci/run tools/*)
 PIP     := $(PY) -m pip --disable-pip-version-check --quiet --quiet
-VERSIONS := 3.10 3.11 3.12 3.13
+VERSIONS := 3.10 3.11 3.12 3.13 3.14 3.15
+# What of these Debian unstable has, in a system of its own, kept for the next time; and what
+# that takes besides Python.  ELSEWHERE= (nothing) makes none.
+ELSEWHERE := 3.13 3.14 3.15
+SID       := build/debian-sid
+SID_NEEDS := gcc libc6-dev make git pkg-config liburing-dev iproute2 bind9-dnsutils openssl \
+    ca-certificates
 
 # iproute2 is in /usr/sbin, which is not in everyone's PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -28,7 +34,8 @@ help:
 	@echo 'make demo         run the demonstration (examples/demo.py)'
 	@echo 'make test         lint, then run the tests; pass options on with ARGS="-k echo -x"'
 	@echo 'make test-all     run the tests with each of Python $(VERSIONS)'
-	@echo '                  that is on PATH or among those of pyenv'
+	@echo '                  that is on PATH or among those of pyenv; and, as root and with'
+	@echo '                  debootstrap, with those that only Debian unstable has'
 	@echo 'make conformance  run the asyncio tests that Python brings along, on this loop and on'
 	@echo '                  asyncio itself, and compare; ARGS="--bound 60 test_streams" for some'
 	@echo 'make soak         a mix of everything, MINUTES=10 of it: does anything grow?'
@@ -52,19 +59,37 @@ tests: $(STAMP)-built
 # They get along in one tree: extension modules have the version in their names.
 # A candidate that does not run is a shim of pyenv for a version not chosen.
 test-all:
-	@mkdir -p build; failed=0; found=; \
+	@mkdir -p build; failed=0; found=; lacking=; left=; elsewhere=; packages='$(SID_NEEDS)'; \
 	for version in $(VERSIONS); do \
 	    python=; \
 	    for candidate in $$(which -a python$$version) \
 	        $$(ls "$$HOME"/.pyenv/versions/$$version.*/bin/python$$version 2>/dev/null); do \
 	        if "$$candidate" -c '' 2>/dev/null; then python=$$candidate; break; fi; \
 	    done; \
-	    [ "$$python" ] || continue; \
+	    [ "$$python" ] || { lacking="$$lacking $$version"; continue; }; \
 	    found=yes; outcome=; log=build/test-$$version.log; \
 	    $(MAKE) --no-print-directory tests VENV=.venv-$$version PYTHON="$$python" \
 	        >$$log 2>&1 || { outcome=' FAILED:'; failed=1; }; \
 	    echo "Python $$version:$$outcome $$(tail -n 1 $$log) (all of it: $$log)"; \
 	done; \
+	for version in $$lacking; do \
+	    case " $(ELSEWHERE) " in \
+	        *" $$version "*) elsewhere="$$elsewhere $$version"; \
+	            for part in '' -venv -dev; do packages="$$packages python$$version$$part"; done; \
+	            packages="$$packages libpython$$version-testsuite" ;; \
+	        *) left="$$left $$version" ;; \
+	    esac; \
+	done; \
+	if [ "$$elsewhere" ] && { [ "$$(id -u)" != 0 ] || ! command -v debootstrap >/dev/null; }; then \
+	    left="$$left$$elsewhere"; \
+	elif [ "$$elsewhere" ]; then \
+	    found=yes; \
+	    tools/bare-debian --suite sid --keep $(SID) --here --packages "$$packages" \
+	        $(MAKE) --no-print-directory test-all VERSIONS="$${elsewhere# }" ELSEWHERE= \
+	        ARGS='$(ARGS)' || failed=1; \
+	fi; \
+	[ -z "$$left" ] || echo "Left out: Python$$left, which this machine lacks" \
+	    "(Debian unstable has $(or $(ELSEWHERE),none of them), for root and with debootstrap)"; \
 	[ "$$found" ] || { echo 'None of Python $(VERSIONS) was found.' >&2; exit 1; }; \
 	exit $$failed
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import textwrap
 from pathlib import Path
 
@@ -245,3 +246,27 @@ def test_names_under_bb(host):
     '''))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ''
+
+
+# -- without the GIL ---------------------------------------------------------------------------
+
+SOURCES = sorted(PACKAGE.glob('_*.c'))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14) or not SOURCES or not shutil.which('gcc'),
+                    reason='needs headers of Python 3.14, and what Cython has written')
+def test_compiles_for_a_python_without_the_gil():
+    include = sysconfig.get_path('include')
+    if not os.path.exists(f'{include}/Python.h'):
+        pytest.skip('there are no headers of this Python')
+    done = subprocess.run(
+        ['gcc', '-fsyntax-only', '-Wall', '-Werror', '-Wno-cast-function-type',
+         '-DPy_GIL_DISABLED=1', f'-I{include}', *map(str, SOURCES)],
+        check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('source', SOURCES, ids=lambda path: path.stem)
+def test_is_not_declared_free_of_the_gil(source):
+    # With the GIL threads take turns; much of what is here counts on that.
+    assert '#define CYTHON_FREETHREADING_COMPATIBLE 1' not in source.read_text()

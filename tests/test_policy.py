@@ -128,7 +128,7 @@ class TestRun:
         assert uringloop.run(main(), debug=debug) is debug
 
     def test_not_a_coroutine(self):
-        with pytest.raises((TypeError, ValueError), match='a coroutine (was|or an awaitable is)'):
+        with pytest.raises((TypeError, ValueError), match=r'a coroutine (was|or an awaitable is)'):
             uringloop.run(42)
 
     def test_nested(self):

@@ -218,8 +218,9 @@ class _TestConnect(Streams):
                 await client.until_length(1)
 
         self.run(main())
-        assert seen == ['served', 'made here', 'made here'] * 2
-
+        # From Python 3.15 on all of a connection is in one context.
+        later = 'connected' if sys.version_info >= (3, 15) else 'made here'
+        assert seen == ['served', 'made here', later] * 2
 
     def test_connection_and_server(self):
         async def main():
@@ -434,8 +435,10 @@ class _TestTransfer(Streams):
             for bad in ('text', 1, None, [b'list']):
                 with pytest.raises(TypeError):
                     near.transport.write(bad)
-            with pytest.raises(TypeError):
-                near.transport.writelines([b'x', 'text'])
+            # In asyncio of Python 3.15 what came before the error stays, and nobody sends it.
+            if self.uring or sys.version_info < (3, 15):
+                with pytest.raises(TypeError):
+                    near.transport.writelines([b'x', 'text'])
             near.transport.write(b'')
             near.transport.write(b'good')
             await far.until_length(4)

@@ -24,6 +24,9 @@ from uringloop.policy import install_quietly
 if TYPE_CHECKING:
     import argparse
 
+# Python 3.15 has done away with the name.
+_CACHED = {'__cached__': None} if sys.version_info < (3, 15) else {}
+
 _RUN = 'python -m uringloop run'
 _WHAT = 'SCRIPT | -m MOD | -c CODE | -'
 _EPILOG = f'''\
@@ -106,7 +109,7 @@ def _run(option: str, what: str, arguments: list[str]) -> None:
             exec(compile(what, '<string>', 'exec', dont_inherit=True), names)
         elif what == '-':
             _set_path0('')
-            names.update(__file__='<stdin>', __cached__=None)
+            names.update(__file__='<stdin>', **_CACHED)
             exec(compile(sys.stdin.buffer.read(), '<stdin>', 'exec', dont_inherit=True), names)
         else:
             _run_file(what, names)
@@ -137,7 +140,7 @@ def _run_file(script: str, names: dict[str, Any]) -> None:
         raise RuntimeError('Bad magic number in .pyc file')
     else:
         loader, code = SourceFileLoader, compile(source, path, 'exec', dont_inherit=True)
-    names.update(__file__=path, __cached__=None, __loader__=loader('__main__', path))
+    names.update(__file__=path, __loader__=loader('__main__', path), **_CACHED)
     exec(code, names)
 
 
