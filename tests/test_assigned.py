@@ -94,6 +94,17 @@ class _TestStreams(Streams):
 
         self.run(main())
 
+    def test_whether_it_still_reads(self):
+        async def main():
+            near, _ = await self.half()
+            assert near.transport._read_ready_cb is not None
+            near.transport.close()
+            # asyncio's own has lost it then since Python 3.13.
+            if self.uring or sys.version_info >= (3, 14):
+                assert near.transport._read_ready_cb is None
+
+        self.run(main())
+
     def test_extra_info(self):
         async def main():
             near, _ = await self.half()

@@ -467,6 +467,25 @@ class _TestChildren:
         self.run(main())
         assert outcome == ['ended']
 
+    @since_314
+    def test_an_end_is_told_as_soon_as_the_number_is_free(self, monkeypatch):
+        seen, waitpid = [], os.waitpid
+
+        def wait(pid, options):
+            result = waitpid(pid, options)
+            self.loop.call_soon(lambda: seen.append(process.returncode))
+            return result
+
+        async def main():
+            nonlocal process
+            process = await asyncio.create_subprocess_exec('true')
+            return await process.wait()
+
+        process = None
+        monkeypatch.setattr(os, 'waitpid', wait)
+        assert self.run(main()) == 0
+        assert seen == [0]
+
 
 class _TestClock:
 

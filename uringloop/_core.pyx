@@ -125,7 +125,7 @@ cdef double monotonic() noexcept:
 
 
 cdef object TIMER_HANDLE = events.TimerHandle
-cdef object THREADSAFE_HANDLE = getattr(events, '_ThreadSafeHandle', events.Handle)
+cdef bint THREADS_ARE_SAFE = hasattr(events, '_ThreadSafeHandle')     # from Python 3.14 on
 cdef unsigned handle_version
 cdef bint handle_patched
 
@@ -288,8 +288,11 @@ cdef class LoopCore:
 
     cdef object debug_call_soon(self, object callback, tuple args, object context, str name):
         self._check_callback(callback, name)
-        kind = THREADSAFE_HANDLE if name == 'call_soon_threadsafe' else events.Handle
-        handle = kind(callback, args, self, context)
+        if name == 'call_soon_threadsafe' and THREADS_ARE_SAFE:
+            handle = events._ThreadSafeHandle(callback, args, self, context)
+            handle._source_traceback.pop()      # its constructor
+        else:
+            handle = events.Handle(callback, args, self, context)
         self.push(handle)
         return handle
 

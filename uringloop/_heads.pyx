@@ -13,7 +13,7 @@ cdef object proto_getter = socket.SocketType.proto.__get__
 
 cdef extern from *:
     """
-    /* How every socket object begins (CPython's Modules/socketmodule.h), as of 3.10 to 3.14. */
+    /* How every socket object begins (CPython's Modules/socketmodule.h), as of 3.10 to 3.15. */
     struct socket_head {
         PyObject_HEAD
         int fd, family, type, proto;

@@ -1,6 +1,6 @@
 """Stream transports."""
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
 from socket import socket
 from typing import Any
@@ -24,6 +24,8 @@ class StreamTransport(StreamReceiver, asyncio.Transport):
     max_size: int
     _empty_waiter: asyncio.Future[None] | None
     _eof: bool
+    @property
+    def _read_ready_cb(self) -> Callable[[], None] | None: ...
     _server: asyncio.AbstractServer | None
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send ``data``; never waits.

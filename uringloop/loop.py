@@ -156,6 +156,7 @@ _CONNECTIONS_HAVE_CONTEXTS = 'context' in inspect.signature(
 
 # What asyncio's loop does with what a child watcher has found out.
 _EXIT_SKIPS_A_TURN = sys.version_info < (3, 12)
+_EXIT_IS_TOLD_AT_ONCE = sys.version_info >= (3, 14)
 
 _STREAM_NONBLOCK = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 
@@ -439,7 +440,11 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
                 returncode = 255
         else:
             returncode = os.waitstatus_to_exitcode(status)
-        # As asyncio's child watcher: a turn later, or two before Python 3.12, so that the
+        if _EXIT_IS_TOLD_AT_ONCE:
+            # Nobody is to send signals to a number that is free again.
+            transport._process_exited(returncode)
+            return
+        # As asyncio's child watcher before: a turn later, or two before Python 3.12, so that the
         # pipes, which end before the child does, are heard of first.
         told: tuple[Any, ...] = (transport._process_exited, returncode)
         if _EXIT_SKIPS_A_TURN:
