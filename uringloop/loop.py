@@ -427,29 +427,35 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         self._remove_reader(pidfd)  # type: ignore[attr-defined]
         self._pidfds.remove(pidfd)
         os.close(pidfd)
+        # As asyncio's child watcher: a turn later, or two before Python 3.12, so that the
+        # pipes, which end before the child does, are heard of first.
+        if _EXIT_IS_TOLD_AT_ONCE:
+            self.call_soon(self._tell_exit, transport)
+            return
+        told: tuple[Any, ...] = (transport._process_exited, self._reap(transport))
+        if _EXIT_SKIPS_A_TURN:
+            told = (self.call_soon, *told)
+        self.call_soon_threadsafe(*told)
+
+    def _tell_exit(self, transport: Any) -> None:
+        # Nobody is to send signals to a number that is free again.
+        transport._process_exited(self._reap(transport))
+
+    def _reap(self, transport: Any) -> int:
+        """The child's exit status; it has ended."""
         pid = transport.get_pid()
         try:
             _, status = os.waitpid(pid, 0)
         except ChildProcessError:
             # Someone else has waited for it.  If it was Popen (until 3.11 sending a signal
             # looks first), it knows the status; otherwise that is lost.
-            returncode = transport._proc.returncode
-            if returncode is None:
-                logger.warning('child process pid %d exit status already read: '
-                               'will report returncode 255', pid)
-                returncode = 255
-        else:
-            returncode = os.waitstatus_to_exitcode(status)
-        if _EXIT_IS_TOLD_AT_ONCE:
-            # Nobody is to send signals to a number that is free again.
-            transport._process_exited(returncode)
-            return
-        # As asyncio's child watcher before: a turn later, or two before Python 3.12, so that the
-        # pipes, which end before the child does, are heard of first.
-        told: tuple[Any, ...] = (transport._process_exited, returncode)
-        if _EXIT_SKIPS_A_TURN:
-            told = (self.call_soon, *told)
-        self.call_soon_threadsafe(*told)
+            returncode: int | None = transport._proc.returncode
+            if returncode is not None:
+                return returncode
+            logger.warning('child process pid %d exit status already read: '
+                           'will report returncode 255', pid)
+            return 255
+        return os.waitstatus_to_exitcode(status)
 
     def close(self) -> None:
         """Close the loop: cancel what is in flight, wait for it, release what it held.
