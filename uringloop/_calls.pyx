@@ -19,6 +19,12 @@ from uringloop._uring cimport Ring
 
 import os
 
+cdef extern from "<poll.h>":
+    enum:
+        POLLOUT
+        POLLERR
+        POLLHUP
+
 cdef int TRIES = 100
 
 
@@ -37,6 +43,12 @@ cdef class SocketCall(SocketHolder):
         if res == -ECANCELED and not self.abandoned and not self.gone:
             # Its ring was replaced while the call waited: once more, on the new one.
             return self.loop.flush_soon(self)
+        if res > 0 and self.events & POLLOUT and not res & (POLLOUT | POLLERR | POLLHUP) \
+                and not self.abandoned and not self.gone:
+            # See SocketTransport.room_ended.
+            self.by_epoll = True
+            self.loop._add_writer(self.fd, self.has_room)
+            return 0
         # Whatever the poll says: what is tried next tells.
         if self.polite:
             self.loop.late.append(self)
@@ -54,8 +66,15 @@ cdef class SocketCall(SocketHolder):
             return self.finish()
         return self.start()
 
+    def has_room(self):
+        """The epoll of ``add_writer`` says so."""
+        self.finish()
+
     cdef int finish(self) except -1:
         self.done = True
+        if self.by_epoll:
+            self.by_epoll = False
+            self.loop._remove_writer(self.fd)
         self.let_go()
         if not self.gone and self.future is not None and not self.future.done():
             self.future.set_result(None)
@@ -64,6 +83,7 @@ cdef class SocketCall(SocketHolder):
     cdef int closed_under(self) except -1:
         # As with asyncio, nobody hears of it: whoever waits is to be cancelled.
         self.gone = True
+        self.by_epoll = False         # a closed descriptor is forgotten
         if self.op is not NULL:
             self.loop.ring.cancel(self.op)
         return 0
@@ -89,6 +109,9 @@ cdef class SocketCall(SocketHolder):
             return
         self.abandoned = True
         self.let_go()
+        if self.by_epoll:
+            self.by_epoll = False
+            self.loop._remove_writer(self.fd)
         if not self.done and not self.gone and self.op is not NULL and self.loop.is_at_home():
             self.loop.ring.cancel(self.op)
             self.loop.ring.submit_and_get_events()
@@ -98,7 +121,7 @@ cdef class Dispatcher(Completer):
     """Owns the zero-copy sends on the program's own sockets.  They don't wait."""
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
-        op.status = min(res, 0)
+        op.status = res           # a stream may have taken a part
         self.loop.zerocopy_sent += res >= 0
         if op is self.sending:
             self.sending = NULL
@@ -158,6 +181,6 @@ cdef int resolve(operation* op, bint copied) except -1:
     """The kernel has let go of the memory.  (Errors have been told at the call.)"""
     future = <object>op.future
     if op.status >= 0 and not future.done():
-        future.set_result(send_report(op.length, copied, is_told(op)))
+        future.set_result(send_report(op.status, copied, is_told(op)))
     Py_CLEAR(op.future)
     return 0

@@ -31,6 +31,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from asyncio import base_events, constants, events, futures, tasks
 
 from uringloop._graveyard import bury, graveyard
@@ -39,6 +40,7 @@ from uringloop._unavailable import UringUnavailableError
 
 
 cdef extern from "Python.h":
+    PyObject* PyDict_GetItem(dict, str) noexcept     # borrowed
     int PyErr_CheckSignals() except -1
     int set_attribute "PyObject_GenericSetAttr" (object, object, PyObject*) except -1
 
@@ -86,6 +88,9 @@ cdef object SystemSocket = socket.SocketType
 # Programs put classes of their own into these.
 cdef dict FUTURES = vars(futures)
 cdef dict TASKS = vars(tasks)
+cdef dict TIME_MODULE = vars(time)
+cdef str MONOTONIC = 'monotonic'
+cdef PyObject* REAL_MONOTONIC = PyDict_GetItem(TIME_MODULE, MONOTONIC)
 cdef tuple RING_COUNTERS = (
     'syscalls', 'submissions', 'completions', 'overflows', 'busy_polls', 'busy_poll_hits')
 
@@ -354,9 +359,11 @@ cdef class LoopCore:
 
     cdef unsigned overridden(self) except? 255:
         """Which methods that the core has no need to call are not its own."""
+        cdef unsigned patched = 0 if PyDict_GetItem(TIME_MODULE, MONOTONIC) is REAL_MONOTONIC \
+            else TIME
         if version_of(self) == self.version and self.version:
-            return self.overrides
-        return self.look_at_overrides()
+            return self.overrides | patched
+        return self.look_at_overrides() | patched
 
     cdef unsigned look_at_overrides(self) except? 255:
         kind, own = type(self), vars(self)
@@ -374,6 +381,8 @@ cdef class LoopCore:
 
     def time(self):
         """Seconds of the monotonic clock, as ``time.monotonic()``."""
+        if PyDict_GetItem(TIME_MODULE, MONOTONIC) is not REAL_MONOTONIC:
+            return time.monotonic()        # a test's
         return monotonic()
 
     cdef double now(self) except? -1:
@@ -510,8 +519,8 @@ cdef class LoopCore:
             if not self.ready_count or self.put_off > PUT_OFF_LIMIT:
                 self.hurry()
         self.turns += 1
-        if self.turns & 63 == 0 and self.holders.count:
-            self.holders.look(monotonic())
+        if self.turns & 63 == 0:
+            self.now_and_then()
         if self.flushers:
             self.flush()
         self.crowded = self.writers >= CROWD
@@ -532,6 +541,15 @@ cdef class LoopCore:
         if self._debug:
             return self.run_ready_debug()
         return self.run_ready()
+
+    cdef int now_and_then(self) except -1:
+        """What even a loop must do that is never idle and runs no Python code, only C."""
+        PyErr_CheckSignals()
+        with nogil:
+            pass             # other threads have their turn
+        if self.holders.count:
+            self.holders.look(monotonic())
+        return 0
 
     cdef int rest(self) except -1:
         """Nothing is ready: wait until something is."""
@@ -1030,6 +1048,7 @@ cdef class LoopCore:
             'datagrams_received': self.datagrams_received,
             'datagrams_gathered': self.datagrams_gathered,
             'datagrams_dropped': self.datagrams_dropped,
+            'datagrams_discarded': self.datagrams_discarded,
             'datagrams_truncated': self.datagrams_truncated,
             'zerocopy_sent': self.zerocopy_sent,
             'zerocopy_copied': self.zerocopy_copied,

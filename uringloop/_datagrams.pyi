@@ -46,6 +46,6 @@ class DatagramTransport(DatagramReceiver, asyncio.DatagramTransport):
 
         ``data`` may be any contiguous buffer, mutable too.  Leave it alone until
         the future is done: that is when the kernel has let go of it.
-        Cancelling the future does not call the datagram back.  Errors are the
-        future's.
+        Cancelling the future does not call the datagram back.  Errors of the
+        network are the future's; a bad address or type raises here.
         """

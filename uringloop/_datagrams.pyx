@@ -195,7 +195,8 @@ cdef class DatagramTransport(DatagramReceiver):
 
         ``data`` may be any contiguous buffer, mutable too.  Leave it alone until the
         future is done: that is when the kernel has let go of it.  Cancelling
-        the future does not call the datagram back.  Errors are the future's.
+        the future does not call the datagram back.  Errors of the network are the
+        future's; a bad address or type raises here.
         """
         cdef payload memory
         cdef sockaddr_storage address
@@ -207,6 +208,7 @@ cdef class DatagramTransport(DatagramReceiver):
             addr = self._address
         future = self.loop.new_future()
         if self._conn_lost or self.loop.closing:
+            self.loop.datagrams_dropped += 1
             future.set_exception(ConnectionAbortedError(
                 f'{self!r} is closed: {memory.length} bytes were not sent'))
             return future
@@ -420,7 +422,7 @@ cdef class DatagramTransport(DatagramReceiver):
     cdef int has_no_room(self) except -1:
         """The queue waits for the socket to have room."""
         self.full = True
-        return self.flush_later() if self.room is NULL else 0
+        return self.flush_later() if self.room is NULL and not self.room_by_epoll else 0
 
     @cython.final
     cdef int maybe_pause_full(self) except -1:
@@ -445,7 +447,7 @@ cdef class DatagramTransport(DatagramReceiver):
         """Send the front of the queue: neighbours that are alike as one segmented send."""
         cdef unsigned count = self.count_alike()
         cdef int error = 0
-        if count > 1 and self.segments_as_sent():
+        if count > 1 and fd_of(self._sock) == self._sock_fd and self.segments_as_sent():
             error = self.send_segmented(count)
             if error == 0:
                 self.loop.datagrams_gathered += count
@@ -645,7 +647,7 @@ cdef class DatagramTransport(DatagramReceiver):
         if op is self.receiving:
             return self.received(op, res, flags)
         if op is self.room:
-            return self.room_ended()
+            return self.room_ended(res)
         self.results_due -= 1
         if res >= 0:
             self.accepted_of_chain += 1
@@ -723,7 +725,7 @@ cdef class DatagramTransport(DatagramReceiver):
 
     cdef int failed(self, operation* op, int error) except -1:
         self.buffered -= op.length + HEADER
-        self.loop.datagrams_dropped += op.future is NULL or self.aborted
+        self.loop.datagrams_dropped += 1
         op.status = -error
         if op.future is not NULL:
             if not op.duties & NOTIF_DUE:

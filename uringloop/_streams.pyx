@@ -27,6 +27,7 @@ import inspect
 import os
 import socket
 from asyncio import base_events, constants, selector_events
+from asyncio.log import logger
 
 
 cdef extern from "<errno.h>" nogil:
@@ -136,6 +137,13 @@ cdef class StreamTransport(StreamReceiver):
         if self._conn_lost:
             self._write_on_lost()
             return
+        if self.has_failed():
+            self.write_on_failed()
+            return
+        if type(data) is memoryview and not data.c_contiguous:
+            self._fatal_error(BufferError('memoryview: underlying buffer is not C-contiguous'),
+                              'Fatal write error on socket transport')
+            return
         # Pieces that only wait for the end of the turn, to leave with others, are no reason
         # to pause: the socket may have room for them.
         if not self.is_to_wait() and not self.waits():
@@ -165,6 +173,9 @@ cdef class StreamTransport(StreamReceiver):
                         for data in list_of_data]
         if self._conn_lost:
             self._write_on_lost()
+            return
+        if self.has_failed():
+            self.write_on_failed()
             return
         for data in list_of_data:
             if data:
@@ -303,13 +314,22 @@ cdef class StreamTransport(StreamReceiver):
             self.sending = False
         if self.count == 0:
             return self.written()
-        if self.full and self.room is NULL:
+        if self.full and self.room is NULL and not self.room_by_epoll:
             self.flush_later()
         return self.maybe_resume()
 
+    cdef bint has_failed(self) noexcept:
+        return self.errors is not None
+
     cdef bint waits(self) noexcept:
-        # After an error nothing more is sent; that is told once what has come is read.
-        return self.full or self.results_due != 0 or self.errors is not None
+        return self.full or self.results_due != 0 or self.has_failed()
+
+    cdef int write_on_failed(self) except -1:
+        # asyncio counts such writes in ``_conn_lost``.
+        self.lost_writes += 1
+        if self.lost_writes >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+            logger.warning('socket.send() raised exception.')
+        return 0
 
     cdef int send_by_socket(self) except -1:
         """The socket is an object of the program's own."""
@@ -422,7 +442,7 @@ cdef class StreamTransport(StreamReceiver):
         if op is self.receiving:
             return self.received(op, res, flags)
         if op is self.room:
-            return self.room_ended()
+            return self.room_ended(res)
         self.results_due = 0
         if self._conn_lost:
             return self.maybe_finish()

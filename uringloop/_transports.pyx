@@ -19,11 +19,11 @@ from uringloop._ring cimport (
     AF_INET, AF_INET6, AF_UNIX, IORING_OP_POLL_ADD, IOSQE_FIXED_FILE, io_uring_sqe, sockaddr,
     sockaddr_storage, socklen_t)
 
+import sys
 import warnings
 import weakref
-from asyncio import constants
+from asyncio import constants, trsock
 from asyncio.log import logger
-from asyncio.trsock import TransportSocket
 
 
 cdef extern from *:
@@ -53,6 +53,8 @@ cdef extern from *:
 cdef extern from "<poll.h>":
     enum:
         POLLOUT
+        POLLERR
+        POLLHUP
 
 cdef extern from "<sys/socket.h>" nogil:
     int getsockname(int, sockaddr*, socklen_t*)
@@ -73,7 +75,7 @@ cdef enum:
 cdef unsigned[STREAM_OF_BULKS + 1] at_the_call = [BULK, 1, 1, 0]
 
 
-class DeferringSocket(TransportSocket):
+class TransportSocket(trsock.TransportSocket):
     """What ``get_extra_info('socket')`` gives: what is deferred leaves before it changes.
 
     So the options of a datagram are those of the moment at which it was sent.
@@ -271,8 +273,8 @@ cdef class SocketTransport(Completer):
         self.extra_is_all = True
 
     cdef object wrapped_socket(self):
-        if type(self.wrapped) is not DeferringSocket:
-            self.wrapped = DeferringSocket(self.wrapped, self)
+        if type(self.wrapped) is not TransportSocket:
+            self.wrapped = TransportSocket(self.wrapped, self)
         return self.wrapped
 
     def get_protocol(self):
@@ -285,7 +287,7 @@ cdef class SocketTransport(Completer):
 
     def is_closing(self):
         """Whether the transport is closing or closed."""
-        return self._closing
+        return self._closing or self.has_failed()
 
     def is_reading(self):
         """Whether the protocol is being given what comes."""
@@ -341,8 +343,9 @@ cdef class SocketTransport(Completer):
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f'high ({high!r}) must be >= low ({low!r}) must be >= 0')
-        self.high_water = high
-        self.low_water = low
+        # Numbers of any kind, infinite too; sizes are whole.
+        self.high_water = <size_t>min(high, sys.maxsize)
+        self.low_water = <size_t>min(low, sys.maxsize)
         self.maybe_pause()
 
     def close(self):
@@ -393,6 +396,10 @@ cdef class SocketTransport(Completer):
         if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
             logger.warning('socket.send() raised exception.')
         self._conn_lost += 1
+
+    cdef bint has_failed(self) noexcept:
+        """Whether a failed send is to end the transport, once what has come is read."""
+        return False
 
     # -- what subclasses give ------------------------------------------------------------------
 
@@ -507,7 +514,7 @@ cdef class SocketTransport(Completer):
         cdef bint fixed = self.slot >= 0
         cdef operation* op
         cdef io_uring_sqe* sqe
-        if self.room is not NULL:
+        if self.room is not NULL or self.room_by_epoll:
             return 0
         op = self.loop.operations.acquire_brief(self)
         sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.slot if fixed else self._sock_fd,
@@ -516,12 +523,33 @@ cdef class SocketTransport(Completer):
         self.room = op
         return 0
 
-    cdef int room_ended(self) except -1:
+    cdef int room_ended(self, int res) except -1:
         self.room = NULL
-        self.full = False       # if it is not so (an error, another ring), the next send tells
         if self._conn_lost:
             return self.maybe_finish()
+        if res > 0 and not res & (POLLOUT | POLLERR | POLLHUP):
+            # The ring's polls also end when the peer has shut its sending half (EPOLLRDHUP,
+            # asked for or not), and would at once each time.
+            return self.wait_by_epoll()
+        self.full = False       # if it is not so (an error, another ring), the next send tells
         return self.flush_quietly()
+
+    cdef int wait_by_epoll(self) except -1:
+        self.room_by_epoll = True
+        self.loop._add_writer(self._sock_fd, self.has_room)
+        return 0
+
+    def has_room(self):
+        """The epoll of ``add_writer`` says so."""
+        self.stop_epoll()
+        self.full = False
+        if not self._conn_lost:
+            self.send_queued()
+
+    def stop_epoll(self):
+        if self.room_by_epoll:
+            self.room_by_epoll = False
+            self.loop._remove_writer(self._sock_fd)
 
     # -- delivering ----------------------------------------------------------------------------
 
@@ -595,13 +623,13 @@ cdef class SocketTransport(Completer):
         cdef event item
         # What comes meanwhile has to wait for its turn, as everything else.
         cdef size_t left = self.inbox_count
-        self.delivering = False
+        self.delivering = self.enough = False
         if PyContext_Enter(self.context) < 0:
             return -1
         try:
             if self.trouble is not None:
                 self.end_by_trouble()
-            while left and self.inbox_count and not self.paused_reading:
+            while left and self.inbox_count and not self.paused_reading and not self.enough:
                 left -= 1
                 item = self.inbox[self.inbox_head]
                 self.inbox_head += 1
@@ -628,6 +656,9 @@ cdef class SocketTransport(Completer):
                     or not self.paused_reading and (
                         self.inbox_count or self.readable and not self._closing):
                 self.schedule_delivery()
+            elif self.receiving is NULL and self.reading and not self._closing \
+                    and not self.paused_reading and self._sock is not None:
+                self.flush_quietly()
         return 0
 
     cdef int maybe_pause(self) except -1:
@@ -667,16 +698,29 @@ cdef class SocketTransport(Completer):
         return 0
 
     cdef int maybe_finish(self) except -1:
-        """Closing is asynchronous: the kernel must first have let go of the socket."""
-        if self._conn_lost and not self.finished and self.receiving is NULL \
-                and self.room is NULL and not self.results_due:
+        """Have the protocol told, in the next turn, as asyncio does.
+
+        In the context of the call that closed it.
+        """
+        if not self._conn_lost:
+            return 0
+        if not self.finished or self.end_due and not self.in_kernel():
             self.finished = True
-            # In the context of the call that closed it, as asyncio has it.
+            self.end_due = False
             self.loop.call_soon(
                 self._call_connection_lost, self.lost_exc, context=self.lost_context)
         return 0
 
+    cdef bint in_kernel(self) noexcept:
+        """Whether the kernel still has the socket, for a receive, a wait or a send."""
+        return self.receiving is not NULL or self.room is not NULL or self.results_due != 0
+
     def _call_connection_lost(self, exc):
+        if self.in_kernel():
+            # Closing is asynchronous.  By now most have been called back; else later.
+            self.end_due = True
+            return
+        self.stop_epoll()
         self.leave_ring()
         try:
             self._protocol.connection_lost(exc)

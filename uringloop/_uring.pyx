@@ -183,7 +183,7 @@ cdef class Ring:
         if self.is_usable():
             return 0
         if self.generation != fork_generation():
-            raise RuntimeError("the loop was made before fork() and cannot run in the child: "
+            raise RuntimeError("the loop has run before fork() and cannot run in the child: "
                                "make a new one there")
         raise RuntimeError("the loop's ring is closed")
 
