@@ -408,6 +408,31 @@ class TestBulk(_Sending, UringCase):
 
 class _TestFull(Case):
 
+    @pytest.mark.parametrize('kind', [bytes, bytearray])
+    def test_part_of_a_buffer(self, kind, tmp_path):
+        """What waits for room is the view, not the buffer; and it is as it was at the call."""
+        async def main():
+            near, far = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+            with far:
+                for sock, name in (near, 'near'), (far, 'far'):
+                    sock.bind(str(tmp_path / name))
+                    sock.setblocking(False)
+                near.connect(str(tmp_path / 'far'))
+                transport, protocol = await endpoint(sock=near)
+                sent = []
+                while not transport.get_write_buffer_size() or len(sent) < 20:
+                    data = kind(b'before%06dbehind' % len(sent))
+                    sent.append(bytes(data[6:12]))
+                    transport.sendto(memoryview(data)[6:12])
+                    if kind is bytearray:
+                        data[:] = bytes(len(data))
+                received = [await self.loop.sock_recv(far, 100) for _ in sent]
+                assert received == sent
+                transport.close()
+                await protocol.until(lambda p: p.lost)
+
+        self.run(main())
+
     @pytest.mark.parametrize('size', [0, 100, 1000, 20_000])
     def test_paused_within_a_bulk(self, size):
         """The socket is full: nobody goes on queueing without being told to pause."""

@@ -314,7 +314,8 @@ cdef class DatagramTransport(DatagramReceiver):
         else:
             error = errno_now
         if (error == EAGAIN or error == EINTR) and not self._conn_lost:
-            owner = copy_payload(owner, memory)
+            if not memory.immutable:
+                owner = copy_payload(owner, memory)
             self.enqueue(owner, memory, address, address_length, None)
             self.has_no_room()
             return self.maybe_pause_full()

@@ -197,7 +197,7 @@ cdef class StreamTransport(StreamReceiver):
         """Send by a plain system call, as asyncio does; what is not taken is queued."""
         cdef payload memory
         cdef ssize_t sent
-        owner = open_payload(data, &memory)
+        open_payload(data, &memory)
         if memory.immutable and memory.length >= STREAM_MINIMUM or self.asks_socket:
             self.enqueue(data)
             self.send_queued()
@@ -212,7 +212,7 @@ cdef class StreamTransport(StreamReceiver):
                 return self.post_error(errno_now, os.strerror(errno_now))
             sent = 0
         self.full = True
-        self.enqueue(owner)
+        self.enqueue(data)
         self.accepted(sent)
         return self.have_sent()
 
