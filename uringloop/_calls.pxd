@@ -14,7 +14,7 @@ cdef class SocketCall(SocketHolder):
         int events
         readonly bint done
         bint abandoned
-        bint by_epoll          # the loop's epoll waits, not the ring
+        readonly bint futile   # the poll has ended though there is no room
         bint gone              # the program has closed the socket
         bint polite            # whoever waits goes on behind what came in the same turn
 

@@ -43,12 +43,8 @@ cdef class SocketCall(SocketHolder):
         if res == -ECANCELED and not self.abandoned and not self.gone:
             # Its ring was replaced while the call waited: once more, on the new one.
             return self.loop.flush_soon(self)
-        if res > 0 and self.events & POLLOUT and not res & (POLLOUT | POLLERR | POLLHUP) \
-                and not self.abandoned and not self.gone:
-            # See SocketTransport.room_ended.
-            self.by_epoll = True
-            self.loop._add_writer(self.fd, self.has_room)
-            return 0
+        if res > 0 and self.events & POLLOUT and not res & (POLLOUT | POLLERR | POLLHUP):
+            self.futile = True       # see SocketTransport.room_ended
         # Whatever the poll says: what is tried next tells.
         if self.polite:
             self.loop.late.append(self)
@@ -66,15 +62,8 @@ cdef class SocketCall(SocketHolder):
             return self.finish()
         return self.start()
 
-    def has_room(self):
-        """The epoll of ``add_writer`` says so."""
-        self.finish()
-
     cdef int finish(self) except -1:
         self.done = True
-        if self.by_epoll:
-            self.by_epoll = False
-            self.loop._remove_writer(self.fd)
         self.let_go()
         if not self.gone and self.future is not None and not self.future.done():
             self.future.set_result(None)
@@ -83,7 +72,6 @@ cdef class SocketCall(SocketHolder):
     cdef int closed_under(self) except -1:
         # As with asyncio, nobody hears of it: whoever waits is to be cancelled.
         self.gone = True
-        self.by_epoll = False         # a closed descriptor is forgotten
         if self.op is not NULL:
             self.loop.ring.cancel(self.op)
         return 0
@@ -109,9 +97,6 @@ cdef class SocketCall(SocketHolder):
             return
         self.abandoned = True
         self.let_go()
-        if self.by_epoll:
-            self.by_epoll = False
-            self.loop._remove_writer(self.fd)
         if not self.done and not self.gone and self.op is not NULL and self.loop.is_at_home():
             self.loop.ring.cancel(self.op)
             self.loop.ring.submit_and_get_events()

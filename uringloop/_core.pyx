@@ -560,8 +560,8 @@ cdef class LoopCore:
             return self.ring.poll() if self.ring.has_work() else 0
         if self.holders.count:
             timeout = min(timeout, self.holders.look(monotonic()))
-        if self.ring.done_at_once and self.ring.patience:
-            # Else these would end the look, and it would count as a success.
+        if self.ring.done_at_once:
+            # Else these would end the look, and the wait.
             self.ring.submit_and_take()
             if self.has_something() or self.flushers:
                 return 0
@@ -721,9 +721,8 @@ cdef class LoopCore:
 
     def _send_deferred(self):
         """What waits for the end of the turn leaves now: something could tell the difference."""
-        if self.thread == this_thread():
-            for who in self.flushers[:]:
-                (<Completer>who).send_deferred()
+        for who in self.flushers[:]:
+            (<Completer>who).send_deferred()
 
     # -- running -------------------------------------------------------------------------------
 
@@ -806,7 +805,7 @@ cdef class LoopCore:
 
     cdef bint runs_here(self) noexcept:
         """Whether this is the thread that the loop runs in; not in the child of a fork()."""
-        return self.thread == this_thread() and self.ring.is_usable()
+        return self.thread == this_thread() and self.ring is not None and self.ring.is_usable()
 
     cdef bint is_at_home(self) noexcept:
         """Whether the calling thread may use the ring."""
@@ -815,7 +814,7 @@ cdef class LoopCore:
 
     cdef int new_ring(self) except -1:
         """A ring that any thread may own: the one that first runs the loop."""
-        bury()
+        bury(self.operations)
         self.ring = Ring(self.operations, self.entries, self.cq_entries,
                          self._csock.fileno(), self.patience)
         self.witness = self._ssock
@@ -855,7 +854,7 @@ cdef class LoopCore:
 
     def _look_after_graves(self):
         """Whoever waits for a notification of the ring that was left is told when it is dead."""
-        bury()
+        bury(self.operations)
         if graveyard:
             self.call_later(GRAVES_AGAIN, self._look_after_graves)
 

@@ -29,8 +29,6 @@ class DatagramTransport(DatagramReceiver, asyncio.DatagramTransport):
             address: Any = None, waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None) -> None: ...
     _address: Any
-    def try_again(self) -> None:
-        """The peer of an AF_UNIX socket may have room by now."""
     def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:
         """Send a datagram; never waits.
 

@@ -74,7 +74,6 @@ cdef enum:
     GATHER_BYTES = 65000      # with headers it must stay below 64 KiB
     GATHER_SIZE = 16384       # of two longer ones, each may as well leave by itself
 
-cdef double UNIX_RETRY = 0.001     # seconds
 cdef double OPTIONS_TRUSTED = 0.01
 
 cdef enum Status:
@@ -214,6 +213,8 @@ cdef class DatagramTransport(DatagramReceiver):
             return future
         if not self.is_connected(addr):
             self.loop.addresses.to_kernel(addr, self.family, &address, &address_length)
+        if self.loop.deferring is not None and self.loop.deferring is not self:
+            self.loop.deferring.send_deferred()
         self.enqueue(owner, &memory, &address, address_length, future)
         if self.is_bulk() and not self.waits():
             self.defer()
@@ -384,19 +385,9 @@ cdef class DatagramTransport(DatagramReceiver):
         # peer is.  (asyncio's loop spins on it.)
         if self.family == AF_UNIX and not self.is_connected(None):
             if self.futile_polls >= 2:
-                self.retry_later = True
-                self.loop.call_later(UNIX_RETRY, self.try_again)
-                return 0
+                return self.wait_a_moment()
             self.futile_polls += 1
         return self.poll_room()
-
-    def try_again(self):
-        """The peer of an AF_UNIX socket may have room by now."""
-        self.retry_later = self.full = False
-        if self._conn_lost:
-            self.maybe_finish()
-        else:
-            self.send_queued()
 
     cdef int send_queued(self) except -1:
         if self.sending or self._sock is None or self.loop.closing:
@@ -423,7 +414,7 @@ cdef class DatagramTransport(DatagramReceiver):
     cdef int has_no_room(self) except -1:
         """The queue waits for the socket to have room."""
         self.full = True
-        return self.flush_later() if self.room is NULL and not self.room_by_epoll else 0
+        return self.flush_later() if self.room is NULL and not self.retry_later else 0
 
     @cython.final
     cdef int maybe_pause_full(self) except -1:
@@ -713,6 +704,7 @@ cdef class DatagramTransport(DatagramReceiver):
     cdef int accepted(self, operation* op) except -1:
         self.buffered -= op.length + HEADER
         self.futile_polls = 0
+        self.retry_delay = 0
         self.loop.datagrams_sent += 1
         if op.traits & ZEROCOPY:
             self.loop.zerocopy_sent += 1

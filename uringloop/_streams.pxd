@@ -28,6 +28,7 @@ cdef class StreamTransport(StreamReceiver):
     cdef int have_sent(self) except -1
     cdef int send_now(self, object data) except -1
     cdef int closed_under(self) except -1
+    cdef int write_failed(self, int error) except -1
     cdef int write_on_failed(self) except -1
     cdef int send_pieces(self) except -1
     cdef int send_by_socket(self) except -1

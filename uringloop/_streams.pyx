@@ -34,6 +34,9 @@ cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
 
 cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        MSG_PEEK
+    ssize_t recv(int, void*, size_t, int)
     ssize_t send(int, const void*, size_t, int)
     ssize_t sendmsg(int, const msghdr*, int)
     int setsockopt(int, int, int, const void*, socklen_t)
@@ -178,7 +181,11 @@ cdef class StreamTransport(StreamReceiver):
             self.write_on_failed()
             return
         for data in list_of_data:
-            if data:
+            if type(data) is memoryview and not data.c_contiguous:
+                # Before any of it is sent.
+                raise BufferError('memoryview: underlying buffer is not C-contiguous')
+        for data in list_of_data:
+            if len(data):
                 self.enqueue(data)
         if not self.is_to_wait() and not self.waits():
             self.send_queued()
@@ -209,7 +216,7 @@ cdef class StreamTransport(StreamReceiver):
             return 0
         if sent < 0:
             if errno_now != EAGAIN and errno_now != EINTR:
-                return self.post_error(errno_now, os.strerror(errno_now))
+                return self.write_failed(errno_now)
             sent = 0
         self.full = True
         self.enqueue(data)
@@ -221,6 +228,8 @@ cdef class StreamTransport(StreamReceiver):
         cdef chunk* bigger
         cdef size_t end
         owner = copy_payload(data, &memory)
+        if memory.length == 0:
+            return 0             # whatever its len() says: there is nothing to send
         if self.first and self.first >= self.count:
             memmove(self.chunks, self.chunks + self.first, self.count * sizeof(chunk))
             self.first = 0
@@ -245,7 +254,7 @@ cdef class StreamTransport(StreamReceiver):
 
     def write_eof(self):
         """Close the sending half once everything is sent."""
-        if self._closing or self.wrote_eof:
+        if self._closing or self.wrote_eof or self.has_failed():
             return
         self.wrote_eof = True
         if not self.count:
@@ -314,9 +323,17 @@ cdef class StreamTransport(StreamReceiver):
             self.sending = False
         if self.count == 0:
             return self.written()
-        if self.full and self.room is NULL and not self.room_by_epoll:
+        if self.full and self.room is NULL and not self.retry_later:
             self.flush_later()
         return self.maybe_resume()
+
+    cdef int write_failed(self, int error) except -1:
+        """As asyncio, at once; but what has come is handed over first, for it may be the reason."""
+        cdef char byte
+        if self.inbox_count or self.loop.runs_here() and self.loop.ring.has_unread() \
+                or recv(self._sock_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0:
+            return self.post_error(error, os.strerror(error))
+        return self.deliver_error(OSError(error, os.strerror(error)))
 
     cdef bint has_failed(self) noexcept:
         return self.errors is not None
@@ -359,7 +376,7 @@ cdef class StreamTransport(StreamReceiver):
         message.msg_iovlen = pieces
         sent = sendmsg(self._sock_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
         if sent < 0 and errno_now != EAGAIN and errno_now != EINTR:
-            return self.post_error(errno_now, os.strerror(errno_now))
+            return self.write_failed(errno_now)
         self.full = sent < <ssize_t>total
         return self.accepted(max(sent, 0))
 
@@ -384,7 +401,7 @@ cdef class StreamTransport(StreamReceiver):
         if zerocopy:
             sqe.ioprio = SEND_ZC_FLAGS
         sqe.msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT
-        self.loop.ring.done_at_once += 1
+        self.loop.ring.done_at_once = not zerocopy
         self.results_due = 1
         return 0
 
@@ -409,6 +426,8 @@ cdef class StreamTransport(StreamReceiver):
         """Strike off what the socket has taken."""
         cdef chunk* first
         self.buffered -= sent
+        if sent:
+            self.retry_delay = 0
         while sent:
             first = &self.chunks[self.first]
             if sent < first.length:

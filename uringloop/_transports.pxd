@@ -46,7 +46,8 @@ cdef class SocketTransport(Completer):
         # sending
         bint full                  # the socket has no room; ``room`` says when it has
         operation* room
-        bint room_by_epoll         # instead of it
+        bint retry_later           # a timer takes its place
+        double retry_delay         # seconds
         unsigned results_due       # of zero-copy sends
         bint sending               # send_queued() is at work
         bint batching              # the sends of a bulk may leave together
@@ -93,7 +94,7 @@ cdef class SocketTransport(Completer):
     cdef int send_queued(self) except -1
     cdef bint is_bulk(self) noexcept
     cdef bint has_failed(self) noexcept
-    cdef int wait_by_epoll(self) except -1
+    cdef int wait_a_moment(self) except -1
     cdef bint in_kernel(self) noexcept
     cdef bint waits(self) noexcept
     cdef bint may_use_ring(self) noexcept

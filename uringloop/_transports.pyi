@@ -14,9 +14,8 @@ class TransportSocket(trsock.TransportSocket):
 class SocketTransport(Completer):
     """A transport's protocol, write buffer and inbox, and how it ends."""
 
-    def has_room(self) -> None:
-        """The epoll of ``add_writer`` says so."""
-    def stop_epoll(self) -> None: ...
+    def try_again(self) -> None:
+        """There may be room by now."""
     def _set_batching(self, batching: bool) -> None:
         """Whether the sends of a bulk may wait for the end of the turn."""
     _closing: bool

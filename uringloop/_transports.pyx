@@ -67,6 +67,9 @@ cdef extern from "Python.h":
 # Kept: a finalizer may run when the interpreter has emptied the modules already.
 cdef object warn = warnings.warn
 
+cdef double RETRY_FIRST = 0.001      # seconds
+cdef double RETRY_LAST = 0.016
+
 cdef enum:
     BULK = 4                  # sends of one turn; the rest of them leave together
     STREAM_OF_BULKS = 3       # turns with one, each right behind the other
@@ -354,6 +357,8 @@ cdef class SocketTransport(Completer):
             return
         self._closing = True
         self.lost_context = PyContext_CopyCurrent()
+        if self.has_failed():
+            self.lost_exc = self.errors[0] if self.errors else None
         self.send_queued()
         self.stop_receiving()
         self.all_sent()
@@ -367,6 +372,8 @@ cdef class SocketTransport(Completer):
             return
         self._closing = True
         self.lost_context = PyContext_CopyCurrent()
+        if exc is None and self.has_failed() and self.errors:
+            exc = self.errors[0]
         self.lost_exc = exc     # first: without a queue and a receive this is the end already
         self.send_queued()      # as asyncio has done at the call
         self._conn_lost += 1
@@ -514,7 +521,7 @@ cdef class SocketTransport(Completer):
         cdef bint fixed = self.slot >= 0
         cdef operation* op
         cdef io_uring_sqe* sqe
-        if self.room is not NULL or self.room_by_epoll:
+        if self.room is not NULL or self.retry_later:
             return 0
         op = self.loop.operations.acquire_brief(self)
         sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.slot if fixed else self._sock_fd,
@@ -530,26 +537,22 @@ cdef class SocketTransport(Completer):
         if res > 0 and not res & (POLLOUT | POLLERR | POLLHUP):
             # The ring's polls also end when the peer has shut its sending half (EPOLLRDHUP,
             # asked for or not), and would at once each time.
-            return self.wait_by_epoll()
+            return self.wait_a_moment()
         self.full = False       # if it is not so (an error, another ring), the next send tells
         return self.flush_quietly()
 
-    cdef int wait_by_epoll(self) except -1:
-        self.room_by_epoll = True
-        self.loop._add_writer(self._sock_fd, self.has_room)
+    cdef int wait_a_moment(self) except -1:
+        """Try again a little later: a poll would end at once, whether there is room or not."""
+        self.retry_later = True
+        self.retry_delay = min(max(2 * self.retry_delay, RETRY_FIRST), RETRY_LAST)
+        self.loop.call_later(self.retry_delay, self.try_again)
         return 0
 
-    def has_room(self):
-        """The epoll of ``add_writer`` says so."""
-        self.stop_epoll()
-        self.full = False
+    def try_again(self):
+        """There may be room by now."""
+        self.retry_later = self.full = False
         if not self._conn_lost:
             self.send_queued()
-
-    def stop_epoll(self):
-        if self.room_by_epoll:
-            self.room_by_epoll = False
-            self.loop._remove_writer(self._sock_fd)
 
     # -- delivering ----------------------------------------------------------------------------
 
@@ -720,7 +723,6 @@ cdef class SocketTransport(Completer):
             # Closing is asynchronous.  By now most have been called back; else later.
             self.end_due = True
             return
-        self.stop_epoll()
         self.leave_ring()
         try:
             self._protocol.connection_lost(exc)
