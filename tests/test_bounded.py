@@ -144,6 +144,33 @@ class _TestStreams(Case):
 
         self.run(main())
 
+    @pytest.mark.parametrize('kind', [bytes, bytearray])
+    def test_part_of_a_buffer(self, kind):
+        """What the socket does not take is the rest of the view, as it was at the call."""
+        async def main():
+            near, far = socket.socketpair()
+            with far:
+                far.setblocking(False)
+                transport, _ = await self.loop.create_connection(asyncio.Protocol, sock=near)
+                sent = bytearray()
+                for i in range(200):
+                    data = kind(b'<%04d' % i * 1000 + b'not this')
+                    view = memoryview(data)[:5000]
+                    sent += view
+                    transport.write(view)
+                    if kind is bytearray:
+                        data[:] = bytes(len(data))
+                    await asyncio.sleep(0)         # so that it is no bulk
+                assert transport.get_write_buffer_size()
+                received = bytearray()
+                while len(received) < len(sent):
+                    received += await self.loop.sock_recv(far, 1 << 16)
+                assert received == sent
+                transport.close()
+                await turns(3)
+
+        self.run(main())
+
     def test_write_has_left(self):
         """A peer that is read by blocking calls, in the same callback."""
         async def main():

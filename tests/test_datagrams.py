@@ -1548,11 +1548,12 @@ class TestZerocopy(_Datagrams, UringCase):
     def test_aborted(self):
         async def main():
             client, _ = await self.pair()
+            protocol = client.get_protocol()
             payload = bytearray(20000)
             future = client.sendto_zerocopy(payload)
             client.abort()
             assert await future == (20000, True)      # it had left already
-            await client.get_protocol().lost
+            await protocol.lost
             payload.append(1)
 
         self.run(main())

@@ -1,6 +1,7 @@
 """The loop itself: callbacks, timers, threads, signals, descriptors, streams, subprocesses."""
 import asyncio
 import contextvars
+import errno
 import gc
 import logging
 import os
@@ -227,6 +228,21 @@ class _TestCallbacks:
 
 
 class _TestTimers:
+
+    def test_patched_monotonic_clock(self, monkeypatch):
+        """As tests with a frozen time do."""
+        async def main():
+            fired = self.loop.create_future()
+            self.loop.call_later(3600, fired.set_result, None)
+            await asyncio.sleep(0)
+            now = time.monotonic()
+            monkeypatch.setattr(time, 'monotonic', lambda: now + 3601)
+            assert self.loop.time() == now + 3601
+            await fired
+            monkeypatch.undo()
+            assert self.loop.time() < now + 3600
+
+        self.loop.run_until_complete(main())
 
     def test_time_is_monotonic(self):
         before = time.monotonic()
@@ -1252,6 +1268,33 @@ class _TestSubprocesses:
             assert await process.wait() == -signal.SIGKILL
 
         self.run(main())
+
+    def test_child_that_is_gone_already(self):
+        """Nobody waits for children where SIGCHLD is ignored."""
+        async def main():
+            for _ in range(5):
+                process = await asyncio.create_subprocess_exec(sys.executable, '-c', '')
+                assert await process.wait() == 255
+
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            if self.uring or sys.version_info >= (3, 12):
+                self.run(main())
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+
+    def test_no_descriptor_to_watch_by(self, monkeypatch):
+        def refuse(pid, flags=0):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        async def main():
+            monkeypatch.setattr(os, 'pidfd_open', refuse)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, '-c', 'raise SystemExit(7)')
+            assert await process.wait() == 7
+
+        if self.uring:
+            self.run(main())
 
     def test_no_such_program(self):
         async def main():

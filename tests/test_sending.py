@@ -408,6 +408,31 @@ class TestBulk(_Sending, UringCase):
 
 class _TestFull(Case):
 
+    @pytest.mark.parametrize('kind', [bytes, bytearray])
+    def test_part_of_a_buffer(self, kind, tmp_path):
+        """What waits for room is the view, not the buffer; and it is as it was at the call."""
+        async def main():
+            near, far = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+            with far:
+                for sock, name in (near, 'near'), (far, 'far'):
+                    sock.bind(str(tmp_path / name))
+                    sock.setblocking(False)
+                near.connect(str(tmp_path / 'far'))
+                transport, protocol = await endpoint(sock=near)
+                sent = []
+                while not transport.get_write_buffer_size() or len(sent) < 20:
+                    data = kind(b'before%06dbehind' % len(sent))
+                    sent.append(bytes(data[6:12]))
+                    transport.sendto(memoryview(data)[6:12])
+                    if kind is bytearray:
+                        data[:] = bytes(len(data))
+                received = [await self.loop.sock_recv(far, 100) for _ in sent]
+                assert received == sent
+                transport.close()
+                await protocol.until(lambda p: p.lost)
+
+        self.run(main())
+
     @pytest.mark.parametrize('size', [0, 100, 1000, 20_000])
     def test_paused_within_a_bulk(self, size):
         """The socket is full: nobody goes on queueing without being told to pause."""
@@ -496,6 +521,67 @@ class TestFullUnixSocket(UringCase):
                     assert await sending == 4
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
+
+        self.run(main())
+
+
+class TestManyEndpoints(UringCase):
+
+    def test_more_have_something_than_there_are_buffers(self):
+        """None is armed in vain, turn after turn."""
+        async def main():
+            opened = [await endpoint(local_addr=('127.0.0.1', 0)) for _ in range(600)]
+            for transport, _ in opened:
+                transport.pause_reading()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                for transport, _ in opened:
+                    for _ in range(3):
+                        sender.sendto(bytes(100), transport.get_extra_info('sockname'))
+            before = self.loop.stats()
+            for transport, _ in opened:
+                transport.resume_reading()
+            for _, protocol in opened:
+                await protocol.until(lambda p: len(p.datagrams) == 3)
+            after = self.loop.stats()
+            assert after.receive_buffers_exhausted > before.receive_buffers_exhausted
+            assert after.submissions - before.submissions < 6 * len(opened)
+            for transport, _ in opened:
+                transport.close()
+
+        self.run(main())
+
+
+class TestBadOptions(UringCase):
+
+    def test_batch(self):
+        with pytest.raises(ValueError, match="not 'x'"):
+            uringloop.new_event_loop(batch='x')
+        with pytest.raises(ValueError, match='not 2'):
+            self.run(endpoint(local_addr=('127.0.0.1', 0), batch=2))
+
+
+class TestPartOfAStream(UringCase):
+
+    def test_reported(self):
+        """A stream takes what it has room for; that much is reported."""
+        async def main():
+            listening = socket.create_server(('127.0.0.1', 0))
+            with listening, socket.create_connection(listening.getsockname()) as near:
+                far = listening.accept()[0]
+                with far:
+                    near.setblocking(False)
+                    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 50_000)
+                    report = await self.loop.sock_sendto_zerocopy(
+                        near, bytes(1 << 22), listening.getsockname())
+                    assert 0 < report.nbytes < 1 << 22
+                    near.shutdown(socket.SHUT_WR)
+                    received = 0
+                    far.setblocking(False)
+                    while data := await self.loop.sock_recv(far, 1 << 20):
+                        received += len(data)
+                    assert received == report.nbytes
 
         self.run(main())
 

@@ -568,6 +568,6 @@ class TestLoopMoves(UringCase):
             self.elsewhere(send())
             for size in 3000, 20_000:
                 assert peer.recvfrom(65_536) == (bytes(size), paused.get_extra_info('sockname'))
-            for transport in [self.loop._transports[fd] for fd in range(3, 200)
-                              if self.loop._transports.get(fd)]:
-                transport.abort()
+            for fd in range(3, 200):
+                if self.loop._transports.get(fd):
+                    self.loop._transports[fd].abort()

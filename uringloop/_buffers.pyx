@@ -23,6 +23,8 @@ cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject**, Py_ssize_t) except -1
     PyObject* new_bytes "PyBytes_FromStringAndSize" (const char*, Py_ssize_t) except NULL
     char* bytes_content "PyBytes_AS_STRING" (PyObject*)
+    PyObject* bytes_or_null "PyBytes_FromStringAndSize" (const char*, Py_ssize_t) noexcept
+    void PyErr_Clear() noexcept
 
 cdef extern from *:
     """
@@ -181,9 +183,10 @@ cdef class ReceiveBuffers:
         If there is no memory for one it has to do with the others.
         """
         if self.objects[number] is NULL:
-            try:
-                self.objects[number] = blank(self.size - HEAD if CLAIMS else self.size)
-            except MemoryError:
+            # Without an exception of Cython's, whose handling would want memory, too.
+            self.objects[number] = bytes_or_null(NULL, self.size - HEAD if CLAIMS else self.size)
+            if self.objects[number] is NULL:
+                PyErr_Clear()
                 self.missing += 1
                 return
             if CLAIMS:
@@ -207,8 +210,10 @@ cdef class ReceiveBuffers:
         return self.offered > self.missing
 
     cdef bint grow(self) noexcept:
-        """They ran out: offer as many again as were offered so far.  Whether there is any."""
-        return self.offer(min(self.count, 2 * self.offered))
+        """They ran out: offer as many again as were offered so far; whether there were more."""
+        cdef unsigned before = self.offered - self.missing
+        self.offer(min(self.count, 2 * self.offered))
+        return self.offered - self.missing > before
 
     cdef object claim(self, unsigned number, Py_ssize_t length):
         """The buffer itself as ``bytes`` of ``length``; the kernel is to get a fresh one."""

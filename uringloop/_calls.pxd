@@ -14,6 +14,7 @@ cdef class SocketCall(SocketHolder):
         int events
         readonly bint done
         bint abandoned
+        readonly bint futile   # the poll has ended though there is no room
         bint gone              # the program has closed the socket
         bint polite            # whoever waits goes on behind what came in the same turn
 

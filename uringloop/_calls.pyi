@@ -9,6 +9,9 @@ class SocketCall(SocketHolder):
 
     @property
     def done(self) -> bool: ...
+    @property
+    def futile(self) -> bool:
+        """Whether the poll has ended though there is no room."""
     def begin_to_wait(self) -> asyncio.Future[None]:
         """The future that is done when the socket is ready."""
     def abandon(self) -> None:

@@ -19,6 +19,12 @@ from uringloop._uring cimport Ring
 
 import os
 
+cdef extern from "<poll.h>":
+    enum:
+        POLLOUT
+        POLLERR
+        POLLHUP
+
 cdef int TRIES = 100
 
 
@@ -37,6 +43,8 @@ cdef class SocketCall(SocketHolder):
         if res == -ECANCELED and not self.abandoned and not self.gone:
             # Its ring was replaced while the call waited: once more, on the new one.
             return self.loop.flush_soon(self)
+        if res > 0 and self.events & POLLOUT and not res & (POLLOUT | POLLERR | POLLHUP):
+            self.futile = True       # see SocketTransport.room_ended
         # Whatever the poll says: what is tried next tells.
         if self.polite:
             self.loop.late.append(self)
@@ -98,7 +106,7 @@ cdef class Dispatcher(Completer):
     """Owns the zero-copy sends on the program's own sockets.  They don't wait."""
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
-        op.status = min(res, 0)
+        op.status = res           # a stream may have taken a part
         self.loop.zerocopy_sent += res >= 0
         if op is self.sending:
             self.sending = NULL
@@ -158,6 +166,6 @@ cdef int resolve(operation* op, bint copied) except -1:
     """The kernel has let go of the memory.  (Errors have been told at the call.)"""
     future = <object>op.future
     if op.status >= 0 and not future.done():
-        future.set_result(send_report(op.length, copied, is_told(op)))
+        future.set_result(send_report(op.status, copied, is_told(op)))
     Py_CLEAR(op.future)
     return 0

@@ -88,6 +88,7 @@ cdef class LoopCore:
         uint64_t datagrams_received
         uint64_t datagrams_gathered
         uint64_t datagrams_dropped
+        uint64_t datagrams_discarded
         uint64_t datagrams_truncated
         uint64_t receive_exhausted
         uint64_t buffers_released
@@ -122,6 +123,7 @@ cdef class LoopCore:
     cdef int flush_one(self, Completer who) except -1
     cdef int deliver_one(self, Completer who) except -1
     cdef int turn(self) except -1
+    cdef int now_and_then(self) except -1
     cdef int rest(self) except -1
     cdef int rest_by_program(self) except -1
     cdef bint has_something(self) noexcept

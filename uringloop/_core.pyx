@@ -32,6 +32,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from asyncio import base_events, constants, events, futures, tasks
 
 from uringloop._graveyard import bury, graveyard
@@ -40,6 +41,7 @@ from uringloop._unavailable import UringUnavailableError
 
 
 cdef extern from "Python.h":
+    PyObject* PyDict_GetItem(dict, str) noexcept     # borrowed
     int PyErr_CheckSignals() except -1
     int set_attribute "PyObject_GenericSetAttr" (object, object, PyObject*) except -1
 
@@ -87,6 +89,9 @@ cdef object SystemSocket = socket.SocketType
 # Programs put classes of their own into these.
 cdef dict FUTURES = vars(futures)
 cdef dict TASKS = vars(tasks)
+cdef dict TIME_MODULE = vars(time)
+cdef str MONOTONIC = 'monotonic'
+cdef PyObject* REAL_MONOTONIC = PyDict_GetItem(TIME_MODULE, MONOTONIC)
 cdef tuple RING_COUNTERS = (
     'syscalls', 'submissions', 'completions', 'overflows', 'busy_polls', 'busy_poll_hits')
 
@@ -360,9 +365,11 @@ cdef class LoopCore:
 
     cdef unsigned overridden(self) except? 255:
         """Which methods that the core has no need to call are not its own."""
+        cdef unsigned patched = 0 if PyDict_GetItem(TIME_MODULE, MONOTONIC) is REAL_MONOTONIC \
+            else TIME
         if version_of(self) == self.version and self.version:
-            return self.overrides
-        return self.look_at_overrides()
+            return self.overrides | patched
+        return self.look_at_overrides() | patched
 
     cdef unsigned look_at_overrides(self) except? 255:
         kind, own = type(self), vars(self)
@@ -380,6 +387,8 @@ cdef class LoopCore:
 
     def time(self):
         """Seconds of the monotonic clock, as ``time.monotonic()``."""
+        if PyDict_GetItem(TIME_MODULE, MONOTONIC) is not REAL_MONOTONIC:
+            return time.monotonic()        # a test's
         return monotonic()
 
     cdef double now(self) except? -1:
@@ -518,8 +527,8 @@ cdef class LoopCore:
             if not self.ready_count or self.put_off > PUT_OFF_LIMIT:
                 self.hurry()
         self.turns += 1
-        if self.turns & 63 == 0 and self.holders.count:
-            self.holders.look(monotonic())
+        if self.turns & 63 == 0:
+            self.now_and_then()
         if self.flushers:
             self.flush()
         self.crowded = self.writers >= CROWD
@@ -541,6 +550,15 @@ cdef class LoopCore:
             return self.run_ready_debug()
         return self.run_ready()
 
+    cdef int now_and_then(self) except -1:
+        """What even a loop must do that is never idle and runs no Python code, only C."""
+        PyErr_CheckSignals()
+        with nogil:
+            pass             # other threads have their turn
+        if self.holders.count:
+            self.holders.look(monotonic())
+        return 0
+
     cdef int rest(self) except -1:
         """Nothing is ready: wait until something is."""
         if self.overridden() & TIME:
@@ -550,8 +568,8 @@ cdef class LoopCore:
             return self.ring.poll() if self.ring.has_work() else 0
         if self.holders.count:
             timeout = min(timeout, self.holders.look(monotonic()))
-        if self.ring.done_at_once and self.ring.patience:
-            # Else these would end the look, and it would count as a success.
+        if self.ring.done_at_once:
+            # Else these would end the look, and the wait.
             self.ring.submit_and_take()
             if self.has_something() or self.flushers:
                 return 0
@@ -712,9 +730,8 @@ cdef class LoopCore:
 
     def _send_deferred(self):
         """What waits for the end of the turn leaves now: something could tell the difference."""
-        if self.thread == this_thread():
-            for who in self.flushers[:]:
-                (<Completer>who).send_deferred()
+        for who in self.flushers[:]:
+            (<Completer>who).send_deferred()
 
     # -- running -------------------------------------------------------------------------------
 
@@ -797,7 +814,7 @@ cdef class LoopCore:
 
     cdef bint runs_here(self) noexcept:
         """Whether this is the thread that the loop runs in; not in the child of a fork()."""
-        return self.thread == this_thread() and self.ring.is_usable()
+        return self.thread == this_thread() and self.ring is not None and self.ring.is_usable()
 
     cdef bint is_at_home(self) noexcept:
         """Whether the calling thread may use the ring."""
@@ -806,7 +823,7 @@ cdef class LoopCore:
 
     cdef int new_ring(self) except -1:
         """A ring that any thread may own: the one that first runs the loop."""
-        bury()
+        bury(self.operations)
         self.ring = Ring(self.operations, self.entries, self.cq_entries,
                          self._csock.fileno(), self.patience)
         self.witness = self._ssock
@@ -846,7 +863,7 @@ cdef class LoopCore:
 
     def _look_after_graves(self):
         """Whoever waits for a notification of the ring that was left is told when it is dead."""
-        bury()
+        bury(self.operations)
         if graveyard:
             self.call_later(GRAVES_AGAIN, self._look_after_graves)
 
@@ -1039,6 +1056,7 @@ cdef class LoopCore:
             'datagrams_received': self.datagrams_received,
             'datagrams_gathered': self.datagrams_gathered,
             'datagrams_dropped': self.datagrams_dropped,
+            'datagrams_discarded': self.datagrams_discarded,
             'datagrams_truncated': self.datagrams_truncated,
             'zerocopy_sent': self.zerocopy_sent,
             'zerocopy_copied': self.zerocopy_copied,

@@ -47,10 +47,12 @@ class SocketCoroutines(_Core):
 
     async def _wait_for_room(self, sock: socket.socket, tries: int = 0) -> None:
         """Wait until the socket takes more."""
-        await self._wait_for(self._poll_now(sock, select.POLLOUT))
-        if sock.family == socket.AF_UNIX:
-            # One that is not connected is writable at any time: let others run, and don't spin.
-            await asyncio.sleep(0 if tries < 2 else 0.001)
+        call = self._poll_now(sock, select.POLLOUT)
+        await self._wait_for(call)
+        if sock.family == socket.AF_UNIX or call.futile:
+            # One that is not connected is writable at any time; and a poll ends at once where
+            # the peer has shut its sending half.  Let others run, and don't spin.
+            await asyncio.sleep(0 if tries < 2 else 0.001 * min(1 << tries - 2, 16))
 
     async def _ask(
             self, sock: socket.socket, wait: Callable[[socket.socket, int], Awaitable[None]],
@@ -166,9 +168,12 @@ class SocketCoroutines(_Core):
         sent, total = self._send_rest(sock, data, 0)
         if sent < total:
             with memoryview(data) as view:      # so that it keeps its size meanwhile
+                tries = 0
                 while sent < total:
-                    await self._wait_for(self._poll_now(sock, select.POLLOUT))
+                    before = sent
+                    await self._wait_for_room(sock, tries)
                     sent, total = self._send_rest(sock, view, sent)
+                    tries = tries + 1 if sent == before else 0
         return None
 
     # -- messages ------------------------------------------------------------------------------

@@ -16,4 +16,5 @@ cdef class DatagramReceiver(Receiver):
     cdef int take_datagram(self, ReceiveBuffers buffers, int res, uint32_t flags) except -1
     cdef int hand_over(self, object data, object address) except -1
     cdef int judge(self, Py_ssize_t length) except -1
+    cdef bint receives(self) noexcept
     cdef bint read_one(self) except -1

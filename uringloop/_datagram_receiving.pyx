@@ -84,7 +84,9 @@ cdef class DatagramReceiver(Receiver):
         if flags & IORING_CQE_F_BUFFER:
             buffers = self.receive_buffers()
             try:
-                if not self._closing:
+                if self._closing:
+                    self.loop.datagrams_discarded += 1
+                else:
                     self.take_datagram(buffers, res, flags)
             finally:
                 buffers.give_back(flags >> IORING_CQE_BUFFER_SHIFT)
@@ -107,8 +109,9 @@ cdef class DatagramReceiver(Receiver):
             io_uring_recvmsg_out* out = <io_uring_recvmsg_out*>buffers.at(number)
             char* name = <char*>(out + 1)
             Py_ssize_t length = res - <Py_ssize_t>(sizeof(io_uring_recvmsg_out) + self.name_room)
-        if out.flags & MSG_TRUNC:
+        if out.flags & MSG_TRUNC or length > LONGEST_LOCAL:
             self.loop.datagrams_truncated += 1
+            length = min(length, LONGEST_LOCAL)       # asyncio's limit, for AF_UNIX
         self.loop.datagrams_received += 1
         address = self.loop.addresses.to_python(name, min(out.namelen, self.name_room))
         if length >= CLAIM_MINIMUM and self.name_room + sizeof(io_uring_recvmsg_out) == HEAD:
@@ -138,7 +141,7 @@ cdef class DatagramReceiver(Receiver):
         while left:
             left -= 1
             if self._closing or self.paused_reading or self.inbox_count \
-                    or self.loop.ring.has_unread():
+                    or self.receives() and self.loop.ring.has_unread():
                 return 0
             if self._sock.fileno() != self._sock_fd:
                 # The program has closed its socket; the ring still has the file.
@@ -147,6 +150,10 @@ cdef class DatagramReceiver(Receiver):
             if not self.read_one() or not self.one_by_one:
                 return 0
         return 0
+
+    cdef bint receives(self) noexcept:
+        """Whether a multishot receive is armed, or called back and not yet gone."""
+        return self.receiving is not NULL and self.receiving.status == RECEIVE
 
     cdef bint read_one(self) except -1:
         """Whether there was one."""
@@ -191,7 +198,9 @@ cdef class DatagramReceiver(Receiver):
     cdef int hand_over(self, object data, object address) except -1:
         self.judge(PyBytes_GET_SIZE(data))
         try:
-            if not self._closing:
+            if self._closing:
+                self.loop.datagrams_discarded += 1
+            else:
                 self._protocol.datagram_received(data, address)
         except (SystemExit, KeyboardInterrupt):
             raise

@@ -23,7 +23,6 @@ cdef class DatagramTransport(DatagramReceiver):
         operation** queue_end
         size_t queued
         unsigned futile_polls      # since the last that left
-        bint retry_later           # a timer takes the poll's place
         # zero-copy sends
         bint zerocopy_able
         CopyMemory paths           # None until one was copied

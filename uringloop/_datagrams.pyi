@@ -29,8 +29,6 @@ class DatagramTransport(DatagramReceiver, asyncio.DatagramTransport):
             address: Any = None, waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None) -> None: ...
     _address: Any
-    def try_again(self) -> None:
-        """The peer of an AF_UNIX socket may have room by now."""
     def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:
         """Send a datagram; never waits.
 
@@ -46,6 +44,6 @@ class DatagramTransport(DatagramReceiver, asyncio.DatagramTransport):
 
         ``data`` may be any contiguous buffer, mutable too.  Leave it alone until
         the future is done: that is when the kernel has let go of it.
-        Cancelling the future does not call the datagram back.  Errors are the
-        future's.
+        Cancelling the future does not call the datagram back.  Errors of the
+        network are the future's; a bad address or type raises here.
         """

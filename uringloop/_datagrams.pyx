@@ -74,7 +74,6 @@ cdef enum:
     GATHER_BYTES = 65000      # with headers it must stay below 64 KiB
     GATHER_SIZE = 16384       # of two longer ones, each may as well leave by itself
 
-cdef double UNIX_RETRY = 0.001     # seconds
 cdef double OPTIONS_TRUSTED = 0.01
 
 cdef enum Status:
@@ -195,7 +194,8 @@ cdef class DatagramTransport(DatagramReceiver):
 
         ``data`` may be any contiguous buffer, mutable too.  Leave it alone until the
         future is done: that is when the kernel has let go of it.  Cancelling
-        the future does not call the datagram back.  Errors are the future's.
+        the future does not call the datagram back.  Errors of the network are the
+        future's; a bad address or type raises here.
         """
         cdef payload memory
         cdef sockaddr_storage address
@@ -207,11 +207,14 @@ cdef class DatagramTransport(DatagramReceiver):
             addr = self._address
         future = self.loop.new_future()
         if self._conn_lost or self.loop.closing:
+            self.loop.datagrams_dropped += 1
             future.set_exception(ConnectionAbortedError(
                 f'{self!r} is closed: {memory.length} bytes were not sent'))
             return future
         if not self.is_connected(addr):
             self.loop.addresses.to_kernel(addr, self.family, &address, &address_length)
+        if self.loop.deferring is not None and self.loop.deferring is not self:
+            self.loop.deferring.send_deferred()
         self.enqueue(owner, &memory, &address, address_length, future)
         if self.is_bulk() and not self.waits():
             self.defer()
@@ -312,7 +315,8 @@ cdef class DatagramTransport(DatagramReceiver):
         else:
             error = errno_now
         if (error == EAGAIN or error == EINTR) and not self._conn_lost:
-            owner = copy_payload(owner, memory)
+            if not memory.immutable:
+                owner = copy_payload(owner, memory)
             self.enqueue(owner, memory, address, address_length, None)
             self.has_no_room()
             return self.maybe_pause_full()
@@ -381,19 +385,9 @@ cdef class DatagramTransport(DatagramReceiver):
         # peer is.  (asyncio's loop spins on it.)
         if self.family == AF_UNIX and not self.is_connected(None):
             if self.futile_polls >= 2:
-                self.retry_later = True
-                self.loop.call_later(UNIX_RETRY, self.try_again)
-                return 0
+                return self.wait_a_moment()
             self.futile_polls += 1
         return self.poll_room()
-
-    def try_again(self):
-        """The peer of an AF_UNIX socket may have room by now."""
-        self.retry_later = self.full = False
-        if self._conn_lost:
-            self.maybe_finish()
-        else:
-            self.send_queued()
 
     cdef int send_queued(self) except -1:
         if self.sending or self._sock is None or self.loop.closing:
@@ -420,7 +414,7 @@ cdef class DatagramTransport(DatagramReceiver):
     cdef int has_no_room(self) except -1:
         """The queue waits for the socket to have room."""
         self.full = True
-        return self.flush_later() if self.room is NULL else 0
+        return self.flush_later() if self.room is NULL and not self.retry_later else 0
 
     @cython.final
     cdef int maybe_pause_full(self) except -1:
@@ -445,7 +439,7 @@ cdef class DatagramTransport(DatagramReceiver):
         """Send the front of the queue: neighbours that are alike as one segmented send."""
         cdef unsigned count = self.count_alike()
         cdef int error = 0
-        if count > 1 and self.segments_as_sent():
+        if count > 1 and fd_of(self._sock) == self._sock_fd and self.segments_as_sent():
             error = self.send_segmented(count)
             if error == 0:
                 self.loop.datagrams_gathered += count
@@ -645,7 +639,7 @@ cdef class DatagramTransport(DatagramReceiver):
         if op is self.receiving:
             return self.received(op, res, flags)
         if op is self.room:
-            return self.room_ended()
+            return self.room_ended(res)
         self.results_due -= 1
         if res >= 0:
             self.accepted_of_chain += 1
@@ -710,6 +704,7 @@ cdef class DatagramTransport(DatagramReceiver):
     cdef int accepted(self, operation* op) except -1:
         self.buffered -= op.length + HEADER
         self.futile_polls = 0
+        self.retry_delay = 0
         self.loop.datagrams_sent += 1
         if op.traits & ZEROCOPY:
             self.loop.zerocopy_sent += 1
@@ -723,7 +718,7 @@ cdef class DatagramTransport(DatagramReceiver):
 
     cdef int failed(self, operation* op, int error) except -1:
         self.buffered -= op.length + HEADER
-        self.loop.datagrams_dropped += op.future is NULL or self.aborted
+        self.loop.datagrams_dropped += 1
         op.status = -error
         if op.future is not NULL:
             if not op.duties & NOTIF_DUE:

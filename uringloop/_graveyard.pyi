@@ -9,5 +9,5 @@ def hung_up(witness: int, bound: float) -> bool:
 def keep(witness: int, operations: OperationTable, era: int, memory: list[object]) -> None:
     """Keep what the ring number ``era`` may touch, until ``witness`` sees the hang-up."""
 
-def bury() -> None:
+def bury(own: OperationTable | None = None) -> None:
     """Let go of what was kept for rings that are proved dead by now."""

@@ -34,12 +34,17 @@ def keep(int witness, OperationTable operations, era, list memory):
     graveyard.append((dup(witness) if witness >= 0 else -1, operations, era, memory))
 
 
-def bury():
-    """Let go of what was kept for rings that are proved dead by now."""
+def bury(OperationTable own=None):
+    """Let go of what was kept for rings that are proved dead by now.
+
+    Where futures wait for it, only the loop whose table is ``own`` does, in its thread.
+    """
     cdef OperationTable table
     for grave in graveyard[:]:
         witness, table, era, memory = grave
-        if witness >= 0 and hung_up(witness, 0):
+        if witness >= 0 and hung_up(witness, 0) and (table is own or not table.is_awaited(era)):
+            if grave not in graveyard:
+                continue             # another thread was faster
             graveyard.remove(grave)
             close(witness)
             table.exhume(era)

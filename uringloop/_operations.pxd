@@ -83,6 +83,7 @@ cdef class OperationTable:
     cdef void done(self, operation* op) noexcept
     cdef int grow(self, bint brief) except -1
     cdef list lose(self, uint32_t era, bint dead)
+    cdef bint is_awaited(self, uint32_t era) except -1
     cdef int exhume(self, uint32_t era) except -1
 
 

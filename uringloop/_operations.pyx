@@ -282,6 +282,17 @@ cdef class OperationTable:
                 self.release(op)
         return problems
 
+    cdef bint is_awaited(self, uint32_t era) except -1:
+        """Whether somebody waits to hear that what was buried is free."""
+        cdef uint32_t i
+        cdef operation* op
+        for i in range(self.capacity):
+            op = self.slots[i]
+            if op.duties & BURIED and op.era == era and op.future is not NULL \
+                    and not (<object>op.future).done():
+                return True
+        return False
+
     cdef int exhume(self, uint32_t era) except -1:
         """The ring number ``era`` is proved dead: let go of what was buried with it."""
         cdef uint32_t i

@@ -64,7 +64,9 @@ cdef class Receiver(SocketTransport):
         cdef ReceiveBuffers buffers = self.receive_buffers()
         self.loop.receive_exhausted += 1
         if buffers is None or not buffers.grow():
-            self.one_by_one = True       # which asks for memory once there is something
+            # Read by itself next.  (With thousands of sockets that all have something, all but
+            # as many as there are buffers would be armed in vain, turn after turn.)
+            self.one_by_one = True
         return 0
 
     cdef int wait_readable(self) except -1:

@@ -232,7 +232,7 @@ cdef extern from *:
        loop that has nothing to do counts as waiting for a disk (iowait, and procs_blocked
        of /proc/stat).
        ``registered``: the ring's descriptor is one of the thread's own table. */
-    static inline int ring_wait(struct io_uring *ring, int registered, unsigned completions,
+    static inline int ring_wait(struct io_uring *ring, int registered,
                                 struct __kernel_timespec *timeout) {
         struct io_uring_sq *sq = &ring->sq;
         struct io_uring_getevents_arg arg;
@@ -249,7 +249,7 @@ cdef extern from *:
         }
         return io_uring_enter2(ring->enter_ring_fd,
                                sq->sqe_tail - io_uring_smp_load_acquire(sq->khead),
-                               completions, flags, (sigset_t *)&arg, sizeof arg);
+                               1, flags, (sigset_t *)&arg, sizeof arg);
     }
     /* A table of that many registered files, all empty.  liburing's own would raise the
        process's RLIMIT_NOFILE where that is too low. */
@@ -302,7 +302,7 @@ cdef extern from *:
     unsigned ring_take(io_uring*, io_uring_cqe*, unsigned) noexcept nogil
     bint ring_stirs(const io_uring*) noexcept nogil
     bint ring_spin(const io_uring*, long long) noexcept nogil
-    int ring_wait(io_uring*, bint, unsigned, __kernel_timespec*) noexcept nogil
+    int ring_wait(io_uring*, bint, __kernel_timespec*) noexcept nogil
     int ring_register_slots(io_uring*, unsigned) noexcept nogil
     io_uring_sqe* ring_sqe(io_uring*, int, int, unsigned, uint64_t) noexcept nogil
     enum:

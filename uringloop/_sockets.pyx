@@ -222,7 +222,7 @@ cdef class SocketCore(LoopCore):
             if sent < 0:
                 sent = -EAGAIN if errno_now == EINTR else -errno_now
             elif future is not None:
-                future.set_result(send_report(memory.length, True, True))
+                future.set_result(send_report(sent, True, True))
         if sent < 0 and sent != -EAGAIN:
             raise OSError(-sent, os.strerror(-sent))
         if sent >= 0:

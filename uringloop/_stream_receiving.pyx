@@ -25,6 +25,7 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t recv(int, void*, size_t, int)
 
 cdef enum:
+    BUFFERS_A_TURN = 16       # that a protocol of such buffers is asked for
     READ_SIZE = 131072        # a StreamReader takes as much before it pauses the transport
 
 cdef enum Event:
@@ -259,6 +260,7 @@ cdef class StreamReceiver(Receiver):
         try:
             keep_open = self._protocol.eof_received()
         except (SystemExit, KeyboardInterrupt):
+            self.post_again(EOF, None)      # once more, as with asyncio
             raise
         except BaseException as exc:
             self._fatal_error(exc, 'Fatal error: protocol.eof_received() call failed.')
@@ -293,9 +295,13 @@ cdef class StreamReceiver(Receiver):
         """Copy into the protocol's own buffers."""
         cdef Py_buffer view
         cdef Py_ssize_t done = 0, length = PyBytes_GET_SIZE(data), part
+        cdef int left = BUFFERS_A_TURN
         while done < length and not self._closing:
-            if done and self.paused_reading:
+            if done and (self.paused_reading or not left):
+                # Small buffers take many calls: others have their turn.
+                self.enough = not left
                 return self.post_again(DATA, data[done:])
+            left -= 1
             if not self.buffered_protocol:
                 # set_protocol() meanwhile: the rest is the new one's.
                 return self.feed_data(data[done:])

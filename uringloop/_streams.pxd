@@ -22,11 +22,14 @@ cdef class StreamTransport(StreamReceiver):
         size_t first
         size_t count
         size_t room_for
+        Py_ssize_t lost_writes
 
     cdef int enqueue(self, object data) except -1
     cdef int have_sent(self) except -1
     cdef int send_now(self, object data) except -1
     cdef int closed_under(self) except -1
+    cdef int write_failed(self, int error) except -1
+    cdef int write_on_failed(self) except -1
     cdef int send_pieces(self) except -1
     cdef int send_by_socket(self) except -1
     cdef int send_zerocopy(self) except -1

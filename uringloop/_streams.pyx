@@ -27,12 +27,16 @@ import inspect
 import os
 import socket
 from asyncio import base_events, constants, selector_events
+from asyncio.log import logger
 
 
 cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
 
 cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        MSG_PEEK
+    ssize_t recv(int, void*, size_t, int)
     ssize_t send(int, const void*, size_t, int)
     ssize_t sendmsg(int, const msghdr*, int)
     int setsockopt(int, int, int, const void*, socklen_t)
@@ -142,6 +146,13 @@ cdef class StreamTransport(StreamReceiver):
         if self._conn_lost:
             self._write_on_lost()
             return
+        if self.has_failed():
+            self.write_on_failed()
+            return
+        if type(data) is memoryview and not data.c_contiguous:
+            self._fatal_error(BufferError('memoryview: underlying buffer is not C-contiguous'),
+                              'Fatal write error on socket transport')
+            return
         # Pieces that only wait for the end of the turn, to leave with others, are no reason
         # to pause: the socket may have room for them.
         if not self.is_to_wait() and not self.waits():
@@ -172,8 +183,15 @@ cdef class StreamTransport(StreamReceiver):
         if self._conn_lost:
             self._write_on_lost()
             return
+        if self.has_failed():
+            self.write_on_failed()
+            return
         for data in list_of_data:
-            if data:
+            if type(data) is memoryview and not data.c_contiguous:
+                # Before any of it is sent.
+                raise BufferError('memoryview: underlying buffer is not C-contiguous')
+        for data in list_of_data:
+            if len(data):
                 self.enqueue(data)
         if not self.is_to_wait() and not self.waits():
             self.send_queued()
@@ -192,7 +210,7 @@ cdef class StreamTransport(StreamReceiver):
         """Send by a plain system call, as asyncio does; what is not taken is queued."""
         cdef payload memory
         cdef ssize_t sent
-        owner = open_payload(data, &memory)
+        open_payload(data, &memory)
         if memory.immutable and memory.length >= STREAM_MINIMUM or self.asks_socket:
             self.enqueue(data)
             self.send_queued()
@@ -204,10 +222,10 @@ cdef class StreamTransport(StreamReceiver):
             return 0
         if sent < 0:
             if errno_now != EAGAIN and errno_now != EINTR:
-                return self.post_error(errno_now, os.strerror(errno_now))
+                return self.write_failed(errno_now)
             sent = 0
         self.full = True
-        self.enqueue(owner)
+        self.enqueue(data)
         self.accepted(sent)
         return self.have_sent()
 
@@ -216,6 +234,8 @@ cdef class StreamTransport(StreamReceiver):
         cdef chunk* bigger
         cdef size_t end
         owner = copy_payload(data, &memory)
+        if memory.length == 0:
+            return 0             # whatever its len() says: there is nothing to send
         if self.first and self.first >= self.count:
             memmove(self.chunks, self.chunks + self.first, self.count * sizeof(chunk))
             self.first = 0
@@ -240,7 +260,7 @@ cdef class StreamTransport(StreamReceiver):
 
     def write_eof(self):
         """Close the sending half once everything is sent."""
-        if self._closing or self.wrote_eof:
+        if self._closing or self.wrote_eof or self.has_failed():
             return
         self.wrote_eof = True
         if not self.count:
@@ -309,13 +329,30 @@ cdef class StreamTransport(StreamReceiver):
             self.sending = False
         if self.count == 0:
             return self.written()
-        if self.full and self.room is NULL:
+        if self.full and self.room is NULL and not self.retry_later:
             self.flush_later()
         return self.maybe_resume()
 
+    cdef int write_failed(self, int error) except -1:
+        """As asyncio, at once; but what has come is handed over first, for it may be the reason."""
+        cdef char byte
+        if self.inbox_count or self.loop.runs_here() and self.loop.ring.has_unread() \
+                or recv(self._sock_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0:
+            return self.post_error(error, os.strerror(error))
+        return self.deliver_error(OSError(error, os.strerror(error)))
+
+    cdef bint has_failed(self) noexcept:
+        return self.errors is not None
+
     cdef bint waits(self) noexcept:
-        # After an error nothing more is sent; that is told once what has come is read.
-        return self.full or self.results_due != 0 or self.errors is not None
+        return self.full or self.results_due != 0 or self.has_failed()
+
+    cdef int write_on_failed(self) except -1:
+        # asyncio counts such writes in ``_conn_lost``.
+        self.lost_writes += 1
+        if self.lost_writes >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+            logger.warning('socket.send() raised exception.')
+        return 0
 
     cdef int send_by_socket(self) except -1:
         """The socket is an object of the program's own."""
@@ -345,7 +382,7 @@ cdef class StreamTransport(StreamReceiver):
         message.msg_iovlen = pieces
         sent = sendmsg(self._sock_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
         if sent < 0 and errno_now != EAGAIN and errno_now != EINTR:
-            return self.post_error(errno_now, os.strerror(errno_now))
+            return self.write_failed(errno_now)
         self.full = sent < <ssize_t>total
         return self.accepted(max(sent, 0))
 
@@ -370,7 +407,7 @@ cdef class StreamTransport(StreamReceiver):
         if zerocopy:
             sqe.ioprio = SEND_ZC_FLAGS
         sqe.msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT
-        self.loop.ring.done_at_once += 1
+        self.loop.ring.done_at_once = not zerocopy
         self.results_due = 1
         return 0
 
@@ -395,6 +432,8 @@ cdef class StreamTransport(StreamReceiver):
         """Strike off what the socket has taken."""
         cdef chunk* first
         self.buffered -= sent
+        if sent:
+            self.retry_delay = 0
         while sent:
             first = &self.chunks[self.first]
             if sent < first.length:
@@ -428,7 +467,7 @@ cdef class StreamTransport(StreamReceiver):
         if op is self.receiving:
             return self.received(op, res, flags)
         if op is self.room:
-            return self.room_ended()
+            return self.room_ended(res)
         self.results_due = 0
         if self._conn_lost:
             return self.maybe_finish()

@@ -37,6 +37,7 @@ cdef class SocketTransport(Completer):
         bint readable              # a poll has said so, and nothing was read since
         bint reading               # connection_made has been called
         bint finished              # connection_lost is scheduled
+        bint end_due               # but has to wait for the kernel
         bint aborted
         # the ring's side
         int slot                   # registered file, or -1
@@ -46,6 +47,8 @@ cdef class SocketTransport(Completer):
         # sending
         bint full                  # the socket has no room; ``room`` says when it has
         operation* room
+        bint retry_later           # a timer takes its place
+        double retry_delay         # seconds
         unsigned results_due       # of zero-copy sends
         bint sending               # send_queued() is at work
         bint batching              # the sends of a bulk may leave together
@@ -65,6 +68,7 @@ cdef class SocketTransport(Completer):
         size_t inbox_count
         size_t inbox_size
         bint delivering
+        bint enough                # delivered for this turn
         list errors                # of sends: they don't wait for resume_reading()
         object trouble             # an exception that is to end this transport, or None
 
@@ -91,10 +95,13 @@ cdef class SocketTransport(Completer):
     cdef bint has_queue(self) noexcept
     cdef int send_queued(self) except -1
     cdef bint is_bulk(self) noexcept
+    cdef bint has_failed(self) noexcept
+    cdef int wait_a_moment(self) except -1
+    cdef bint in_kernel(self) noexcept
     cdef bint waits(self) noexcept
     cdef bint may_use_ring(self) noexcept
     cdef int poll_room(self) except -1
-    cdef int room_ended(self) except -1
+    cdef int room_ended(self, int res) except -1
     cdef int stop_receiving(self) except -1
     cdef int cancel_requests(self) except -1
     cdef int start_receiving(self) except -1

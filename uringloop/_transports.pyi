@@ -1,12 +1,12 @@
 """What datagram and stream transports have in common."""
 import asyncio
-from asyncio.trsock import TransportSocket
+from asyncio import trsock
 from socket import socket
 from typing import Any
 
 from uringloop._operations import Completer
 
-class DeferringSocket(TransportSocket):
+class TransportSocket(trsock.TransportSocket):
     """What ``get_extra_info('socket')`` gives: what is deferred leaves before it changes."""
 
     def __init__(self, sock: socket, transport: SocketTransport) -> None: ...
@@ -14,6 +14,8 @@ class DeferringSocket(TransportSocket):
 class SocketTransport(Completer):
     """A transport's protocol, write buffer and inbox, and how it ends."""
 
+    def try_again(self) -> None:
+        """There may be room by now."""
     def _set_batching(self, batching: bool) -> None:
         """Whether the sends of a bulk may wait for the end of the turn."""
     _closing: bool

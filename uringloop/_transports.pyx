@@ -19,11 +19,11 @@ from uringloop._ring cimport (
     AF_INET, AF_INET6, AF_UNIX, IORING_OP_POLL_ADD, IOSQE_FIXED_FILE, io_uring_sqe, sockaddr,
     sockaddr_storage, socklen_t)
 
+import sys
 import warnings
 import weakref
-from asyncio import constants
+from asyncio import constants, trsock
 from asyncio.log import logger
-from asyncio.trsock import TransportSocket
 
 
 cdef extern from *:
@@ -53,6 +53,8 @@ cdef extern from *:
 cdef extern from "<poll.h>":
     enum:
         POLLOUT
+        POLLERR
+        POLLHUP
 
 cdef extern from "<sys/socket.h>" nogil:
     int getsockname(int, sockaddr*, socklen_t*)
@@ -65,6 +67,9 @@ cdef extern from "Python.h":
 # Kept: a finalizer may run when the interpreter has emptied the modules already.
 cdef object warn = warnings.warn
 
+cdef double RETRY_FIRST = 0.001      # seconds
+cdef double RETRY_LAST = 0.016
+
 cdef enum:
     BULK = 4                  # sends of one turn; the rest of them leave together
     STREAM_OF_BULKS = 3       # turns with one, each right behind the other
@@ -73,7 +78,7 @@ cdef enum:
 cdef unsigned[STREAM_OF_BULKS + 1] at_the_call = [BULK, 1, 1, 0]
 
 
-class DeferringSocket(TransportSocket):
+class TransportSocket(trsock.TransportSocket):
     """What ``get_extra_info('socket')`` gives: what is deferred leaves before it changes.
 
     So the options of a datagram are those of the moment at which it was sent.
@@ -272,8 +277,8 @@ cdef class SocketTransport(Completer):
         self.extra_is_all = True
 
     cdef object wrapped_socket(self):
-        if type(self.wrapped) is not DeferringSocket:
-            self.wrapped = DeferringSocket(self.wrapped, self)
+        if type(self.wrapped) is not TransportSocket:
+            self.wrapped = TransportSocket(self.wrapped, self)
         return self.wrapped
 
     def get_protocol(self):
@@ -286,7 +291,7 @@ cdef class SocketTransport(Completer):
 
     def is_closing(self):
         """Whether the transport is closing or closed."""
-        return self._closing
+        return self._closing or self.has_failed()
 
     def is_reading(self):
         """Whether the protocol is being given what comes."""
@@ -342,8 +347,9 @@ cdef class SocketTransport(Completer):
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f'high ({high!r}) must be >= low ({low!r}) must be >= 0')
-        self.high_water = high
-        self.low_water = low
+        # Numbers of any kind, infinite too; sizes are whole.
+        self.high_water = <size_t>min(high, sys.maxsize)
+        self.low_water = <size_t>min(low, sys.maxsize)
         self.maybe_pause()
 
     def close(self):
@@ -352,6 +358,8 @@ cdef class SocketTransport(Completer):
             return
         self._closing = True
         self.lost_context = self.context_of_closing()
+        if self.has_failed():
+            self.lost_exc = self.errors[0] if self.errors else None
         self.send_queued()
         self.stop_receiving()
         self.all_sent()
@@ -365,6 +373,8 @@ cdef class SocketTransport(Completer):
             return
         self._closing = True
         self.lost_context = self.context_of_closing()
+        if exc is None and self.has_failed() and self.errors:
+            exc = self.errors[0]
         self.lost_exc = exc     # first: without a queue and a receive this is the end already
         self.send_queued()      # as asyncio has done at the call
         self._conn_lost += 1
@@ -394,6 +404,10 @@ cdef class SocketTransport(Completer):
         if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
             logger.warning('socket.send() raised exception.')
         self._conn_lost += 1
+
+    cdef bint has_failed(self) noexcept:
+        """Whether a failed send is to end the transport, once what has come is read."""
+        return False
 
     # -- what subclasses give ------------------------------------------------------------------
 
@@ -508,7 +522,7 @@ cdef class SocketTransport(Completer):
         cdef bint fixed = self.slot >= 0
         cdef operation* op
         cdef io_uring_sqe* sqe
-        if self.room is not NULL:
+        if self.room is not NULL or self.retry_later:
             return 0
         op = self.loop.operations.acquire_brief(self)
         sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.slot if fixed else self._sock_fd,
@@ -517,12 +531,29 @@ cdef class SocketTransport(Completer):
         self.room = op
         return 0
 
-    cdef int room_ended(self) except -1:
+    cdef int room_ended(self, int res) except -1:
         self.room = NULL
-        self.full = False       # if it is not so (an error, another ring), the next send tells
         if self._conn_lost:
             return self.maybe_finish()
+        if res > 0 and not res & (POLLOUT | POLLERR | POLLHUP):
+            # The ring's polls also end when the peer has shut its sending half (EPOLLRDHUP,
+            # asked for or not), and would at once each time.
+            return self.wait_a_moment()
+        self.full = False       # if it is not so (an error, another ring), the next send tells
         return self.flush_quietly()
+
+    cdef int wait_a_moment(self) except -1:
+        """Try again a little later: a poll would end at once, whether there is room or not."""
+        self.retry_later = True
+        self.retry_delay = min(max(2 * self.retry_delay, RETRY_FIRST), RETRY_LAST)
+        self.loop.call_later(self.retry_delay, self.try_again)
+        return 0
+
+    def try_again(self):
+        """There may be room by now."""
+        self.retry_later = self.full = False
+        if not self._conn_lost:
+            self.send_queued()
 
     # -- delivering ----------------------------------------------------------------------------
 
@@ -596,13 +627,13 @@ cdef class SocketTransport(Completer):
         cdef event item
         # What comes meanwhile has to wait for its turn, as everything else.
         cdef size_t left = self.inbox_count
-        self.delivering = False
+        self.delivering = self.enough = False
         if PyContext_Enter(self.context) < 0:
             return -1
         try:
             if self.trouble is not None:
                 self.end_by_trouble()
-            while left and self.inbox_count and not self.paused_reading:
+            while left and self.inbox_count and not self.paused_reading and not self.enough:
                 left -= 1
                 item = self.inbox[self.inbox_head]
                 self.inbox_head += 1
@@ -629,6 +660,9 @@ cdef class SocketTransport(Completer):
                     or not self.paused_reading and (
                         self.inbox_count or self.readable and not self._closing):
                 self.schedule_delivery()
+            elif self.receiving is NULL and self.reading and not self._closing \
+                    and not self.paused_reading and self._sock is not None:
+                self.flush_quietly()
         return 0
 
     cdef int maybe_pause(self) except -1:
@@ -675,15 +709,28 @@ cdef class SocketTransport(Completer):
         return 0
 
     cdef int maybe_finish(self) except -1:
-        """Closing is asynchronous: the kernel must first have let go of the socket."""
-        if self._conn_lost and not self.finished and self.receiving is NULL \
-                and self.room is NULL and not self.results_due:
+        """Have the protocol told, in the next turn, as asyncio does.
+
+        In the context of the call that closed it.
+        """
+        if not self._conn_lost:
+            return 0
+        if not self.finished or self.end_due and not self.in_kernel():
             self.finished = True
+            self.end_due = False
             self.loop.call_soon(
                 self._call_connection_lost, self.lost_exc, context=self.lost_context)
         return 0
 
+    cdef bint in_kernel(self) noexcept:
+        """Whether the kernel still has the socket, for a receive, a wait or a send."""
+        return self.receiving is not NULL or self.room is not NULL or self.results_due != 0
+
     def _call_connection_lost(self, exc):
+        if self.in_kernel():
+            # Closing is asynchronous.  By now most have been called back; else later.
+            self.end_due = True
+            return
         self.leave_ring()
         try:
             self._protocol.connection_lost(exc)

@@ -16,7 +16,7 @@ cdef class Ring:
         size_t count                  # of them
         size_t room                   # for them
         size_t cq_entries
-        unsigned done_at_once         # requests prepared that complete while they are submitted
+        bint done_at_once             # requests are prepared that complete when submitted
         readonly bint is_open
         readonly uint32_t era
         readonly unsigned setup_flags

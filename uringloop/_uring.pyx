@@ -9,7 +9,7 @@ a cancelled receive had taken is always seen.
 from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memset
+from libc.string cimport memmove, memset
 from posix.unistd cimport close
 
 from uringloop._operations cimport (
@@ -183,7 +183,7 @@ cdef class Ring:
         if self.is_usable():
             return 0
         if self.generation != fork_generation():
-            raise RuntimeError("the loop was made before fork() and cannot run in the child: "
+            raise RuntimeError("the loop has run before fork() and cannot run in the child: "
                                "make a new one there")
         raise RuntimeError("the loop's ring is closed")
 
@@ -229,7 +229,6 @@ cdef class Ring:
         """Hand over what is prepared; completions stay in the ring."""
         cdef int code
         self.usable()
-        self.done_at_once = 0
         self.syscalls += 1
         # Nothing waits here, so the GIL stays: giving it up costs more than a send.
         code = io_uring_submit(&self.ring)
@@ -301,22 +300,21 @@ cdef class Ring:
     cdef int settle_those_of(self, Completer owner) except -1:
         cdef operation* op
         cdef io_uring_cqe cqe
-        cdef size_t i, kept = 0
+        cdef size_t i = 0, kept = 0, count = self.count
         try:
-            for i in range(self.count):
+            while i < count:
                 cqe = self.fetched[i]
+                i += 1
                 op = self.operations.find(cqe.user_data)
-                if op is NULL or not op.traits & SEND or op.owner is not <PyObject*>owner:
+                if op is not NULL and op.traits & SEND and op.owner is <PyObject*>owner:
+                    self.operations.settle(cqe.user_data, cqe.res, cqe.flags)
+                else:
                     self.fetched[kept] = cqe
                     kept += 1
-                    continue
-                self.fetched[i].user_data = NOBODY
-                self.operations.settle(cqe.user_data, cqe.res, cqe.flags)
-        except BaseException:
-            kept = self.count         # those settled stay in their places, as nobody's
-            raise
         finally:
-            self.count = kept
+            # After an exception the rest moves up, too.
+            memmove(&self.fetched[kept], &self.fetched[i], (count - i) * sizeof(io_uring_cqe))
+            self.count = kept + count - i
         return 0
 
     cdef int poll(self) except -1:
@@ -325,7 +323,7 @@ cdef class Ring:
         if self.settling:
             return self.submit()
         self.usable()
-        self.done_at_once = 0
+        self.done_at_once = False
         self.syscalls += 1
         with nogil:
             code = io_uring_submit_and_get_events(&self.ring)
@@ -364,17 +362,16 @@ cdef class Ring:
         ts.tv_nsec = <long long>((timeout - ts.tv_sec) * 1e9)
         self.syscalls += 1
         with nogil:
-            # Those that are done at once are no reason to wake up.
-            code = ring_wait(&self.ring, self.resident, self.done_at_once + 1, &ts)
+            code = ring_wait(&self.ring, self.resident, &ts)
         if code > 0:
             self.submissions += code
-        self.done_at_once = 0
         self.fetch(False)
         self.take()
         return self.check(code)
 
     cdef int submit_and_take(self) except -1:
         """Hand over sends that are done at once; settle them, and whatever else is done."""
+        self.done_at_once = False
         self.submit()
         self.fetch(False)
         return self.take()

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import os
@@ -9,6 +10,7 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import weakref
 from asyncio import base_events, events, sslproto, unix_events
 from asyncio.log import logger
@@ -57,6 +59,8 @@ class LoopStats:
     """Of those sent, how many left as parts of segmented sends (UDP_SEGMENT)."""
     datagrams_dropped: int
     """Datagrams not sent: refused by the kernel, aborted, or on a closed transport."""
+    datagrams_discarded: int
+    """Datagrams received that nobody was given: the protocol had closed its transport."""
     datagrams_truncated: int
     """Datagrams received that were longer than a buffer."""
     zerocopy_sent: int
@@ -217,8 +221,10 @@ def _send_before_fork() -> None:
 os.register_at_fork(before=_send_before_fork, after_in_child=_close_in_child)
 
 
-def check_options(entries: int, busy_poll: float) -> None:
+def check_options(entries: int, busy_poll: float, batch: bool | None = None) -> None:
     """ValueError for what no loop can be made with."""
+    if batch is not None and not isinstance(batch, bool):
+        raise ValueError(f'batch must be True, False or None, not {batch!r}')
     if not isinstance(entries, int) or not 1 <= entries <= 32768:
         raise ValueError(f'entries must be an integer from 1 to 32768, not {entries!r}')
     if not isinstance(busy_poll, (int, float)) or not 0 <= busy_poll <= 1000:
@@ -238,9 +244,9 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
     def __init__(
             self, *, entries: int = 256, busy_poll: float = 50, batch: bool | None = None) -> None:
         self._closed = True     # for the finalizer, until it is made
+        check_options(entries, busy_poll, batch)
         if batch is None:
             batch = os.environ.get('URINGLOOP_BATCH') != '0'
-        check_options(entries, busy_poll)
         selector = _LazySelector()
         self._acceptors: dict[int, Acceptor] = {}
         self._pidfds: set[int] = set()
@@ -324,6 +330,9 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             batch: bool | None = None, **options: Any) -> tuple[
                 asyncio.DatagramTransport, asyncio.BaseProtocol]:
         """As asyncio's; ``batch=False``: no datagram waits for the end of its turn."""
+        if batch is not None and not isinstance(batch, bool):
+            raise ValueError(f'batch must be True, False or None, not {batch!r}')
+
         def make_protocol() -> asyncio.BaseProtocol:
             protocol = protocol_factory()
             self._batch_next = batch       # asyncio makes the transport next
@@ -410,9 +419,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         transport: Any = unix_events._UnixSubprocessTransport(  # type: ignore[attr-defined]
             self, protocol, args, shell, stdin, stdout, stderr, bufsize,
             waiter=waiter, extra=extra, **kwargs)
-        pidfd = os.pidfd_open(transport.get_pid())
-        self._pidfds.add(pidfd)
-        self._add_reader(pidfd, self._child_exited, pidfd, transport)  # type: ignore[attr-defined]
+        self._watch_child(transport)
         try:
             await waiter
         except (SystemExit, KeyboardInterrupt):
@@ -423,10 +430,35 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             raise
         return transport  # type: ignore[no-any-return]
 
+    def _watch_child(self, transport: Any) -> None:
+        pid = transport.get_pid()
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            # SIGCHLD is ignored, or its handler waits for every child: it is gone already.
+            self.call_soon(self._child_ended, transport)
+        except OSError:
+            # No descriptor is left: a thread waits, as with asyncio's older child watchers.
+            threading.Thread(target=self._wait_in_thread, args=(transport, pid),
+                             name=f'waitid-{pid}', daemon=True).start()
+        else:
+            self._pidfds.add(pidfd)
+            self._add_reader(  # type: ignore[attr-defined]
+                pidfd, self._child_exited, pidfd, transport)
+
+    def _wait_in_thread(self, transport: Any, pid: int) -> None:
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(RuntimeError):      # the loop is closed: nobody asks any more
+            self.call_soon_threadsafe(self._child_ended, transport)
+
     def _child_exited(self, pidfd: int, transport: Any) -> None:
         self._remove_reader(pidfd)  # type: ignore[attr-defined]
         self._pidfds.remove(pidfd)
         os.close(pidfd)
+        self._child_ended(transport)
+
+    def _child_ended(self, transport: Any) -> None:
         # As asyncio's child watcher: a turn later, or two before Python 3.12, so that the
         # pipes, which end before the child does, are heard of first.
         if _EXIT_IS_TOLD_AT_ONCE:
