@@ -1,14 +1,18 @@
 """Who gets a turn, and what is told when: signals, threads, failed writes, the end."""
 import asyncio
 import functools
+import gc
 import os
 import signal
 import socket
 import threading
 import time
+import warnings
+import weakref
 
 import pytest
 
+import uringloop
 from tests.cases import Case, both_sides
 from tests.streams import PAIRS, Recorder, turns
 
@@ -137,6 +141,63 @@ class StaysOpen(Recorder):
     keep_open = True
 
 
+class _TestWakeUps(Case):
+
+    @pytest.mark.parametrize('busy_poll', [0, 50])
+    def test_behind_zerocopy_writes(self, busy_poll):
+        """Whatever has been sent: a wake-up from a thread is heard at once."""
+        async def main():
+            listening = socket.create_server(('127.0.0.1', 0))
+            with listening:
+                transport, _ = await asyncio.get_running_loop().create_connection(
+                    asyncio.Protocol, *listening.getsockname())
+                for _ in range(3):
+                    transport.write(bytes(70_000))
+                woken = asyncio.get_running_loop().create_future()
+                waker = threading.Timer(0.05, asyncio.get_running_loop().call_soon_threadsafe,
+                                        (woken.set_result, None))
+                waker.start()
+                begin = time.monotonic()
+                await asyncio.wait_for(woken, 4)
+                assert time.monotonic() - begin < 2
+                waker.join()
+                transport.abort()
+                await turns(3)
+
+        if not self.uring:
+            return self.run(main())
+        loop = uringloop.new_event_loop(require_uring=True, busy_poll=busy_poll)
+        loop.run_until_complete(main())
+        loop.close()
+
+
+class _TestDying(Case):
+
+    def test_weak_reference(self):
+        """What is told of a transport's end does not come upon it once more."""
+        async def main():
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore', ResourceWarning)
+                for _ in range(20):
+                    transport, _ = await self.loop.create_datagram_endpoint(
+                        asyncio.DatagramProtocol, local_addr=('127.0.0.1', 0))
+                    await turns(2)
+                    transport.pause_reading()
+                    await turns(3)
+                    fd = transport._sock_fd
+                    found = []
+                    reference = weakref.ref(
+                        transport, lambda _, fd=fd, found=found: found.append(
+                            (self.loop._transports.get(fd), self.loop.remove_reader(fd))))
+                    transport = _ = None
+                    gc.collect()
+                    await turns(2)
+                    if reference() is None:
+                        assert found[0][0] is None
+
+        self.run(main())
+
+
 class SmallBuffer(asyncio.BufferedProtocol):
 
     def __init__(self):
@@ -261,4 +322,4 @@ class _TestEnd(Case):
 
 
 both_sides(globals(), _TestCallbacksInC, _TestFailedWrite, _TestHalfClosed, _TestEnd,
-           _TestSmallBuffers, _TestInterrupted)
+           _TestSmallBuffers, _TestInterrupted, _TestWakeUps, _TestDying)

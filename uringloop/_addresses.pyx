@@ -176,7 +176,7 @@ cdef bint make_inet(object address, sockaddr_in* into, uint32_t* length) except 
     numeric = set_host(AF_INET, host, &into.sin_addr, address)
     into.sin_port = htons(check_port(port, address))
     length[0] = sizeof(sockaddr_in)
-    return numeric and type(address) is tuple and type(host) is str
+    return numeric and is_fixed(address)
 
 
 cdef bint make_inet6(object address, sockaddr_in6* into, uint32_t* length) except -1:
@@ -198,7 +198,7 @@ cdef bint make_inet6(object address, sockaddr_in6* into, uint32_t* length) excep
     # A scope in the host ("fe80::1%eth0") is overridden, as in CPython.
     into.sin6_scope_id = <uint32_t>(scope & 0xffffffff)
     length[0] = sizeof(sockaddr_in6)
-    return numeric and type(address) is tuple and type(host) is str
+    return numeric and is_fixed(address)
 
 
 cdef bint make_unix(object address, sockaddr_un* into, uint32_t* length) except -1:
@@ -212,6 +212,12 @@ cdef bint make_unix(object address, sockaddr_un* into, uint32_t* length) except 
     memcpy(into.sun_path, <const char*><bytes>path, size)
     length[0] = <uint32_t>(UNIX_PATH + size)
     return False
+
+
+cdef bint is_fixed(object address) except -1:
+    """Whether the tuple will mean the same next time."""
+    return type(address) is tuple and type(address[0]) is str \
+        and all([type(number) is int for number in address[1:]])
 
 
 cdef uint16_t check_port(object port, object address) except? 0:

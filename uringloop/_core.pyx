@@ -949,6 +949,9 @@ cdef class LoopCore:
         self.hurry()
         while self.flushers:
             (<Completer>self.flushers.pop()).forget()
+        # Those, too, that wait for a timer.
+        for transport in self._registry.own():
+            (<Completer>transport).forget()
         self.late.clear()
         self.addresses.clear()
         self.waker = self.watcher = None       # they refer to us

@@ -9,7 +9,7 @@ good: that it is safe to let go is never guessed.
 """
 from uringloop._operations cimport OperationTable
 
-from posix.unistd cimport close, dup
+from posix.unistd cimport close
 
 import os
 import select
@@ -30,8 +30,13 @@ def keep(int witness, OperationTable operations, era, list memory):
 
     -1: there is no witness, and it is kept for good.
     """
-    # Without a descriptor to spare ``dup`` gives -1, too.
-    graveyard.append((dup(witness) if witness >= 0 else -1, operations, era, memory))
+    kept = -1
+    if witness >= 0:
+        try:
+            kept = os.dup(witness)       # not for children
+        except OSError:
+            pass                         # no descriptor to spare: as without a witness
+    graveyard.append((kept, operations, era, memory))
 
 
 def bury(OperationTable own=None):

@@ -12,4 +12,5 @@ cdef class Registry:
     cdef int enter(self, int fd, object transport) except -1
     cdef void leave(self, int fd, PyObject* transport) noexcept
     cdef object find(self, int fd)
+    cdef list own(self)
     cdef object look_up(self, object fd)

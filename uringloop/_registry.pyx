@@ -48,6 +48,11 @@ cdef class Registry:
             return <object>self.places[fd]
         return self.foreign.get(fd) if self.has_foreign else None
 
+    cdef list own(self):
+        """The transports on the ring."""
+        return [<object>self.places[fd] for fd in range(self.size)
+                if self.places[fd] is not NULL]
+
     cdef object look_up(self, object fd):
         # asyncio's own transports may be of something that only poses as a socket,
         # whose descriptor is no number.

@@ -153,6 +153,8 @@ cdef class StreamTransport(StreamReceiver):
             self._fatal_error(BufferError('memoryview: underlying buffer is not C-contiguous'),
                               'Fatal write error on socket transport')
             return
+        if self.loop.deferring is not None:
+            self.loop.deferring.send_deferred()
         # Pieces that only wait for the end of the turn, to leave with others, are no reason
         # to pause: the socket may have room for them.
         if not self.is_to_wait() and not self.waits():
@@ -327,6 +329,8 @@ cdef class StreamTransport(StreamReceiver):
                     self.send_pieces()
         finally:
             self.sending = False
+        if self._conn_lost:
+            return 0             # it has failed
         if self.count == 0:
             return self.written()
         if self.full and self.room is NULL and not self.retry_later:

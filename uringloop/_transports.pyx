@@ -179,6 +179,9 @@ cdef class SocketTransport(Completer):
             Py_CLEAR(self.registry)
 
     def __del__(self):
+        # Before weak references and attributes go, whose callbacks could come upon it.
+        if self.registry is not NULL:
+            (<Registry>self.registry).leave(self._sock_fd, <PyObject*>self)
         if self._sock is not None:
             warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
             if self.loop.is_at_home():
