@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from tests.cases import UringCase, both_sides
+import uringloop
+from tests.cases import UringCase, assert_no_leaks, both_sides
 from tests.protocols import Recorder, endpoint
 from tests.streams import PAIRS, Streams
 from tests.streams import Recorder as StreamRecorder
@@ -394,3 +395,45 @@ class TestTimers(UringCase):
 
 
 both_sides(globals(), _TestContexts, _TestTaskFactory, _TestGreedyProtocols)
+
+
+@pytest.mark.parametrize('at', [1, 2, 3, 5, 8])
+def test_interrupted_while_results_are_settled(at):
+    """A KeyboardInterrupt in there costs nobody a completion, and none is settled twice."""
+    class Interrupted(uringloop.Loop):
+        left = 0
+
+        def call_soon(self, *args, **kwargs):
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+            return super().call_soon(*args, **kwargs)
+
+    async def main():
+        receiver, received = await endpoint(local_addr=('127.0.0.1', 0))
+        address = receiver.get_extra_info('sockname')
+        sender, _ = await endpoint(local_addr=('127.0.0.1', 0))
+        for _ in range(5):
+            sender.sendto(b'so that it counts as a bulk', address)
+        await received.until(lambda p: len(p.datagrams) == 5)
+        received.datagrams.clear()
+        sent = [b'%03d' % i + bytes(20_000) for i in range(10)]
+        reports = [sender.sendto_zerocopy(data, address) for data in sent]
+        for report in reports:
+            report.add_done_callback(lambda report: None)
+        loop.left = at
+        with contextlib.suppress(KeyboardInterrupt):
+            sender.get_write_buffer_size()
+        loop.left = 0
+        await received.until(lambda p: len(p.datagrams) >= 10)
+        await asyncio.sleep(0)
+        assert received.datagrams == sent
+        sender.close()
+        receiver.close()
+
+    loop = Interrupted()
+    loop.run_until_complete(asyncio.wait_for(main(), 5))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert_no_leaks(loop)
