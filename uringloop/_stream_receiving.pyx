@@ -25,7 +25,6 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t recv(int, void*, size_t, int)
 
 cdef enum:
-    BUFFERS_A_TURN = 16       # that a protocol of such buffers is asked for
     READ_SIZE = 131072        # a StreamReader takes as much before it pauses the transport
 
 cdef enum Event:
@@ -275,6 +274,9 @@ cdef class StreamReceiver(Receiver):
             if not len(buffer):
                 raise RuntimeError('get_buffer() returned an empty buffer')
             PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE)
+            if view.len == 0:            # whatever its len() says
+                PyBuffer_Release(view)
+                raise RuntimeError('get_buffer() returned an empty buffer')
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -295,18 +297,21 @@ cdef class StreamReceiver(Receiver):
         """Copy into the protocol's own buffers."""
         cdef Py_buffer view
         cdef Py_ssize_t done = 0, length = PyBytes_GET_SIZE(data), part
-        cdef int left = BUFFERS_A_TURN
         while done < length and not self._closing:
-            if done and (self.paused_reading or not left):
+            if self.paused_reading and done or not self.portion:
                 # Small buffers take many calls: others have their turn.
-                self.enough = not left
+                self.enough = not self.portion
                 return self.post_again(DATA, data[done:])
-            left -= 1
+            self.portion -= 1
             if not self.buffered_protocol:
                 # set_protocol() meanwhile: the rest is the new one's.
                 return self.feed_data(data[done:])
-            if not self.ask_for_buffer(&view):
-                return 0
+            try:
+                if not self.ask_for_buffer(&view):
+                    return 0
+            except BaseException:
+                self.post_again(DATA, data[done:])
+                raise
             part = min(length - done, view.len)
             memcpy(view.buf, PyBytes_AS_STRING(data) + done, part)
             self.small_buffers = view.len < LONG

@@ -38,4 +38,5 @@ cdef class StreamTransport(StreamReceiver):
     cdef bint wants_zerocopy(self) except -1
     cdef int accepted(self, size_t sent) noexcept
     cdef int written(self) except -1
+    cdef int has_ended(self) except -1
     cdef refuse_zerocopy(self, operation* op)

@@ -514,12 +514,17 @@ cdef class StreamTransport(StreamReceiver):
         try:
             SocketTransport._call_connection_lost(self, exc)
         finally:
-            if self._empty_waiter is not None and not self._empty_waiter.done():
-                self._empty_waiter.set_exception(
-                    ConnectionError('Connection is closed by peer'))
-            server, self.server = self.server, None
-            if server is not None:
-                if SERVER_KNOWS:
-                    server._detach(self)
-                else:
-                    server._detach()
+            if self._sock is None:           # else it is to come
+                self.has_ended()
+
+    cdef int has_ended(self) except -1:
+        if self._empty_waiter is not None and not self._empty_waiter.done():
+            self._empty_waiter.set_exception(
+                ConnectionError('Connection is closed by peer'))
+        server, self.server = self.server, None
+        if server is not None:
+            if SERVER_KNOWS:
+                server._detach(self)
+            else:
+                server._detach()
+        return 0

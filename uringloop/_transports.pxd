@@ -68,6 +68,7 @@ cdef class SocketTransport(Completer):
         size_t inbox_count
         size_t inbox_size
         bint delivering
+        int portion                # how many calls may follow in this turn
         bint enough                # delivered for this turn
         list errors                # of sends: they don't wait for resume_reading()
         object trouble             # an exception that is to end this transport, or None

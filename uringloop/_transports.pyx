@@ -72,6 +72,7 @@ cdef double RETRY_LAST = 0.016
 
 cdef enum:
     BULK = 4                  # sends of one turn; the rest of them leave together
+    PORTION = 16              # buffers that a protocol is asked for in a turn
     STREAM_OF_BULKS = 3       # turns with one, each right behind the other
 
 # How many sends of a turn leave at the call, by the number of such turns before it.
@@ -631,6 +632,7 @@ cdef class SocketTransport(Completer):
         # What comes meanwhile has to wait for its turn, as everything else.
         cdef size_t left = self.inbox_count
         self.delivering = self.enough = False
+        self.portion = PORTION
         if PyContext_Enter(self.context) < 0:
             return -1
         try:
@@ -654,8 +656,14 @@ cdef class SocketTransport(Completer):
                 self.inbox_empty()
             if self.resume_due:
                 self.resume_due = False
-                self.resume_writing()
-                self.all_sent()
+                try:
+                    self.resume_writing()
+                finally:
+                    self.all_sent()
+            if self.enough:
+                # Nothing more is to come meanwhile, or a peer could fill the memory.
+                self.cancel_due = True
+                self.flush_later()
         finally:
             PyContext_Exit(self.context)
             # After an exception that went on, say a KeyboardInterrupt.
