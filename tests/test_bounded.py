@@ -247,7 +247,7 @@ class TestSmallBuffers(UringCase):
         while protocol.received < 60_000:
             try:
                 self.run(wait())
-            except KeyboardInterrupt:
+            except KeyboardInterrupt:  # noqa: PERF203
                 interrupts += 1
         assert interrupts > 10
         protocol.transport.abort()
