@@ -195,6 +195,7 @@ class _TestDying(Case):
                     if reference() is None:
                         assert found[0][0] is None
 
+        self.needs_pausing()
         self.run(main())
 
 

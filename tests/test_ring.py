@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -646,3 +647,34 @@ def test_idle_is_not_waiting_for_a_disk():
         finally:
             idle.kill()
     assert least < 15
+
+
+def test_dropped_endpoint_collected_in_another_thread():
+    """Its port is free again once the loop has had its turn."""
+    async def main():
+        transport, protocol = await endpoint(local_addr=('127.0.0.1', 0))
+        address = transport.get_extra_info('sockname')
+        await asyncio.sleep(0)
+        transport.pause_reading()
+        while 'read=polling' in repr(transport):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)              # nothing of the loop refers to it now
+        protocol.cycle = [protocol, transport]        # for the collector only
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', ResourceWarning)
+            del transport, protocol
+            collector = threading.Thread(target=gc.collect)
+            collector.start()
+            collector.join()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            while True:
+                try:
+                    sock.bind(address)
+                    return
+                except OSError:  # noqa: PERF203
+                    await asyncio.sleep(0.001)
+
+    loop = uringloop.new_event_loop(require_uring=True)
+    loop.run_until_complete(asyncio.wait_for(main(), 5))
+    loop.close()

@@ -71,6 +71,7 @@ cdef class LoopCore:
         readonly Registry _registry
         Holders holders
         unsigned turns
+        list slots_due          # registered files that nobody uses any more, and their rings
         list flushers
         list flushed            # the one before, empty again
         list unhurried          # flushers that wait for a turn with nothing ready
@@ -124,6 +125,7 @@ cdef class LoopCore:
     cdef int deliver_one(self, Completer who) except -1
     cdef int turn(self) except -1
     cdef int now_and_then(self) except -1
+    cdef int free_slots(self) except -1
     cdef int rest(self) except -1
     cdef int rest_by_program(self) except -1
     cdef bint has_something(self) noexcept

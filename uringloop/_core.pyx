@@ -209,6 +209,7 @@ cdef class LoopCore:
         self._registry = Registry()
         self.holders = Holders()
         self.flushers = []
+        self.slots_due = []
         self.flushed = []
         self.late = []
         self.unhurried = []
@@ -557,6 +558,13 @@ cdef class LoopCore:
             pass             # other threads have their turn
         if self.holders.count:
             self.holders.look(monotonic())
+        return self.free_slots() if self.slots_due else 0
+
+    cdef int free_slots(self) except -1:
+        while self.slots_due:
+            slot, ring = self.slots_due.pop()
+            if ring is self.ring:
+                self.ring.unregister_file(slot)
         return 0
 
     cdef int rest(self) except -1:
@@ -564,6 +572,8 @@ cdef class LoopCore:
         if self.overridden() & TIME:
             return self.rest_by_program()
         cdef double timeout = self.until_timer()
+        if self.slots_due:
+            self.free_slots()
         if timeout == 0 or self.ring.count:
             return self.ring.poll() if self.ring.has_work() else 0
         if self.holders.count:

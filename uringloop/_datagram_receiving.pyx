@@ -54,6 +54,13 @@ cdef class DatagramReceiver(Receiver):
         self.slot = -1
         return 0
 
+    cdef int leave_ring_later(self) except -1:
+        if self.slot >= 0 and self.loop.ring is not None and self.era == self.loop.ring.era:
+            self.loop.slots_due.append((self.slot, self.loop.ring))
+            self.loop._write_to_self()
+        self.slot = -1
+        return 0
+
     # -- by the ring ---------------------------------------------------------------------------
 
     cdef int receive(self, ReceiveBuffers buffers) except -1:

@@ -155,6 +155,10 @@ cdef class StreamReceiver(Receiver):
         cdef ssize_t length
         if not self.ask_for_buffer(&view):
             return 0
+        if self._sock is None or self._sock.fileno() != self._sock_fd:
+            # The protocol has closed the socket meanwhile: the number may be another's.
+            PyBuffer_Release(&view)
+            return self.flush_later()
         length = recv(self._sock_fd, view.buf, view.len, MSG_DONTWAIT)
         self.small_buffers = view.len < LONG
         PyBuffer_Release(&view)

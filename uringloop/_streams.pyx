@@ -188,6 +188,8 @@ cdef class StreamTransport(StreamReceiver):
         if self.has_failed():
             self.write_on_failed()
             return
+        if self.loop.deferring is not None:
+            self.loop.deferring.send_deferred()
         for data in list_of_data:
             if type(data) is memoryview and not data.c_contiguous:
                 # Before any of it is sent.
@@ -264,6 +266,8 @@ cdef class StreamTransport(StreamReceiver):
         """Close the sending half once everything is sent."""
         if self._closing or self.wrote_eof or self.has_failed():
             return
+        if self.loop.deferring is not None:
+            self.loop.deferring.send_deferred()
         self.wrote_eof = True
         if not self.count:
             self.shut = True
@@ -360,9 +364,14 @@ cdef class StreamTransport(StreamReceiver):
 
     cdef int send_by_socket(self) except -1:
         """The socket is an object of the program's own."""
+        cdef size_t length = self.chunks[self.first].length
         try:
-            self.accepted(self._sock.send(PyBytes_FromStringAndSize(
-                self.chunks[self.first].base, self.chunks[self.first].length)))
+            sent = self._sock.send(PyBytes_FromStringAndSize(
+                self.chunks[self.first].base, length))
+            # Whatever it says: no more than there is.  (It may have closed us, too.)
+            if self.count:
+                self.accepted(max(0, min(sent, length)))
+                self.full = sent < length
         except (BlockingIOError, InterruptedError):
             self.full = True
         except (SystemExit, KeyboardInterrupt):

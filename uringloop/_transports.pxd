@@ -107,4 +107,5 @@ cdef class SocketTransport(Completer):
     cdef int cancel_requests(self) except -1
     cdef int start_receiving(self) except -1
     cdef int leave_ring(self) except -1
+    cdef int leave_ring_later(self) except -1
     cdef int report(self, object exc, str message) except -1

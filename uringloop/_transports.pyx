@@ -187,6 +187,8 @@ cdef class SocketTransport(Completer):
             warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
             if self.loop.is_at_home():
                 self.leave_ring()
+            else:
+                self.leave_ring_later()
             self._sock.close()
 
     def __repr__(self):
@@ -364,6 +366,8 @@ cdef class SocketTransport(Completer):
         self.lost_context = self.context_of_closing()
         if self.has_failed():
             self.lost_exc = self.errors[0] if self.errors else None
+        if self.loop.deferring is not None:
+            self.loop.deferring.send_deferred()
         self.send_queued()
         self.stop_receiving()
         self.all_sent()
@@ -380,6 +384,8 @@ cdef class SocketTransport(Completer):
         if exc is None and self.has_failed() and self.errors:
             exc = self.errors[0]
         self.lost_exc = exc     # first: without a queue and a receive this is the end already
+        if self.loop.deferring is not None:
+            self.loop.deferring.send_deferred()
         self.send_queued()      # as asyncio has done at the call
         self._conn_lost += 1
         self.aborted = True
@@ -447,6 +453,10 @@ cdef class SocketTransport(Completer):
 
     cdef int leave_ring(self) except -1:
         """Called when the socket is about to be closed."""
+        return 0
+
+    cdef int leave_ring_later(self) except -1:
+        """The same in another thread, where the collector may run."""
         return 0
 
     cdef int forget(self) except -1:
