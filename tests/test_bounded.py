@@ -2,6 +2,7 @@
 import asyncio
 import contextlib
 import socket
+import sys
 
 import pytest
 
@@ -170,6 +171,8 @@ class _TestStreams(Case):
                 transport.close()
                 await turns(3)
 
+        if not self.uring and kind is bytearray and sys.version_info >= (3, 12):
+            pytest.skip('asyncio sends what the buffer holds by then')
         self.run(main())
 
     def test_write_has_left(self):

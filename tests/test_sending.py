@@ -461,6 +461,8 @@ class _TestFull(Case):
                 transport.close()
                 await asyncio.sleep(0)
 
+        if not self.uring and sys.version_info >= (3, 13):
+            pytest.skip('asyncio counts a header with each that it never strikes off')
         with Wire() as wire:
             self.run(main())
 
