@@ -437,3 +437,43 @@ def test_interrupted_while_results_are_settled(at):
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     assert_no_leaks(loop)
+
+
+def test_buffer_changed_while_others_leave_first():
+    """What is being sent can't be resized by code that runs before it leaves."""
+    class Changing(uringloop.Loop):
+        frame = bytearray()
+
+        def call_soon(self, *args, **kwargs):
+            if self.frame:
+                try:
+                    self.frame.clear()
+                except BufferError:
+                    refused.append(True)
+            return super().call_soon(*args, **kwargs)
+
+    async def main():
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with far, udp() as peer:
+            near.setblocking(False)
+            deferring, _ = await endpoint(sock=near)
+            sender, _ = await endpoint(remote_addr=peer.getsockname())
+            for _ in range(10):
+                deferring.sendto_zerocopy(b'x').add_done_callback(lambda report: None)
+            frame = loop.frame = bytearray(b'frame' * 1000)
+            sender.sendto(frame)
+            loop.frame = bytearray()
+            peer.settimeout(5)
+            assert peer.recv(10_000) == b'frame' * 1000
+            frame.clear()                # lent no more
+            deferring.close()
+            sender.close()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    refused = []
+    loop = Changing()
+    loop.run_until_complete(asyncio.wait_for(main(), 5))
+    loop.close()
+    assert refused
+    assert_no_leaks(loop)

@@ -22,7 +22,7 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
-from uringloop._buffers cimport copy_payload, lend_payload, open_payload, payload
+from uringloop._buffers cimport copy_payload, lend_payload, payload
 from uringloop._core cimport LoopCore
 from uringloop._datagram_receiving cimport DatagramReceiver
 from uringloop._heads cimport fd_of, proto_of, type_of
@@ -183,7 +183,9 @@ cdef class DatagramTransport(DatagramReceiver):
             self.send(data, &memory, &address, address_length)
             return
         try:
-            owner = open_payload(data, &memory)
+            # Held: what others have deferred leaves first, and that may run code of the
+            # program (``call_soon`` of a subclass, a buffer that is given back).
+            owner = lend_payload(data, &memory)
         except (BufferError, ValueError) as exc:
             self._fatal_error(exc, 'Fatal write error on datagram transport')
             return

@@ -207,7 +207,7 @@ cdef class SocketCore(LoopCore):
         self.before_send()
         # First: an address may be code of the program, and that may move the memory.
         self.addresses.to_kernel(address, family, &destination, &length)
-        owner = open_payload(data, &memory) if future is None else lend_payload(data, &memory)
+        owner = lend_payload(data, &memory)
         if (future is not None or memory.immutable and memory.length >= ZEROCOPY_MINIMUM) \
                 and family != AF_UNIX and self.thread == this_thread() \
                 and self.is_at_home() and not self.ring.settling \
@@ -261,13 +261,15 @@ cdef class SocketCore(LoopCore):
         """Send what there is room for, from ``start``: where that ends, and where all does."""
         cdef payload memory
         cdef ssize_t sent
-        held = open_payload(data, &memory)
+        cdef int error
+        held = lend_payload(data, &memory)
         sent = send(fd_of(sock), memory.base + start, memory.length - start,
                     MSG_DONTWAIT | MSG_NOSIGNAL)
-        del held
+        error = errno_now
+        del held                 # which may change it
         if sent < 0:
-            if errno_now != EAGAIN and errno_now != EINTR:
-                raise OSError(errno_now, os.strerror(errno_now))
+            if error != EAGAIN and error != EINTR:
+                raise OSError(error, os.strerror(error))
             sent = 0
         return start + <size_t>sent, memory.length
 

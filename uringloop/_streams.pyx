@@ -13,7 +13,7 @@ from libc.stdint cimport uint32_t, uintptr_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove, memset
 
-from uringloop._buffers cimport copy_payload, open_payload, payload
+from uringloop._buffers cimport copy_payload, lend_payload, payload
 from uringloop._core cimport LoopCore
 from uringloop._heads cimport family_of, fd_of, proto_of, type_of
 from uringloop._operations cimport MEMORY, SEND, ZEROCOPY, operation
@@ -214,7 +214,8 @@ cdef class StreamTransport(StreamReceiver):
         """Send by a plain system call, as asyncio does; what is not taken is queued."""
         cdef payload memory
         cdef ssize_t sent
-        open_payload(data, &memory)
+        cdef int error
+        held = lend_payload(data, &memory)       # a socket's ``fileno`` may be the program's
         if memory.immutable and memory.length >= STREAM_MINIMUM or self.asks_socket:
             self.enqueue(data)
             self.send_queued()
@@ -222,11 +223,13 @@ cdef class StreamTransport(StreamReceiver):
         if fd_of(self._sock) != self._sock_fd:
             return self.closed_under()
         sent = send(self._sock_fd, memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL)
+        error = errno_now
+        del held                 # which may change it
         if sent == <ssize_t>memory.length:
             return 0
         if sent < 0:
-            if errno_now != EAGAIN and errno_now != EINTR:
-                return self.write_failed(errno_now)
+            if error != EAGAIN and error != EINTR:
+                return self.write_failed(error)
             sent = 0
         self.full = True
         self.enqueue(data)
