@@ -12,7 +12,7 @@ PY      := $(VENV)/bin/python
 STAMP   := $(VENV)/.$(or $(VERSION),new)
 # Asked again, for there may have been no Python yet when make began.
 done     = touch $(VENV)/.$$($(ASK))-$(1)
-SOURCES := setup.py $(wildcard uringloop/*.pyx uringloop/*.pxd)
+SOURCES := setup.py $(wildcard $(foreach depth,* */*,uringloop/$(depth).pyx uringloop/$(depth).pxd))
 # A source distribution has none of them.
 SCRIPTS := $(wildcard .ci/run tools/*)
 PIP     := $(PY) -m pip --disable-pip-version-check --quiet --quiet
@@ -155,5 +155,5 @@ $(STAMP)-built: $(SOURCES) $(STAMP)-tools | system
 
 clean:
 	@rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
-	@rm -f uringloop/*.so uringloop/*.c
+	@rm -f uringloop/*.so uringloop/*.c uringloop/*/*.so uringloop/*/*.c
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

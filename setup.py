@@ -12,7 +12,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = sorted(path.stem for path in Path('uringloop').glob('_*.pyx'))
+SOURCES = sorted(Path('uringloop').rglob('*.pyx'))
 DIRECTIVES = {
     'language_level': 3,
     'boundscheck': False,
@@ -46,9 +46,9 @@ def extensions():
     if os.environ.get('URINGLOOP_SANITIZE'):
         compile_args += ['-fsanitize=address,undefined', '-g', '-O1', '-fno-omit-frame-pointer']
         link_args += ['-fsanitize=address,undefined']
-    return [Extension(f'uringloop.{name}', [f'uringloop/{name}.pyx'],
+    return [Extension('.'.join(source.with_suffix('').parts), [str(source)],
                       extra_compile_args=compile_args, extra_link_args=link_args)
-            for name in MODULES]
+            for source in SOURCES]
 
 
 class BuildSideBySide(build_ext):

@@ -21,7 +21,7 @@ from asyncio import selector_events
 import pytest
 
 import uringloop
-from uringloop import _graveyard
+from uringloop.ring import orphans
 
 # In Python 3.10, and in the first releases of 3.11 (Debian 12 has 3.11.2), only stream
 # transports could pause reading, and one paused in connection_made began to read all the same.
@@ -123,5 +123,5 @@ def assert_no_leaks(loop) -> None:
     assert stats.operations_live == 0
     assert stats.bytes_pinned == 0
     assert stats.unknown_completions == 0
-    _graveyard.bury()
-    assert not _graveyard.graveyard
+    orphans.bury()
+    assert not orphans.graveyard

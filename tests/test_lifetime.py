@@ -18,7 +18,7 @@ import uringloop
 from tests.cases import UringCase, assert_no_leaks, settle
 from tests.namespaces import Wire, needs_root
 from tests.protocols import Recorder, endpoint, turns_until
-from uringloop import _graveyard
+from uringloop.ring import orphans
 
 
 def in_thread(function):
@@ -403,7 +403,7 @@ class TestGarbage(UringCase):
         caught.list.clear()          # each refers to what was not closed
         gc.collect()
         assert gone() is None
-        _graveyard.bury()
+        orphans.bury()
         assert descriptors() == before
 
     def test_transport_dropped_without_close(self):

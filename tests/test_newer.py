@@ -548,7 +548,7 @@ def test_handles_are_native():
     loop = uringloop.new_event_loop(require_uring=True)
     try:
         handle = loop.call_soon_threadsafe(print)
-        assert type(handle).__module__ == 'uringloop._handles'
+        assert type(handle).__module__ == 'uringloop.core.handles'
         handle.cancel()
     finally:
         loop.close()

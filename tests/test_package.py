@@ -15,11 +15,17 @@ from pathlib import Path
 import pytest
 
 import uringloop
-from uringloop._streams import StreamTransport
+from uringloop.stream.transport import StreamTransport
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'uringloop'
-STUBS = sorted(PACKAGE.glob('*.pyi'))
+STUBS = sorted(PACKAGE.rglob('*.pyi'))
+EXTENSIONS = sorted(PACKAGE.rglob('*.pyx'))
+
+
+def module_of(path):
+    """The dotted name of what is in ``path``."""
+    return '.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__')
 
 
 def python(*arguments, **options):
@@ -104,9 +110,9 @@ def missing_from(thing, body, prefix=''):
             yield from missing_from(getattr(thing, name), inner, f'{prefix}{name}.')
 
 
-@pytest.mark.parametrize('stub', STUBS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('stub', STUBS, ids=module_of)
 def test_what_a_stub_names_exists(stub):
-    module = importlib.import_module(f'uringloop.{stub.stem}'.removesuffix('.__init__'))
+    module = importlib.import_module(module_of(stub))
     assert list(missing_from(module, ast.parse(stub.read_text()).body)) == []
 
 
@@ -117,20 +123,91 @@ def test_stubs_name_what_is_public():
     assert listed == [uringloop.__all__]
 
 
-def test_each_extension_module_has_a_stub():
-    modules = {path.stem for path in PACKAGE.glob('*.pyx')}
-    assert modules and modules <= {path.stem for path in STUBS}
+def test_extension_modules_that_python_code_imports_have_stubs():
+    stubs = {module_of(path) for path in STUBS}
+    extensions = {module_of(path) for path in EXTENSIONS}
+    imported = {name for path in [*STUBS, *PACKAGE.rglob('*.py')]
+                for name in re.findall(r'^from (uringloop[.\w]*) import', path.read_text(),
+                                       re.MULTILINE)}
+    assert imported & extensions
+    assert imported & extensions == stubs & extensions
 
 
 def test_stub_has_the_docstring_of_its_module():
     for stub in STUBS:
-        module = importlib.import_module(f'uringloop.{stub.stem}'.removesuffix('.__init__'))
+        module = importlib.import_module(module_of(stub))
         first = ast.get_docstring(ast.parse(stub.read_text())).splitlines()[0]
-        assert first == module.__doc__.splitlines()[0], stub.name
+        assert first == module.__doc__.splitlines()[0], stub
 
 
 def test_typing_marker_is_there():
     assert (PACKAGE / 'py.typed').is_file()
+
+
+# -- layers ------------------------------------------------------------------------------------
+
+# From below to above; what stands in one line knows nothing of each other.
+LAYERS = [
+    {'uringloop._cpython', 'uringloop._main_interpreter', 'uringloop._inherited'},
+    {'uringloop.ring'},
+    {'uringloop.core'},
+    {'uringloop.transport', 'uringloop.sockets'},
+    {'uringloop.datagram', 'uringloop.stream'},
+    {'uringloop.loop'},
+    {'uringloop.policy'},
+    {'uringloop'},
+    {'uringloop.cli'},
+    {'uringloop.__main__'},
+]
+
+
+def unit_of(module):
+    """The package or top-level module that ``module`` belongs to."""
+    return '.'.join(module.split('.')[:2])
+
+
+def imports_of(module):
+    """The modules of this package that ``module`` imports, in any of its files."""
+    path = ROOT / module.replace('.', '/')
+    files = [file for file in (path.with_suffix(suffix) for suffix in ('.py', '.pyx', '.pxd'))
+             if file.exists()] or [path / '__init__.py']
+    found = set()
+    for file in files:
+        text = file.read_text()
+        for name, names in re.findall(
+                r'^\s*from (uringloop[.\w]*) c?import (.*)$', text, re.MULTILINE):
+            inner = {f'{name}.{word}' for word in re.findall(r'\w+', names)}
+            found |= inner & MODULES or {name}
+        found |= set(re.findall(r'^import (uringloop[.\w]*)$', text, re.MULTILINE))
+    return found - {module}
+
+
+MODULES = {module_of(path) for suffix in ('*.py', '*.pyx', '*.pxd')
+           for path in PACKAGE.rglob(suffix)}
+
+
+@pytest.mark.parametrize('module', sorted(MODULES))
+def test_imports_go_down(module):
+    rank = {unit: number for number, layer in enumerate(LAYERS) for unit in layer}
+    for imported in imports_of(module):
+        mine, other = unit_of(module), unit_of(imported)
+        assert (mine == other and mine != 'uringloop') or rank[other] < rank[mine], imported
+
+
+@pytest.mark.parametrize('unit', sorted({unit_of(module) for module in MODULES}))
+def test_imports_within_a_package_form_no_circle(unit):
+    left = {module: {other for other in imports_of(module) if unit_of(other) == unit}
+            for module in MODULES if unit_of(module) == unit}
+    while left:
+        ready = {module for module, imported in left.items() if not imported & set(left)}
+        assert ready, f'they import each other: {left}'
+        left = {module: imported for module, imported in left.items() if module not in ready}
+
+
+def test_each_package_says_what_it_may_import():
+    for path in PACKAGE.rglob('__init__.py'):
+        if path.parent != PACKAGE:
+            assert 'Imports' in ast.get_docstring(ast.parse(path.read_text())), path
 
 
 # -- building ----------------------------------------------------------------------------------
@@ -250,7 +327,7 @@ def test_names_under_bb(host):
 
 # -- without the GIL ---------------------------------------------------------------------------
 
-SOURCES = sorted(PACKAGE.glob('_*.c'))
+SOURCES = sorted(PACKAGE.rglob('*.c'))
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14) or not SOURCES or not shutil.which('gcc'),
@@ -266,7 +343,7 @@ def test_compiles_for_a_python_without_the_gil():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize('source', SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize('source', SOURCES, ids=module_of)
 def test_is_not_declared_free_of_the_gil(source):
     # With the GIL threads take turns; much of what is here counts on that.
     assert '#define CYTHON_FREETHREADING_COMPATIBLE 1' not in source.read_text()

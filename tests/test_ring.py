@@ -19,8 +19,9 @@ from tests.cases import UringCase, settle
 from tests.namespaces import Wire, needs_root
 from tests.protocols import endpoint, turns_until
 from tests.test_policy import FORBID, script
-from uringloop import _graveyard, _uring
-from uringloop._operations import OperationTable
+from uringloop.ring import orphans
+from uringloop.ring import ring as ring_module
+from uringloop.ring.operations import OperationTable
 
 
 def udp(address=('127.0.0.1', 0)):
@@ -115,9 +116,9 @@ class TestMadeWithTheLoop(UringCase):
 
     def test_run_by_another_thread(self):
         """The ring is the one that was made with the loop, whoever runs it first."""
-        rings = set(_uring.open_rings)
+        rings = set(ring_module.open_rings)
         thread(lambda: self.run(asyncio.sleep(0)))
-        assert set(_uring.open_rings) == rings
+        assert set(ring_module.open_rings) == rings
 
     def test_never_run(self):
         """Closed, or dropped, or driven by hand: nothing is left."""
@@ -343,10 +344,10 @@ class TestSlots(UringCase):
     @staticmethod
     def ring_with_limit(limit):
         """The ring of a loop that is made with so few descriptors allowed, and the loop."""
-        before = set(_uring.open_rings)
+        before = set(ring_module.open_rings)
         with limited(limit):
             loop = uringloop.new_event_loop(require_uring=True)
-        [ring] = set(_uring.open_rings) - before
+        [ring] = set(ring_module.open_rings) - before
         return ring, loop
 
     @pytest.mark.parametrize('limit', [64, 512, 1024, 5000])
@@ -417,19 +418,19 @@ class TestEnd(UringCase):
 
     def test_no_certificate(self):
         """A ring whose death will not be seen."""
-        ring = _uring.Ring(OperationTable(), 8, 16, 1 << 20)
+        ring = ring_module.Ring(OperationTable(), 8, 16, 1 << 20)
         assert not ring.certified
         assert ring.close(-1, 0) == []
 
     def test_memory_without_a_witness_is_kept(self):
         memory = [object()]
-        _graveyard.keep(-1, OperationTable(), 0, memory)
+        orphans.keep(-1, OperationTable(), 0, memory)
         try:
-            _graveyard.bury()
+            orphans.bury()
             assert memory
             assert self.loop.stats().rings_buried == 1
         finally:
-            _graveyard.graveyard.clear()
+            orphans.graveyard.clear()
 
     def test_interrupted_while_the_loop_moves(self, monkeypatch):
         """Ctrl-C while another thread's ring dies: the loop can run again, and is woken."""
@@ -446,13 +447,13 @@ class TestEnd(UringCase):
 
         transport, protocol = self.run(endpoint(local_addr=('127.0.0.1', 0)))
         self.run(self.talk(transport, protocol))
-        monkeypatch.setattr(_uring, 'hung_up', interrupted)
+        monkeypatch.setattr(ring_module, 'hung_up', interrupted)
         thread(move)
         transport.abort()
-        for witness, *_ in _graveyard.graveyard:
-            assert _graveyard.hung_up(witness, 10)
+        for witness, *_ in orphans.graveyard:
+            assert orphans.hung_up(witness, 10)
         assert self.loop.stats().rings_buried == 1
-        _graveyard.bury()
+        orphans.bury()
         thread(lambda: self.run(settle()))
 
     async def talk(self, transport, protocol):
@@ -522,8 +523,8 @@ class TestEnd(UringCase):
             other.close()
             assert not gone
             wire.release()
-            assert _graveyard.hung_up(_graveyard.graveyard[0][0], 10)
-            _graveyard.bury()
+            assert orphans.hung_up(orphans.graveyard[0][0], 10)
+            orphans.bury()
             gc.collect()
             assert gone
             assert loop.stats().rings_buried == 0

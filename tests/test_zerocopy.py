@@ -13,7 +13,8 @@ import pytest
 from tests.cases import UringCase
 from tests.namespaces import Hole, Wire, needs_root
 from tests.protocols import endpoint, turns_until
-from uringloop import SendReport, _graveyard
+from uringloop import SendReport
+from uringloop.ring import orphans
 
 LONG = 65435
 DESTINATIONS = {socket.AF_INET: Hole.peer, socket.AF_INET6: Hole.peer6}
@@ -438,13 +439,13 @@ class TestHeld(UringCase):
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.close()
-        assert _graveyard.graveyard
+        assert orphans.graveyard
         assert sys.getrefcount(data) == before + 1
-        witness = _graveyard.graveyard[0][0]
+        witness = orphans.graveyard[0][0]
         wire.release()
-        assert _graveyard.hung_up(witness, 10)
-        _graveyard.bury()
-        assert not _graveyard.graveyard
+        assert orphans.hung_up(witness, 10)
+        orphans.bury()
+        assert not orphans.graveyard
         assert sys.getrefcount(data) == before
         self.loop = self.new_loop()
 
@@ -544,8 +545,8 @@ class TestLoopMoves(UringCase):
         self.loop.close()
         assert report.cancelled()
         wire.release()
-        while _graveyard.graveyard:
-            _graveyard.bury()
+        while orphans.graveyard:
+            orphans.bury()
 
     def test_of_a_paused_endpoint(self):
         """It has registered its socket with the first ring, and its number is another's by now."""

@@ -1,10 +1,11 @@
 """An asyncio event loop on io_uring that sends datagrams without copying them."""
 from uringloop import _main_interpreter as _main_interpreter  # isort: skip
 from uringloop import policy
-from uringloop._datagrams import DatagramTransport, SendReport
-from uringloop._unavailable import UringUnavailableError
+from uringloop.datagram.transport import DatagramTransport
 from uringloop.loop import Loop, LoopStats
 from uringloop.policy import install, new_event_loop, run
+from uringloop.ring.unavailable import UringUnavailableError
+from uringloop.ring.zerocopy import SendReport
 
 __version__ = '0.1.0'
 

@@ -1,14 +1,14 @@
 """An asyncio event loop on io_uring that sends datagrams without copying them."""
 import asyncio
 
-from uringloop._datagrams import DatagramTransport as DatagramTransport
-from uringloop._datagrams import SendReport as SendReport
-from uringloop._unavailable import UringUnavailableError as UringUnavailableError
+from uringloop.datagram.transport import DatagramTransport as DatagramTransport
 from uringloop.loop import Loop as Loop
 from uringloop.loop import LoopStats as LoopStats
 from uringloop.policy import install as install
 from uringloop.policy import new_event_loop as new_event_loop
 from uringloop.policy import run as run
+from uringloop.ring.unavailable import UringUnavailableError as UringUnavailableError
+from uringloop.ring.zerocopy import SendReport as SendReport
 
 __version__: str
 

@@ -1,5 +1,5 @@
 """``python -m uringloop``: run an unmodified program on this loop."""
-from uringloop.command import main
+from uringloop.cli.run import main
 
 if __name__ == '__main__':
     main()

@@ -18,13 +18,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from uringloop._accepting import Acceptor
-from uringloop._coroutines import SocketCoroutines
-from uringloop._datagrams import DatagramTransport
-from uringloop._heads import is_plain_socket
+from uringloop._cpython import is_plain_socket
 from uringloop._inherited import tell_strangers
-from uringloop._sockets import SocketCore
-from uringloop._streams import StreamTransport
+from uringloop.datagram.transport import DatagramTransport
+from uringloop.sockets.coroutines import SocketCoroutines
+from uringloop.sockets.methods import SocketCore
+from uringloop.stream.acceptor import Acceptor
+from uringloop.stream.transport import StreamTransport
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike

@@ -9,8 +9,8 @@ from asyncio import events, unix_events
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from uringloop._unavailable import UringUnavailableError
 from uringloop.loop import Loop
+from uringloop.ring.unavailable import UringUnavailableError
 
 T = TypeVar('T')
 

@@ -1,3 +1,0 @@
-"""Socket addresses between Python's tuples and the kernel's structures."""
-
-class AddressCache: ...

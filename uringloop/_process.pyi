@@ -1,1 +1,0 @@
-"""Numbers of threads and processes that are never used again."""

@@ -1,0 +1,40 @@
+"""Datagram transports."""
+import asyncio
+from collections.abc import Mapping
+from socket import socket
+from typing import Any
+
+from _typeshed import ReadableBuffer
+
+from uringloop.core.loop_core import LoopCore
+from uringloop.datagram.receiver import DatagramReceiver
+from uringloop.ring.zerocopy import SendReport
+
+# At run time not a subclass of asyncio's (their layouts conflict), but an
+# instance all the same: isinstance() says so.
+class DatagramTransport(DatagramReceiver, asyncio.DatagramTransport):
+    """asyncio's datagram transport on the ring; made by ``create_datagram_endpoint``."""
+
+    def __init__(
+            self, loop: LoopCore, sock: socket, protocol: asyncio.BaseProtocol,
+            address: Any = None, waiter: asyncio.Future[None] | None = None,
+            extra: Mapping[str, Any] | None = None) -> None: ...
+    _address: Any
+    def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:
+        """Send a datagram; never waits.
+
+        It leaves at the call.  In a bulk, many in one turn, it may wait for the
+        end of the turn to leave with the others; and where the socket has no
+        room, for that.  Exact ``bytes`` and views of exact ``bytes`` are not
+        copied then; anything else is before this returns.  Errors of the network
+        reach ``protocol.error_received``.
+        """
+    def sendto_zerocopy(
+            self, data: ReadableBuffer, addr: Any = None) -> asyncio.Future[SendReport]:
+        """Send a datagram without copying it; returns a future of ``SendReport``.
+
+        ``data`` may be any contiguous buffer, mutable too.  Leave it alone until
+        the future is done: that is when the kernel has let go of it.
+        Cancelling the future does not call the datagram back.  Errors of the
+        network are the future's; a bad address or type raises here.
+        """

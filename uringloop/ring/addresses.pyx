@@ -1,0 +1,267 @@
+"""Socket addresses between Python's tuples and the kernel's structures.
+
+The servers this is made for answer the peers that they hear from.  So the
+conversion each way remembers: a tuple that ``to_python`` made, or that a
+program passes again, costs a table look-up.  What is not a plain numeric
+address goes the slow way, which follows CPython's ``getsockaddrarg``:
+the same exceptions with the same words.
+"""
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_INCREF
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memcmp, memcpy, memset
+
+from uringloop.ring.abi cimport AF_INET, AF_INET6, AF_UNIX, sockaddr_storage
+
+import operator
+import os
+import socket
+
+
+cdef extern from "<arpa/inet.h>" nogil:
+    const char* inet_ntop(int, const void*, char*, unsigned)
+    int inet_pton(int, const char*, void*)
+    uint16_t htons(uint16_t)
+    uint16_t ntohs(uint16_t)
+    uint32_t htonl(uint32_t)
+    uint32_t ntohl(uint32_t)
+
+cdef extern from "<netinet/in.h>" nogil:
+    struct in_addr:
+        uint32_t s_addr
+    struct in6_addr:
+        uint8_t s6_addr[16]
+    struct sockaddr_in:
+        unsigned short sin_family
+        uint16_t sin_port
+        in_addr sin_addr
+    struct sockaddr_in6:
+        unsigned short sin6_family
+        uint16_t sin6_port
+        uint32_t sin6_flowinfo
+        in6_addr sin6_addr
+        uint32_t sin6_scope_id
+    enum:
+        INADDR_BROADCAST
+
+cdef extern from "<sys/un.h>" nogil:
+    struct sockaddr_un:
+        unsigned short sun_family
+        char sun_path[108]
+
+cdef extern from "<string.h>" nogil:
+    size_t strnlen(const char*, size_t)
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+
+
+cdef enum:
+    UNIX_PATH = 2     # offset of sun_path
+
+
+cdef uint32_t mix(const uint8_t* data, uint32_t length) noexcept:
+    cdef uint32_t h = 2166136261, i
+    for i in range(length):
+        h = (h ^ data[i]) * 16777619
+    return (h ^ (h >> 15)) & (CACHE_SIZE - 1)
+
+
+cdef class AddressCache:
+    """The two tables of one loop.  Direct mapped: a collision only costs time."""
+
+    def __dealloc__(self):
+        self.clear()
+
+    cdef void clear(self) noexcept:
+        # Tuples of str and int: nothing that could run code when it goes.
+        for i in range(CACHE_SIZE):
+            Py_CLEAR(self.from_kernel[i].tuple)
+            Py_CLEAR(self.from_python[i].tuple)
+
+    cdef object to_python(self, const void* address, uint32_t length):
+        """What ``socket.recvfrom`` would return as the address."""
+        cdef cached_address* entry
+        cdef object made
+        if length < 2 or length > 28:
+            return make_tuple(address, length)
+        entry = &self.from_kernel[mix(<const uint8_t*>address, length)]
+        if entry.tuple is not NULL and entry.length == length \
+                and memcmp(entry.bytes, address, length) == 0:
+            return <object>entry.tuple
+        made = make_tuple(address, length)
+        if type(made) is tuple:
+            keep(entry, made, address, length, (<sockaddr_storage*>address).ss_family)
+            # The answer will name this very tuple.
+            keep(self.python_entry(made), made, address, length,
+                 (<sockaddr_storage*>address).ss_family)
+        return made
+
+    cdef cached_address* python_entry(self, object address) noexcept:
+        cdef uint64_t key = <uintptr_t><PyObject*>address
+        return &self.from_python[(key >> 4 ^ key >> 13) & (CACHE_SIZE - 1)]
+
+    cdef int to_kernel(
+            self, object address, int family, sockaddr_storage* into, uint32_t* length) except -1:
+        """Fill ``into`` as ``socket.sendto`` would; the same exceptions."""
+        cdef cached_address* entry = self.python_entry(address)
+        if entry.tuple is <PyObject*>address and entry.family == family:
+            memcpy(into, entry.bytes, entry.length)
+            length[0] = entry.length
+            return 0
+        if make_sockaddr(address, family, into, length):
+            keep(entry, address, into, length[0], family)
+        return 0
+
+
+cdef void keep(cached_address* entry, object address, const void* data, uint32_t length,
+               int family) noexcept:
+    cdef PyObject* old = entry.tuple
+    Py_INCREF(address)
+    entry.tuple = <PyObject*>address
+    entry.length = length
+    entry.family = family
+    memcpy(entry.bytes, data, length)
+    Py_CLEAR(old)
+
+
+cdef object make_tuple(const void* address, uint32_t length):
+    cdef char text[64]
+    cdef const sockaddr_in* v4 = <const sockaddr_in*>address
+    cdef const sockaddr_in6* v6 = <const sockaddr_in6*>address
+    cdef const sockaddr_un* local = <const sockaddr_un*>address
+    cdef uint32_t size
+    if length < 2:
+        return None
+    if v4.sin_family == AF_INET:
+        inet_ntop(AF_INET, &v4.sin_addr, text, sizeof(text))
+        return (text.decode('ascii'), <int>ntohs(v4.sin_port))
+    if v4.sin_family == AF_INET6:
+        inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof(text))
+        return (text.decode('ascii'), <int>ntohs(v6.sin6_port),
+                ntohl(v6.sin6_flowinfo), v6.sin6_scope_id)
+    if v4.sin_family == AF_UNIX:
+        size = length - UNIX_PATH
+        if size > 0 and local.sun_path[0] == 0:   # the abstract namespace
+            return PyBytes_FromStringAndSize(local.sun_path, size)
+        size = strnlen(local.sun_path, size)
+        return os.fsdecode(PyBytes_FromStringAndSize(local.sun_path, size))
+    return (<int>v4.sin_family,
+            PyBytes_FromStringAndSize(<const char*>address + UNIX_PATH, length - UNIX_PATH))
+
+
+cdef bint make_sockaddr(object address, int family, sockaddr_storage* into,
+                        uint32_t* length) except -1:
+    """Returns whether the result may be remembered by the tuple's identity."""
+    if family == AF_INET:
+        return make_inet(address, <sockaddr_in*>into, length)
+    if family == AF_INET6:
+        return make_inet6(address, <sockaddr_in6*>into, length)
+    if family == AF_UNIX:
+        return make_unix(address, <sockaddr_un*>into, length)
+    raise OSError(f'address family {family} is not supported')
+
+
+cdef bint make_inet(object address, sockaddr_in* into, uint32_t* length) except -1:
+    if not isinstance(address, tuple):
+        raise TypeError(
+            f'sendto(): AF_INET address must be tuple, not {type(address).__name__}: {address!r}')
+    if len(address) != 2:
+        raise TypeError(f'AF_INET address must be a pair (host, port), not {address!r}')
+    host, port = address
+    port = operator.index(port)
+    memset(into, 0, sizeof(sockaddr_in))
+    into.sin_family = AF_INET
+    numeric = set_host(AF_INET, host, &into.sin_addr, address)
+    into.sin_port = htons(check_port(port, address))
+    length[0] = sizeof(sockaddr_in)
+    return numeric and is_fixed(address)
+
+
+cdef bint make_inet6(object address, sockaddr_in6* into, uint32_t* length) except -1:
+    if not isinstance(address, tuple):
+        raise TypeError(
+            f'sendto(): AF_INET6 address must be tuple, not {type(address).__name__}: {address!r}')
+    if not 2 <= len(address) <= 4:
+        raise TypeError('AF_INET6 address must be a tuple '
+                        f'(host, port[, flowinfo[, scopeid]]), not {address!r}')
+    host = address[0]
+    port, flowinfo, scope = [operator.index(n) for n in (address[1:] + (0, 0))[:3]]
+    memset(into, 0, sizeof(sockaddr_in6))
+    into.sin6_family = AF_INET6
+    numeric = set_host(AF_INET6, host, into, address)
+    into.sin6_port = htons(check_port(port, address))
+    if not 0 <= flowinfo <= 0xfffff:
+        raise OverflowError(f'sendto(): flowinfo must be 0-1048575, not {flowinfo}')
+    into.sin6_flowinfo = htonl(flowinfo)
+    # A scope in the host ("fe80::1%eth0") is overridden, as in CPython.
+    into.sin6_scope_id = <uint32_t>(scope & 0xffffffff)
+    length[0] = sizeof(sockaddr_in6)
+    return numeric and is_fixed(address)
+
+
+cdef bint make_unix(object address, sockaddr_un* into, uint32_t* length) except -1:
+    cdef Py_ssize_t size
+    path = os.fsencode(address) if isinstance(address, str) else bytes(memoryview(address))
+    size = len(path)
+    memset(into, 0, sizeof(sockaddr_un))
+    into.sun_family = AF_UNIX
+    if size > 108 or (size == 108 and path[0] != 0):
+        raise OSError(f'AF_UNIX path too long: {address!r}')
+    memcpy(into.sun_path, <const char*><bytes>path, size)
+    length[0] = <uint32_t>(UNIX_PATH + size)
+    return False
+
+
+cdef bint is_fixed(object address) except -1:
+    """Whether the tuple will mean the same next time."""
+    return type(address) is tuple and type(address[0]) is str \
+        and all([type(number) is int for number in address[1:]])
+
+
+cdef uint16_t check_port(object port, object address) except? 0:
+    if not 0 <= port <= 0xffff:
+        raise OverflowError(f'sendto(): port must be 0-65535, not {port} in {address!r}')
+    return port
+
+
+cdef bint set_host(int family, object host, void* into, object address) except -1:
+    """Returns whether the host was a plain number; names are resolved, blocking, as
+    ``socket.sendto`` does it."""
+    cdef Py_ssize_t size
+    cdef const char* text
+    cdef void* place = into if family == AF_INET else &(<sockaddr_in6*>into).sin6_addr
+    # Under ``python -b`` text and bytes are not to be compared.
+    empty, broadcast = '', '<broadcast>'
+    if isinstance(host, (bytes, bytearray)):
+        host = bytes(host)
+        empty, broadcast = b'', b'<broadcast>'
+    elif not isinstance(host, str):
+        raise TypeError(
+            f'str, bytes or bytearray expected, not {type(host).__name__}: {address!r}')
+    if isinstance(host, str):
+        text = PyUnicode_AsUTF8AndSize(host, &size)
+        if '\0' in host:
+            raise TypeError(f'host name must not contain null character: {host!r}')
+        if inet_pton(family, text, place) == 1:
+            return True
+    if host == empty:
+        memset(place, 0, 4 if family == AF_INET else 16)
+        return True
+    if host == broadcast:
+        if family != AF_INET:
+            raise OSError(f'address family mismatched: {host!r}')
+        (<in_addr*>place).s_addr = INADDR_BROADCAST
+        return True
+    found = socket.getaddrinfo(host, None, family, socket.SOCK_DGRAM)[0][4]
+    numeric = found[0].partition('%')[0].encode()
+    inet_pton(family, numeric, place)
+    return False
+
+
+cdef bint is_number(int family, str host) except -1:
+    """Whether ``host`` is an address, not a name to be looked up."""
+    cdef Py_ssize_t size
+    cdef uint8_t place[16]
+    return '\0' not in host and inet_pton(family, PyUnicode_AsUTF8AndSize(host, &size), place) == 1

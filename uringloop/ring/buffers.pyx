@@ -1,0 +1,225 @@
+"""Memory: what a program hands over to be sent, and what the kernel receives into."""
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer)
+from cpython.bytes cimport (
+    PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
+from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR
+from libc.stdint cimport uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+from posix.mman cimport (
+    MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap)
+
+from uringloop.ring.abi cimport (
+    io_uring_buf, io_uring_buf_reg, io_uring_buf_ring_add, io_uring_buf_ring_advance,
+    io_uring_buf_ring_init, io_uring_buf_ring_mask, io_uring_register_buf_ring,
+    io_uring_unregister_buf_ring)
+
+import os
+
+cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject**, Py_ssize_t) except -1
+    PyObject* new_bytes "PyBytes_FromStringAndSize" (const char*, Py_ssize_t) except NULL
+    char* bytes_content "PyBytes_AS_STRING" (PyObject*)
+    PyObject* bytes_or_null "PyBytes_FromStringAndSize" (const char*, Py_ssize_t) noexcept
+    void PyErr_Clear() noexcept
+
+cdef extern from *:
+    """
+    #include <stddef.h>
+    static inline PyObject *steal(PyObject *object) { return object; }
+    /* Objects of a Python without the GIL begin with more.  What came is copied there. */
+    #ifndef URINGLOOP_CLAIMS
+    #define URINGLOOP_CLAIMS (offsetof(PyBytesObject, ob_sval) == 32)
+    #endif
+    """
+    object steal(PyObject*)
+    bint CLAIMS "URINGLOOP_CLAIMS"    # whether the head of bytes is HEAD
+
+
+cdef object open_payload(object data, payload* into):
+    """Find the memory of ``data``; returns what holds it.
+
+    Only exact ``bytes``, and contiguous views of exact ``bytes``, are immutable: a
+    subclass may lend its memory, and ``bytearray`` changes at will.  What that has may
+    move as soon as code of the program runs.
+    """
+    cdef Py_buffer view
+    cdef Py_buffer* inner
+    cdef PyObject* exporter
+    if PyBytes_CheckExact(data):
+        into.base = PyBytes_AS_STRING(data)
+        into.length = PyBytes_GET_SIZE(data)
+        into.immutable = True
+        return data
+    if type(data) is not bytearray and type(data) is not memoryview and PyObject_CheckBuffer(data):
+        # Each export may be of other memory: this one is held from now on.
+        data = PyMemoryView_FromObject(data)
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    into.base = <char*>view.buf
+    into.length = view.len
+    into.immutable = False
+    owner = data
+    if type(data) is memoryview:
+        inner = PyMemoryView_GET_BUFFER(data)
+        exporter = <PyObject*>inner.obj
+        if exporter is not NULL and PyBytes_CheckExact(<object>exporter):
+            into.immutable = True
+            owner = <object>exporter
+    PyBuffer_Release(&view)
+    return owner
+
+
+cdef object copy_payload(object data, payload* into):
+    """As ``open_payload``, but what could change is copied: the result is immutable."""
+    owner = open_payload(data, into)
+    if not into.immutable:
+        owner = PyBytes_FromStringAndSize(into.base, into.length)
+        into.base = PyBytes_AS_STRING(owner)
+        into.immutable = True
+    return owner
+
+
+cdef object lend_payload(object data, payload* into):
+    """As ``open_payload``, but what could change is exported: it can't be resized or freed."""
+    owner = open_payload(data, into)
+    if not into.immutable and owner is data:
+        # A view of our own: the caller may release theirs.
+        owner = PyMemoryView_FromObject(data)
+    return owner
+
+
+cdef PyObject* blank(Py_ssize_t size) except NULL:
+    """Memory for ``size`` bytes that becomes a ``bytes`` object with ``cut``."""
+    return new_bytes(NULL, size)
+
+
+cdef object cut(PyObject* made, Py_ssize_t length):
+    """The object, which nobody else has seen, as ``bytes`` of ``length``."""
+    _PyBytes_Resize(&made, length)
+    return steal(made)
+
+
+cdef unsigned fragments(const void* base, size_t length) noexcept:
+    """How many pages the memory touches."""
+    if length == 0:
+        return 0
+    return <unsigned>((((<uintptr_t>base + length - 1) >> 12) - (<uintptr_t>base >> 12)) + 1)
+
+
+cdef class ReceiveBuffers:
+    """A provided-buffer ring: the kernel takes a buffer for each datagram that comes.
+
+    The buffers are the memory of ``bytes`` objects that nobody has seen yet, head
+    and all.  What the kernel puts before the payload of an AF_INET datagram is as
+    long as that head, so the payload lands where the object's content belongs:
+    a long datagram is handed to the program as it is, and a fresh object takes
+    its place.  (Where the head is of another length the kernel gets the content
+    only, and what it has put there is copied.)
+
+    Few buffers are offered at first: the kernel walks through all of them in
+    turn, so that a small number stays in the processor's cache.  When they run
+    out (ENOBUFS) more are, up to ``count``.  Where there is no memory for one, the
+    kernel has one less, until there is.
+
+    ``bare`` buffers are for streams, where nothing comes before the payload:
+    the kernel gets the objects' contents only.
+    """
+
+    def __cinit__(self, Ring ring, int group, unsigned count, size_t capacity,
+                  unsigned offered, bint bare):
+        cdef io_uring_buf_reg registration
+        cdef void* place
+        self.entries_size = count * sizeof(io_uring_buf)
+        place = mmap(NULL, self.entries_size, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        if place == MAP_FAILED:
+            raise MemoryError
+        self.entries = <io_uring_buf_ring*>place
+        self.objects = <PyObject**>calloc(count, sizeof(PyObject*))
+        if self.objects is NULL:
+            raise MemoryError
+        self.ring = ring
+        self.group = group
+        self.count = count
+        self.size = HEAD + capacity
+        self.skip = HEAD if bare else 0
+        # The kernel may write here until the ring is dead.
+        ring.keepalive.append(self)
+        memset(&registration, 0, sizeof(registration))
+        registration.ring_addr = <uint64_t><uintptr_t>place
+        registration.ring_entries = count
+        registration.bgid = group
+        code = io_uring_register_buf_ring(&ring.ring, &registration, 0)
+        if code < 0:
+            ring.keepalive.remove(self)
+            raise OSError(-code, f'provided buffers: {os.strerror(-code)}')
+        io_uring_buf_ring_init(self.entries)
+        if not self.offer(offered):
+            io_uring_unregister_buf_ring(&ring.ring, group)
+            ring.keepalive.remove(self)
+            raise MemoryError
+
+    def __dealloc__(self):
+        cdef unsigned i
+        for i in range(self.offered):
+            if self.objects[i] is not NULL:
+                if CLAIMS:
+                    memcpy(self.objects[i], self.saved, HEAD)
+                Py_CLEAR(self.objects[i])
+        free(self.objects)
+        if self.entries is not NULL:
+            munmap(self.entries, self.entries_size)
+
+    cdef char* at(self, unsigned number) noexcept:
+        cdef PyObject* made = self.objects[number]
+        return (<char*>made if CLAIMS else bytes_content(made)) + self.skip
+
+    cdef void give_back(self, unsigned number) noexcept:
+        """Let the kernel have this buffer again, or a fresh one if it was claimed.
+
+        If there is no memory for one it has to do with the others.
+        """
+        if self.objects[number] is NULL:
+            # Without an exception of Cython's, whose handling would want memory, too.
+            self.objects[number] = bytes_or_null(NULL, self.size - HEAD if CLAIMS else self.size)
+            if self.objects[number] is NULL:
+                PyErr_Clear()
+                self.missing += 1
+                return
+            if CLAIMS:
+                memcpy(self.saved, <void*>self.objects[number], HEAD)
+        io_uring_buf_ring_add(self.entries, self.at(number),
+                              <unsigned>(self.size - self.skip), number,
+                              io_uring_buf_ring_mask(self.count), 0)
+        io_uring_buf_ring_advance(self.entries, 1)
+
+    cdef bint offer(self, unsigned goal) noexcept:
+        """Let the kernel have that many; whether it has any."""
+        cdef unsigned i
+        if self.missing:
+            self.missing = 0
+            for i in range(self.offered):
+                if self.objects[i] is NULL:
+                    self.give_back(i)
+        while self.offered < goal and not self.missing:
+            self.give_back(self.offered)
+            self.offered += 1
+        return self.offered > self.missing
+
+    cdef bint grow(self) noexcept:
+        """They ran out: offer as many again as were offered so far; whether there were more."""
+        cdef unsigned before = self.offered - self.missing
+        self.offer(min(self.count, 2 * self.offered))
+        return self.offered - self.missing > before
+
+    cdef object claim(self, unsigned number, Py_ssize_t length):
+        """The buffer itself as ``bytes`` of ``length``; the kernel is to get a fresh one."""
+        cdef PyObject* made = self.objects[number]
+        if not CLAIMS:
+            return PyBytes_FromStringAndSize(bytes_content(made) + HEAD, length)
+        self.objects[number] = NULL
+        memcpy(made, self.saved, HEAD)
+        return cut(made, length)

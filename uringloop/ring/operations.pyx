@@ -1,0 +1,331 @@
+"""Operations: what the kernel has been asked to do, and what it may still touch.
+
+An operation owns all that the kernel may read or write on its behalf: the
+payload (through a reference), and the msghdr, iovec and socket address, which
+lie inside it.  It has up to two *duties*: the completion with the result, and
+for a zero-copy send the notification that follows.  ``release`` is the one
+place where the references are dropped, and it is reached only when no duty is
+left, whatever user code has cancelled, closed or forgotten meanwhile.
+"""
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_INCREF
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy
+
+from uringloop.ring.abi cimport ECANCELED, IORING_CQE_F_MORE, IORING_CQE_F_NOTIF
+
+# Operations are made by the chunk.
+cdef uint32_t CHUNK = 64
+
+cdef operation measure
+cdef size_t BRIEF = <char*>&measure.message - <char*>&measure
+
+
+cdef extern from *:
+    """
+    static traverseproc table_traverse;
+    static void set_traverse(PyObject *type, traverseproc traverse) {
+        table_traverse = ((PyTypeObject *)type)->tp_traverse;
+        ((PyTypeObject *)type)->tp_traverse = traverse;
+    }
+    """
+    ctypedef int (*visitproc)(PyObject*, void*) noexcept
+    ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
+    traverseproc table_traverse
+    void set_traverse(object, traverseproc)
+
+
+cdef class Completer:
+
+    cdef int result(self, operation* op, int res, uint32_t flags) except -1:
+        raise NotImplementedError
+
+    cdef int notified(self, operation* op) except -1:
+        return 0
+
+    cdef int lost(self, operation* op) except -1:
+        return 0
+
+    cdef int deliver(self) except -1:
+        return 0
+
+    cdef int flush(self) except -1:
+        return 0
+
+    cdef int forget(self) except -1:
+        return 0
+
+    cdef int internal_error(self, object exc) except -1:
+        raise exc
+
+    cdef int send_deferred(self) except -1:
+        return 0
+
+    def _deliver(self):
+        # What those who look into the ready queue are shown as its callback.
+        self.deliver()
+
+
+cdef class OperationTable:
+    """All operations of one loop, addressed by slot number and generation.
+
+    What an operation refers to is shown to the garbage collector, so that a
+    loop which was dropped without ``close()`` is found: its finalizer then
+    closes it, and the kernel has let go before anything is cleared.  What is
+    buried is not shown: it stays, whatever the collector thinks.
+    """
+
+    def __dealloc__(self):
+        # Only reached when nothing is live: every live operation's owner
+        # holds the loop, and a buried one is held by the graveyard.
+        cdef uint32_t i
+        for i in range(0, self.capacity, CHUNK):
+            free(self.slots[i])
+        free(self.slots)
+
+    cdef int grow(self, bint brief) except -1:
+        cdef:
+            uint32_t i
+            operation* op
+            operation** spare = &self.free_brief if brief else &self.free
+            size_t size = BRIEF if brief else sizeof(operation)
+            char* chunk
+            operation** slots = <operation**>realloc(
+                self.slots, (self.capacity + CHUNK) * sizeof(operation*))
+        if slots is NULL:
+            raise MemoryError
+        self.slots = slots
+        # Chunks never move: the kernel reads msghdr and address in place.
+        chunk = <char*>calloc(CHUNK, size)
+        if chunk is NULL:
+            raise MemoryError
+        for i in range(CHUNK, 0, -1):
+            op = <operation*>(chunk + (i - 1) * size)
+            slots[self.capacity + i - 1] = op
+            op.index = self.capacity + i - 1
+            op.generation = 1
+            op.brief = brief
+            op.next = spare[0]
+            spare[0] = op
+        self.capacity += CHUNK
+        return 0
+
+    cdef operation* acquire(self, Completer owner) except NULL:
+        """A fresh operation of ``owner``, not yet known to the kernel."""
+        if self.free is NULL:
+            self.grow(False)
+        return self.take(&self.free, owner)
+
+    cdef operation* acquire_brief(self, Completer owner) except NULL:
+        """The same without room for a message and an address, a third as long.
+
+        An idle connection has one of these: its receive.
+        """
+        if self.free_brief is NULL:
+            self.grow(True)
+        return self.take(&self.free_brief, owner)
+
+    cdef operation* take(self, operation** spare, Completer owner) noexcept:
+        cdef operation* op = spare[0]
+        spare[0] = op.next
+        op.next = NULL
+        op.traits = 0
+        op.copied = False
+        op.status = 0
+        op.address_length = 0
+        Py_INCREF(owner)
+        op.owner = <PyObject*>owner
+        self.live += 1
+        return op
+
+    cdef void begin(self, operation* op, uint32_t era, unsigned traits) noexcept:
+        """The operation now is in the submission queue: its duties begin."""
+        assert op.duties == 0
+        op.era = era
+        op.traits |= traits
+        op.duties = RESULT_DUE
+        if op.traits & ZEROCOPY:
+            op.duties |= NOTIF_DUE
+            self.pinned += op.length
+        self.in_flight += 1
+
+    cdef operation* find(self, uint64_t user_data) noexcept:
+        cdef uint32_t index = <uint32_t>user_data
+        cdef operation* op
+        if index >= self.capacity:
+            return NULL
+        op = self.slots[index]
+        if op.generation != user_data >> 32 or op.duties == 0:
+            return NULL
+        return op
+
+    cdef int settle(self, uint64_t user_data, int res, uint32_t flags) except -1:
+        """One completion: strike off its duty, tell the owner, release when none is left."""
+        cdef operation* op = self.find(user_data)
+        if op is NULL:
+            # A send that was refused for want of memory says that no notification follows,
+            # and yet one does (6.18).
+            self.strangers += not flags & IORING_CQE_F_NOTIF
+            return 0
+        try:
+            # Before anything else: a notification's res is 0x80000000, negative,
+            # when the kernel copied.  It never is an errno.
+            if flags & IORING_CQE_F_NOTIF:
+                op.copied = res != 0
+                self.unpin(op)
+                self.done(op)
+                (<Completer>op.owner).notified(op)
+            else:
+                if not (op.traits & MULTISHOT and flags & IORING_CQE_F_MORE):
+                    op.duties &= ~RESULT_DUE
+                if op.duties & NOTIF_DUE and not flags & IORING_CQE_F_MORE:
+                    # Some preparation errors never notify.  But a send that was
+                    # cancelled because its chain failed says ECANCELED without
+                    # F_MORE, and its notification comes in a later turn (6.18).
+                    if not (res == -ECANCELED and op.traits & FOLLOWER):
+                        self.unpin(op)
+                self.done(op)
+                (<Completer>op.owner).result(op, res, flags)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            # MemoryError, most likely: the end of that owner, not of the loop.
+            if op.future is not NULL and op.duties == 0 and not (<object>op.future).done():
+                (<object>op.future).set_exception(exc)
+            (<Completer>op.owner).internal_error(exc)
+        finally:
+            if op.duties == 0:
+                self.release(op)
+        return 0
+
+    cdef void unpin(self, operation* op) noexcept:
+        op.duties &= ~NOTIF_DUE
+        self.pinned -= op.length
+
+    cdef void done(self, operation* op) noexcept:
+        if op.duties == 0:
+            self.in_flight -= 1
+
+    cdef void release(self, operation* op) noexcept:
+        """The one place where an operation lets go of memory and references."""
+        cdef PyObject* owner = op.owner
+        cdef PyObject* data = op.data
+        cdef PyObject* future = op.future
+        assert op.duties == 0
+        op.owner = op.data = op.future = NULL
+        op.base = NULL
+        op.length = 0
+        op.generation += 1
+        if op.generation == 0:
+            op.generation = 1       # with slot 0 it would say NOBODY
+        if op.brief:
+            op.next = self.free_brief
+            self.free_brief = op
+        else:
+            op.next = self.free
+            self.free = op
+        self.live -= 1
+        # Last: these may run destructors, which may come back for operations.
+        Py_CLEAR(future)
+        Py_CLEAR(data)
+        Py_CLEAR(owner)
+
+    cdef operation* succeed(self, operation* op) except NULL:
+        """A fresh operation with the payload, address and future of ``op``, to try again.
+
+        ``op`` keeps its own reference to the payload: it may be a tombstone
+        whose notification is still to come.
+        """
+        cdef operation* heir = self.acquire(<Completer>op.owner)
+        heir.data = op.data
+        if heir.data is not NULL:
+            Py_INCREF(<object>heir.data)
+        heir.future = op.future
+        op.future = NULL
+        heir.base = op.base
+        heir.length = op.length
+        heir.traits = op.traits & EXPLICIT
+        heir.address_length = op.address_length
+        memcpy(&heir.address, &op.address, op.address_length)
+        return heir
+
+    cdef list lose(self, uint32_t era, bint dead):
+        """The ring number ``era`` is closed: nothing of it will complete any more.
+
+        Owners hear ECANCELED, as from a cancelled operation.  Memory is
+        released at once only if the ring is proved ``dead``; otherwise the
+        operation is buried, until ``exhume``, and whoever waits for its
+        notification waits as long.  Returns the exceptions met.
+        """
+        cdef uint32_t i, capacity = self.capacity
+        cdef operation* op
+        cdef bint due
+        problems = []
+        for i in range(capacity):
+            op = self.slots[i]
+            if op.duties == 0 or op.duties & BURIED or op.era != era:
+                continue
+            due = op.duties & RESULT_DUE
+            if op.duties & NOTIF_DUE:
+                self.unpin(op)
+            op.duties = 0 if dead else BURIED
+            op.traits |= UNTOLD
+            self.in_flight -= 1
+            try:
+                if due:
+                    (<Completer>op.owner).result(op, -ECANCELED, 0)
+                elif dead:
+                    (<Completer>op.owner).notified(op)
+                else:
+                    (<Completer>op.owner).lost(op)
+            except BaseException as exc:
+                problems.append(exc)
+            if dead:
+                self.release(op)
+        return problems
+
+    cdef bint is_awaited(self, uint32_t era) except -1:
+        """Whether somebody waits to hear that what was buried is free."""
+        cdef uint32_t i
+        cdef operation* op
+        for i in range(self.capacity):
+            op = self.slots[i]
+            if op.duties & BURIED and op.era == era and op.future is not NULL \
+                    and not (<object>op.future).done():
+                return True
+        return False
+
+    cdef int exhume(self, uint32_t era) except -1:
+        """The ring number ``era`` is proved dead: let go of what was buried with it."""
+        cdef uint32_t i
+        cdef operation* op
+        for i in range(self.capacity):
+            op = self.slots[i]
+            if op.duties & BURIED and op.era == era:
+                op.duties = 0
+                try:
+                    if op.future is not NULL:
+                        (<Completer>op.owner).notified(op)
+                finally:
+                    self.release(op)
+        return 0
+
+
+cdef int visit_operations(PyObject* self, visitproc visit, void* arg) noexcept:
+    cdef OperationTable table = <OperationTable>self
+    cdef uint32_t i
+    cdef operation* op
+    cdef int code = table_traverse(self, visit, arg)
+    for i in range(table.capacity):
+        op = table.slots[i]
+        if code or op.owner is NULL or op.duties & BURIED:
+            continue
+        code = visit(op.owner, arg)
+        if not code and op.data is not NULL:
+            code = visit(op.data, arg)
+        if not code and op.future is not NULL:
+            code = visit(op.future, arg)
+    return code
+
+
+set_traverse(OperationTable, visit_operations)

@@ -1,0 +1,696 @@
+"""The ring: made, filled, entered, drained and closed.
+
+It is made switched off (R_DISABLED), and can then be used by any thread to register
+files and buffers.  The first to ``enable`` it owns it (SINGLE_ISSUER): from another
+thread every call returns EEXIST, also after the owner has exited.  With DEFER_TASKRUN
+completions appear only while its owner is inside ``io_uring_enter``, so what
+a cancelled receive had taken is always seen.
+"""
+from cpython.object cimport PyObject
+from libc.stdint cimport uint16_t, uint32_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memmove, memset
+from posix.unistd cimport close
+
+from uringloop.ring.operations cimport (
+    MEMORY, NOBODY, SEND, Completer, OperationTable, operation, user_data)
+from uringloop.ring.process cimport fork_generation, this_thread
+from uringloop.ring.abi cimport *
+
+import os
+import resource
+import time
+import weakref
+
+from uringloop.ring.orphans import bury, hung_up, keep
+from uringloop.ring.unavailable import FORBIDDEN, not_entered, unavailable
+
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
+    int PyGC_Disable()
+    int PyGC_Enable()
+
+
+cdef enum:
+    LUCK_LIMIT = 16
+    PATIENCE = 100           # submissions tried before the queue counts as full
+    NAPS = 32                # waits without a look before the next try
+    CERTIFICATE = 0          # the registered-file slot of the wake-up socket
+    SLOT_LIMIT = 4096        # registered files; each costs the kernel 8 bytes, used or not
+    FEWEST_ENTRIES = 8
+
+cdef double TEARDOWN = 5.0   # seconds in which the kernel should be through with a closed ring
+
+cdef size_t NOTIFICATIONS_DUE = 1 << 20     # pinned bytes
+
+cdef uint32_t eras = 0
+cdef double last_closed = -1e9
+
+
+cdef class Ring:
+    """One io_uring of one thread, for the operations of one table."""
+
+    def __cinit__(self):
+        self.room = BATCH
+        self.fetched = <io_uring_cqe*>malloc(BATCH * sizeof(io_uring_cqe))
+        if self.fetched is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        # Its loop closes it.  Here only what is left of one whose loop was never made.
+        self.give_up()
+        free(self.free_slots)
+        free(self.fetched)
+
+    def __init__(self, OperationTable operations, unsigned entries, unsigned cq_entries,
+                 int certificate, unsigned patience=0):
+        """Make a ring, still switched off; raises UringUnavailableError.
+
+        ``certificate`` is a descriptor whose file the ring holds until it
+        is dead, so that its other end sees the hang-up.  For ``patience``
+        nanoseconds ``wait`` may look for completions before it sleeps.
+        """
+        global eras
+        self.operations = operations
+        self.keepalive = []
+        self.generation = fork_generation()
+        code = open_patiently(&self.ring, entries, cq_entries, &self.setup_flags)
+        if code < 0:
+            raise unavailable(-code)
+        self.is_open = True
+        self.cq_entries = ring_cq_entries(&self.ring)       # maybe fewer than were asked for
+        eras += 1
+        self.era = eras
+        try:
+            self.set_up(certificate, patience)
+        except BaseException:
+            self.give_up()
+            raise
+
+    cdef int set_up(self, int certificate, unsigned patience) except -1:
+        if self.setup_flags & IORING_SETUP_TASKRUN_FLAG:
+            # Else nothing in the ring's memory tells that a packet has come.
+            self.patience = patience
+        self.luck = LUCK_LIMIT // 2
+        # The child of a fork must not even see the parent's queues.
+        io_uring_ring_dontfork(&self.ring)
+        # One that is switched off answers EBADFD.  A policy may allow to make rings only.
+        code = io_uring_enter(self.ring.ring_fd, 0, 0, 0, NULL)
+        if -code in FORBIDDEN:
+            raise unavailable(-code)
+        code = self.register_table(certificate)
+        if -code in FORBIDDEN:
+            raise unavailable(-code)
+        open_rings.add(self)
+        return 0
+
+    cdef int register_table(self, int certificate) except? -1:
+        """Room for registered files, as many as there may be descriptors; ``-errno``."""
+        cdef int code
+        cdef unsigned count = SLOT_LIMIT
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if 0 <= limit < SLOT_LIMIT:
+            count = limit
+        while True:
+            # More than RLIMIT_NOFILE are refused (EMFILE), and memory may be short.
+            code = ring_register_slots(&self.ring, count)
+            if code != -EMFILE and code != -ENOMEM or count <= 1:
+                break
+            count //= 4
+        if code < 0:
+            return code   # transports then name descriptors, and death goes uncertified
+        self.slot_count = count
+        self.slots_used = CERTIFICATE + 1
+        code = io_uring_register_files_update(&self.ring, CERTIFICATE, &certificate, 1)
+        self.certified = code == 1
+        return code
+
+    cdef int enable(self) except -1:
+        """This thread owns the ring from now on."""
+        cdef int code
+        self.alive()
+        code = io_uring_register(self.ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0)
+        if code < 0:
+            raise unavailable(-code)
+        self.thread = this_thread()
+        return 0
+
+    cdef void give_up(self) noexcept:
+        """Close one that nothing was ever submitted to."""
+        if self.is_open:
+            self.is_open = False
+            if self.generation == fork_generation():
+                io_uring_queue_exit(&self.ring)
+            else:
+                close(self.ring.ring_fd)
+
+    cdef bint has_work(self) noexcept:
+        """Whether entering the kernel, or looking at completions, would do anything."""
+        # Without TASKRUN_FLAG only entering tells whether work is pending.
+        return (not self.is_open
+                or not self.setup_flags & IORING_SETUP_TASKRUN_FLAG
+                or self.count != 0
+                or io_uring_sq_ready(&self.ring) != 0
+                or ring_stirs(&self.ring))
+
+    cdef bint has_unread(self) noexcept:
+        """Whether something has completed that is not settled yet."""
+        return (self.count != 0 or io_uring_cq_ready(&self.ring) != 0
+                or ring_kernel_flags(&self.ring) & IORING_SQ_CQ_OVERFLOW)
+
+    cdef unsigned reserve(self, unsigned wanted) except? 0:
+        """Make room for a chain: how many entries, up to ``wanted``, can now be prepared."""
+        cdef unsigned room
+        self.usable()
+        room = io_uring_sq_space_left(&self.ring)
+        if room < wanted:
+            self.submit()
+            room = io_uring_sq_space_left(&self.ring)
+        return min(room, wanted)
+
+    cdef int usable(self) except -1:
+        if self.is_usable() and self.thread == this_thread():
+            return 0
+        self.alive()
+        if self.thread == 0:
+            raise RuntimeError('the loop is not running')
+        # By its registered descriptor it would enter whatever ring this thread has there.
+        raise RuntimeError('the loop is used in another thread than the one it runs in: '
+                           'use call_soon_threadsafe or run_coroutine_threadsafe')
+
+    cdef int alive(self) except -1:
+        if self.is_usable():
+            return 0
+        if self.generation != fork_generation():
+            raise RuntimeError("the loop has run before fork() and cannot run in the child: "
+                               "make a new one there")
+        raise RuntimeError("the loop's ring is closed")
+
+    cdef io_uring_sqe* prepare(
+            self, operation* op, int opcode, int fd, unsigned flags, unsigned traits) except NULL:
+        """An entry for ``op``, whose duties begin.  If there can be none, ``op`` is released."""
+        cdef io_uring_sqe* sqe
+        try:
+            self.usable()
+            sqe = ring_sqe(&self.ring, opcode, fd, flags, user_data(op))
+            if sqe is NULL:
+                self.make_room()
+                sqe = ring_sqe(&self.ring, opcode, fd, flags, user_data(op))
+        except BaseException:
+            self.operations.release(op)
+            raise
+        self.operations.begin(op, self.era, traits)
+        return sqe
+
+    cdef int make_room(self) except -1:
+        """Submit, so that the submission queue has room."""
+        cdef int tries = 0
+        while io_uring_sq_space_left(&self.ring) == 0:
+            # The kernel may be short of memory (EAGAIN) for a moment.
+            if tries == PATIENCE:
+                raise OSError(EBUSY, 'the submission queue is full')
+            tries += 1
+            self.submit()
+        return 0
+
+    cdef int cancel(self, operation* op) except -1:
+        """Ask the kernel to give ``op`` up; its completion still comes."""
+        cdef io_uring_sqe* sqe
+        self.usable()
+        if op.era != self.era:
+            return 0
+        self.make_room()
+        sqe = ring_sqe(&self.ring, IORING_OP_ASYNC_CANCEL, -1, 0, NOBODY)
+        sqe.addr = user_data(op)
+        return 0
+
+    cdef int submit(self) except -1:
+        """Hand over what is prepared; completions stay in the ring."""
+        cdef int code
+        self.usable()
+        self.syscalls += 1
+        # Nothing waits here, so the GIL stays: giving it up costs more than a send.
+        code = io_uring_submit(&self.ring)
+        if code > 0:
+            self.submissions += code
+        return self.check(code)
+
+    cdef int submit_and_get_events(self) except -1:
+        """The same, and the kernel does what it has deferred: a cancelled request lets go of
+        its file now.  What completes stays in the ring: it is settled in its place of the turn.
+
+        So within a callback the kernel receives no more than it has buffers for.
+        """
+        cdef int code
+        self.usable()
+        self.syscalls += 1
+        code = io_uring_submit_and_get_events(&self.ring)
+        if code > 0:
+            self.submissions += code
+        return self.check(code)
+
+    cdef int submit_sends(self, Completer owner, unsigned count) except -1:
+        """Hand over ``count`` sends that don't wait, and settle their results.
+
+        With MSG_DONTWAIT they have been tried when the kernel returns.  Each member of a
+        chain is issued by the deferred work that the one before has left, and the kernel
+        runs such work only until it has as many completions as it was asked for (6.18: one
+        a system call).  So this asks for all of them, and gives them no time to wait.
+        """
+        cdef __kernel_timespec ts
+        cdef io_uring_cqe* first
+        cdef int code
+        self.usable()
+        ts.tv_sec = ts.tv_nsec = 0
+        self.syscalls += 1
+        if count > 1:
+            code = io_uring_submit_and_wait_timeout(
+                &self.ring, &first, io_uring_cq_ready(&self.ring) + count, &ts, NULL)
+        elif self.operations.pinned > NOTIFICATIONS_DUE:
+            # A program that never waits would never see a notification: have the kernel
+            # do what is due.
+            code = io_uring_submit_and_get_events(&self.ring)
+        else:
+            code = io_uring_submit(&self.ring)
+        if code > 0:
+            self.submissions += code
+        self.settle_sends(owner)
+        return self.check(code)
+
+    cdef int settle_sends(self, Completer owner) except -1:
+        """Settle what has completed of ``owner``'s sends, and nothing else.
+
+        The rest is kept for the turn, in its order.  There is not much of it, however often
+        this is called in one callback: requests in flight, and as many receives as there are
+        buffers, for none is given back before the turn.
+        """
+        if self.settling:
+            return 0
+        self.fetch(True)
+        cdef bint collecting = PyGC_Disable()
+        self.settling = True
+        try:
+            return self.settle_those_of(owner)
+        finally:
+            self.settling = False
+            if collecting:
+                PyGC_Enable()
+
+    cdef int settle_those_of(self, Completer owner) except -1:
+        cdef operation* op
+        cdef io_uring_cqe cqe
+        cdef size_t i = 0, kept = 0, count = self.count
+        try:
+            while i < count:
+                cqe = self.fetched[i]
+                i += 1
+                op = self.operations.find(cqe.user_data)
+                if op is not NULL and op.traits & SEND and op.owner is <PyObject*>owner:
+                    self.operations.settle(cqe.user_data, cqe.res, cqe.flags)
+                else:
+                    self.fetched[kept] = cqe
+                    kept += 1
+        finally:
+            # After an exception the rest moves up, too.
+            memmove(&self.fetched[kept], &self.fetched[i], (count - i) * sizeof(io_uring_cqe))
+            self.count = kept + count - i
+        return 0
+
+    cdef int poll(self) except -1:
+        """Hand over what is prepared, let deferred work run, and settle completions."""
+        cdef int code
+        if self.settling:
+            return self.submit()
+        self.usable()
+        self.done_at_once = False
+        self.syscalls += 1
+        with nogil:
+            code = io_uring_submit_and_get_events(&self.ring)
+        if code > 0:
+            self.submissions += code
+        self.fetch(False)
+        if code >= 0 and self.count == 0:
+            self.look_again()
+        self.take()
+        return self.check(code)
+
+    cdef int look_again(self) except -1:
+        """Entering the kernel has brought nothing, and yet its flag may say that there is work.
+
+        It is set a moment after the work is queued; if that was done meanwhile nothing takes
+        it back until there is work again (6.18), and the loop would enter each turn and never
+        sleep.  It lies in memory that is ours too: so it is taken back here, and the kernel
+        entered once more, for what may have come in between.
+        """
+        if not ring_kernel_flags(&self.ring) & IORING_SQ_TASKRUN:
+            return 0
+        ring_clear_taskrun(&self.ring)
+        self.syscalls += 1
+        io_uring_get_events(&self.ring)
+        return self.fetch(False)
+
+    cdef int wait(self, double timeout) except -1:
+        """As ``poll``, but sleeps until something completes.
+
+        ``timeout`` in seconds.
+        """
+        cdef int code
+        cdef __kernel_timespec ts
+        self.usable()
+        ts.tv_sec = <long long>timeout
+        ts.tv_nsec = <long long>((timeout - ts.tv_sec) * 1e9)
+        self.syscalls += 1
+        with nogil:
+            code = ring_wait(&self.ring, self.resident, &ts)
+        if code > 0:
+            self.submissions += code
+        self.fetch(False)
+        self.take()
+        return self.check(code)
+
+    cdef int submit_and_take(self) except -1:
+        """Hand over sends that are done at once; settle them, and whatever else is done."""
+        self.done_at_once = False
+        self.submit()
+        self.fetch(False)
+        return self.take()
+
+    cdef bint look(self, double timeout) except -1:
+        """Before ``wait``: whether something completes that soon that sleeping is not worth it."""
+        if not self.may_spin(timeout) or not self.spin():
+            return False
+        self.take()
+        return True
+
+    cdef bint may_spin(self, double timeout) noexcept:
+        """What came of it lately decides."""
+        if self.patience == 0 or timeout <= self.patience * 1e-9:
+            return False
+        if self.luck == 0:
+            self.naps += 1
+            if self.naps < NAPS:
+                return False
+            # Twice: the peer's own wake-up may be what makes the first take long.
+            self.naps = 0
+            self.luck = 2
+        return True
+
+    cdef bint spin(self) except -1:
+        """Submit, and look for completions for a moment; whether any came.
+
+        An answer that comes within some ten microseconds then finds this thread
+        awake.  To put a processor to sleep and wake it takes several times as
+        long, most of all in a virtual machine (measured in one: 330 us an echo
+        with sleeping, 45 us without, and a third of the processor time).
+        """
+        cdef bint hit = False
+        cdef int code = 0
+        self.busy_polls += 1
+        with nogil:
+            if io_uring_sq_ready(&self.ring):
+                code = io_uring_submit(&self.ring)
+                self.syscalls += 1
+            if code >= 0:
+                self.submissions += code
+                hit = ring_spin(&self.ring, self.patience)
+            if hit and not io_uring_cq_ready(&self.ring):
+                self.syscalls += 1
+                io_uring_get_events(&self.ring)
+        if hit:
+            self.fetch(False)
+            if self.count == 0:
+                self.look_again()
+            hit = self.count != 0       # a flag alone is no success: the loop has to sleep
+        if hit:
+            self.busy_poll_hits += 1
+            self.luck = min(self.luck + 1, LUCK_LIMIT)
+        else:
+            self.luck -= 1
+        return hit
+
+    cdef void count_as_missed(self) noexcept:
+        """What the last look has found was not worth it."""
+        self.luck = max(self.luck - 2, 0)
+
+    cdef int take(self) except -1:
+        """Settle everything that has completed.  Owners are told, and run no user code.
+
+        Yet some may run: the destructor of what is let go of, or of a forgotten future,
+        whose exception is reported.  If it comes back to the ring, its submissions are
+        made and completions wait until these are settled.
+        """
+        cdef bint collecting = PyGC_Disable()
+        self.settling = True
+        try:
+            return self.take_all()
+        finally:
+            self.settling = False
+            if collecting:
+                PyGC_Enable()
+
+    cdef int take_all(self) except -1:
+        # One ring's worth at most: what comes meanwhile has to wait for its turn.
+        cdef size_t left = self.cq_entries
+        while True:
+            left -= min(left, self.count)
+            self.settle_batch()
+            if ring_kernel_flags(&self.ring) & IORING_SQ_CQ_OVERFLOW:
+                # The kernel keeps what found no room, and gives it up when it is entered.
+                self.overflows += 1
+                if not left:
+                    return 0
+                self.syscalls += 1
+                with nogil:
+                    io_uring_get_events(&self.ring)
+            elif not left or not io_uring_cq_ready(&self.ring):
+                return 0
+            self.fetch(False)
+            if self.count == 0:
+                return 0
+
+    cdef int fetch(self, bint everything) except -1:
+        """Take completions out of the ring, for ``settle_batch``; ``everything``: all there are."""
+        cdef io_uring_cqe* bigger
+        cdef size_t ready = self.count + io_uring_cq_ready(&self.ring)
+        cdef unsigned taken
+        if everything and ready > self.room:
+            bigger = <io_uring_cqe*>realloc(self.fetched, 2 * ready * sizeof(io_uring_cqe))
+            if bigger is NULL:
+                raise MemoryError
+            self.fetched = bigger
+            self.room = 2 * ready
+        taken = ring_take(&self.ring, self.fetched + self.count,
+                          <unsigned>(self.room - self.count))
+        self.count += taken
+        self.completions += taken
+        return 0
+
+    cdef int settle_batch(self) except -1:
+        cdef size_t i = 0
+        problem = None
+        while i < self.count:
+            try:
+                while i < self.count:
+                    i += 1
+                    if self.fetched[i - 1].user_data != NOBODY:
+                        self.operations.settle(self.fetched[i - 1].user_data,
+                                               self.fetched[i - 1].res, self.fetched[i - 1].flags)
+            except BaseException as exc:
+                # An owner's error (MemoryError, or a KeyboardInterrupt that comes just
+                # now) must not cost the others their completions.
+                problem = exc
+        self.count = 0
+        if problem is not None:
+            raise problem
+        return 0
+
+    cdef int check(self, int code) except -1:
+        if code >= 0 or code == -ETIME or code == -EAGAIN or code == -EBUSY:
+            return 0
+        if code == -EINTR:
+            return PyErr_CheckSignals()
+        raise not_entered(-code)
+
+    cdef int register_file(self, int fd) except -2:
+        """A slot that goes on meaning this file whatever becomes of the number; -1: no room."""
+        cdef unsigned slot = self.slots_used
+        cdef bint used_before = self.free_slot_count != 0
+        self.usable()
+        if used_before:
+            slot = self.free_slots[self.free_slot_count - 1]
+        elif slot >= self.slot_count:
+            return -1
+        self.syscalls += 1
+        if io_uring_register_files_update(&self.ring, slot, &fd, 1) != 1:
+            return -1
+        if used_before:
+            self.free_slot_count -= 1
+        else:
+            self.slots_used += 1
+        return slot
+
+    cdef int unregister_file(self, int slot) except -1:
+        cdef int nothing = -1
+        cdef uint16_t* bigger
+        self.usable()
+        self.syscalls += 1
+        io_uring_register_files_update(&self.ring, slot, &nothing, 1)
+        if self.free_slot_count == self.free_slot_room:
+            bigger = <uint16_t*>realloc(
+                self.free_slots, (2 * self.free_slot_room + 16) * sizeof(uint16_t))
+            if bigger is NULL:
+                return 0         # one slot less
+            self.free_slots = bigger
+            self.free_slot_room = 2 * self.free_slot_room + 16
+        self.free_slots[self.free_slot_count] = slot
+        self.free_slot_count += 1
+        return 0
+
+    cdef void settle_down(self) noexcept:
+        """The loop begins to run: entering by the thread's own table of rings is cheaper."""
+        # If the table is full (16 rings) the descriptor goes on serving.
+        self.resident = io_uring_register_ring_fd(&self.ring) == 1
+
+    cdef void move_out(self) noexcept:
+        """The loop has stopped.  Its ring may be closed by another thread, whose
+        table has another loop's ring at that place."""
+        if self.resident and self.is_open and self.generation == fork_generation():
+            self.resident = False
+            io_uring_unregister_ring_fd(&self.ring)
+
+    cdef bint is_usable(self) noexcept:
+        return self.is_open and self.generation == fork_generation()
+
+    def cancel_all(self, double bound):
+        """Cancel everything and wait, ``bound`` seconds at most, until nothing is in flight."""
+        cdef io_uring_sqe* sqe
+        deadline = time.monotonic() + bound
+        while self.operations.in_flight and time.monotonic() < deadline:
+            if io_uring_sq_space_left(&self.ring) == 0:
+                self.submit()
+            sqe = ring_sqe(&self.ring, IORING_OP_ASYNC_CANCEL, -1, 0, NOBODY)
+            if sqe is not NULL:
+                sqe.cancel_flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY
+            self.wait(0.01)
+
+    def close(self, int witness, double bound):
+        """Close the ring, from any thread.
+
+        If it may still touch memory of ours, ``witness``, the other end of the
+        certificate, is asked for ``bound`` seconds whether the ring is dead.  If not,
+        that memory is buried.  Returns the exceptions that owners met.
+        """
+        global last_closed
+        if not self.is_open:
+            return []
+        problems = []
+        forked = self.generation != fork_generation()
+        if not forked:
+            self.fetch(False)
+            problems = self.take_quietly()
+            last_closed = time.monotonic()
+        self.give_up()
+        open_rings.discard(self)
+        dead = forked or not self.holds_memory()
+        if not dead and self.certified:
+            try:
+                dead = hung_up(witness, bound)
+            except BaseException as exc:
+                problems.append(exc)        # KeyboardInterrupt
+        if not dead:
+            # Without a certificate the witness has nothing to tell.
+            keep(witness if self.certified else -1, self.operations, self.era, self.keepalive)
+        self.keepalive = None
+        return problems + self.operations.lose(self.era, dead)
+
+    cdef list take_quietly(self):
+        # As ``take``, but the ring may belong to another thread: no syscalls.
+        problems = []
+        self.settling = True
+        while self.count:
+            try:
+                self.settle_batch()
+            except BaseException as exc:  # noqa: PERF203
+                problems.append(exc)
+            self.fetch(False)
+        self.settling = False
+        return problems
+
+    def holds_memory(self):
+        """Whether an operation in flight points into our memory."""
+        cdef uint32_t i
+        cdef operation* op
+        for i in range(self.operations.capacity):
+            op = self.operations.slots[i]
+            if op.duties and op.era == self.era and op.traits & MEMORY:
+                return True
+        return False
+
+    def close_in_child(self):
+        """After fork(): give up the child's copies of the parent's descriptors."""
+        self.give_up()
+
+
+cdef int open_patiently(io_uring* ring, unsigned entries, unsigned cq_entries,
+                        unsigned* setup_flags) except? -1:
+    """Teardown of closed rings is asynchronous, and locked memory is counted per user.
+
+    So ENOMEM may pass: wait for it, if that may help, then ask for less.
+    """
+    cdef int code
+    cdef int patience
+    while True:
+        code = open_once(ring, entries, cq_entries, setup_flags)
+        patience = 12 if code == -ENOMEM and may_pass(entries, cq_entries) else 0
+        while code == -ENOMEM and patience:
+            bury()
+            time.sleep(0.001 * (1 << min(12 - patience, 6)))
+            patience -= 1
+            code = open_once(ring, entries, cq_entries, setup_flags)
+        if code != -ENOMEM or entries <= FEWEST_ENTRIES:
+            return code
+        entries //= 4
+        cq_entries = max(entries * 2, cq_entries // 4)
+
+
+cdef bint may_pass(unsigned entries, unsigned cq_entries) except? False:
+    """Whether waiting may help a ring that found no memory."""
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    if 0 <= limit < entries * sizeof(io_uring_sqe) + cq_entries * sizeof(io_uring_cqe):
+        return False         # there never is that much
+    # The smallest is worth some time in any case: another process may be about to end.
+    return entries <= FEWEST_ENTRIES or time.monotonic() - last_closed < TEARDOWN
+
+
+cdef int open_once(io_uring* ring, unsigned entries, unsigned cq_entries,
+                   unsigned* setup_flags) noexcept:
+    cdef io_uring_params params
+    cdef unsigned needed = (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
+                            | IORING_SETUP_R_DISABLED)
+    cdef unsigned wanted = (IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP
+                            | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_TASKRUN_FLAG)
+    cdef int code
+    memset(&params, 0, sizeof(params))
+    params.flags = needed | wanted
+    params.cq_entries = cq_entries
+    code = io_uring_queue_init_params(entries, ring, &params)
+    if code == -EINVAL:
+        memset(&params, 0, sizeof(params))
+        params.flags = needed
+        code = io_uring_queue_init_params(entries, ring, &params)
+    setup_flags[0] = params.flags
+    return code
+
+
+# Rings to be closed in the child of a fork.
+open_rings = weakref.WeakSet()
+
+
+def _close_in_child():
+    for ring in list(open_rings):
+        ring.close_in_child()
+    open_rings.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)

@@ -1,0 +1,15 @@
+"""Whether a send goes zero-copy: the one predicate, and what paths have reported."""
+from typing import NamedTuple
+
+class SendReport(NamedTuple):
+    """What became of a zero-copy send.
+
+    ``nbytes`` were sent.  ``copied`` says whether the kernel copied them after
+    all; None where it can't tell (before Linux 6.2).
+    """
+
+    nbytes: int
+    copied: bool | None
+
+class CopyMemory:
+    """What one socket has learned about its destinations."""

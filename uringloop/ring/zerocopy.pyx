@@ -1,0 +1,121 @@
+"""Whether a send goes zero-copy: the one predicate, and what paths have reported.
+
+The kernel copies anyway when the receiver is on the same machine, when the
+device lacks scatter/gather or checksum offload, and when a datagram is larger
+than the path's MTU.  Its notification says so (REPORT_USAGE, kernel 6.2).  Such
+a path gets plain sends, which are cheaper than a zero-copy send that copies, and
+is tried again after a while.
+"""
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcmp, memcpy
+from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
+
+from uringloop.ring.buffers cimport MAX_FRAGMENTS, fragments
+from uringloop.ring.abi cimport IORING_SEND_ZC_REPORT_USAGE
+from uringloop.ring.operations cimport UNTOLD, ZEROCOPY, operation
+
+import os
+import re
+from collections import namedtuple
+
+# Linux 6.1 refuses the flag (EINVAL).
+REPORTS_USAGE = tuple(map(int, re.findall(r'\d+', os.uname().release)[:2])) >= (6, 2)
+SEND_ZC_FLAGS = IORING_SEND_ZC_REPORT_USAGE if REPORTS_USAGE else 0
+
+cdef double FIRST_PATIENCE = 1.0      # seconds
+cdef double LONGEST_PATIENCE = 60.0
+cdef size_t PINNED_LIMIT = 64 << 20   # bytes waiting for notifications, of one loop
+
+
+cdef double now() noexcept:
+    cdef timespec ts
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts)
+    return ts.tv_sec + ts.tv_nsec * 1e-9
+
+
+cdef class CopyMemory:
+    """What one socket has learned about its destinations."""
+
+    cdef path* find(self, const void* address, uint32_t length) noexcept:
+        cdef const uint8_t* data = <const uint8_t*>address
+        cdef uint32_t h = 0, i
+        for i in range(length):
+            h = h * 31 + data[i]
+        return &self.paths[h % PATHS]
+
+    cdef bint copies(self, const void* address, uint32_t length, size_t size) noexcept:
+        """Whether a send of ``size`` bytes there is known to be copied."""
+        cdef path* found = self.find(address, length)
+        return (found.copied_from != 0 and size >= found.copied_from
+                and found.length == length and memcmp(found.address, address, length) == 0
+                and now() < found.until)
+
+    cdef void learn(self, const void* address, uint32_t length, size_t size,
+                    bint copied) noexcept:
+        cdef path* found
+        if length > sizeof(found.address):
+            return
+        found = self.find(address, length)
+        if found.length != length or memcmp(found.address, address, length) != 0:
+            if not copied:
+                return
+            found.length = length
+            memcpy(found.address, address, length)
+            found.copied_from = 0
+            found.patience = 0
+        if not copied:
+            if size >= found.copied_from:
+                found.copied_from = 0
+                found.patience = 0
+            return
+        if now() < found.until and found.copied_from != 0 and size >= found.copied_from:
+            return      # of the same batch as the one that has told already
+        found.patience = min(max(2 * found.patience, FIRST_PATIENCE), LONGEST_PATIENCE)
+        found.until = now() + found.patience
+        found.copied_from = size
+
+
+cdef bint zerocopy_pays(const void* base, size_t length, bint explicit, const void* address,
+                        uint32_t address_length, CopyMemory paths, size_t pinned) noexcept:
+    """The predicate: size, kind of memory, what is pinned already, what the path reported."""
+    if length < ZEROCOPY_MINIMUM and not explicit:
+        return False
+    if length == 0 or fragments(base, length) > MAX_FRAGMENTS:
+        return False
+    if pinned + length > PINNED_LIMIT:
+        return False
+    return paths is None or not paths.copies(address, address_length, length)
+
+
+cdef bint stream_zerocopy_pays(const void* address, uint32_t address_length, size_t length,
+                               CopyMemory paths, size_t pinned) noexcept:
+    """The same for a stream: the kernel cuts it into packets, so fragments don't count.
+
+    The notification comes with the peer's acknowledgement, so what is pinned
+    stays so for a round trip.
+    """
+    return (length >= STREAM_MINIMUM and pinned + length <= PINNED_LIMIT
+            and not paths.copies(address, address_length, length))
+
+
+SendReport = namedtuple('SendReport', ['nbytes', 'copied'], module='uringloop')
+SendReport.__doc__ = """What became of a zero-copy send.
+
+``nbytes`` were sent.  ``copied`` says whether the kernel copied them after all: it
+does when the receiver is on the same machine, when the device lacks
+scatter/gather or checksum offload, and when the datagram exceeds the path's MTU.
+None where the kernel can't tell (before Linux 6.2)."""
+
+# Its own constructor is Python's, and no signal handler is to run while completions are settled.
+cdef object new_tuple = tuple.__new__
+
+
+cdef object send_report(size_t nbytes, bint copied, bint told):
+    if not told:
+        return new_tuple(SendReport, (nbytes, None))
+    return new_tuple(SendReport, (nbytes, bool(copied)))
+
+
+cdef bint is_told(operation* op) noexcept:
+    """Whether it is known what the kernel did with the memory."""
+    return not op.traits & ZEROCOPY or REPORTS_USAGE and not op.traits & UNTOLD

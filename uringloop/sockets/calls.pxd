@@ -1,0 +1,31 @@
+"""What the ring does for the program's own sockets: it waits, and it sends without copying."""
+from libc.stdint cimport uint32_t
+
+from uringloop.core.loop_core cimport LoopCore
+from uringloop.ring.watched cimport SocketHolder
+from uringloop.ring.operations cimport Completer, operation
+
+
+cdef class SocketCall(SocketHolder):
+    cdef:
+        LoopCore loop
+        operation* op          # in flight, or NULL
+        object future          # what the coroutine waits for
+        int events
+        readonly bint done
+        bint abandoned
+        readonly bint futile   # the poll has ended though there is no room
+        bint gone              # the program has closed the socket
+        bint polite            # whoever waits goes on behind what came in the same turn
+
+    cdef int start(self) except -1
+    cdef int finish(self) except -1
+
+
+cdef class Dispatcher(Completer):
+    cdef:
+        LoopCore loop
+        operation* sending     # whose result is awaited
+        int res                # its result
+
+    cdef ssize_t send(self, operation* op, int fd) except? -1

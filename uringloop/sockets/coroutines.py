@@ -1,0 +1,234 @@
+"""asyncio's ``sock_*`` coroutines: what does not wait is in ``_sockets``.
+
+They are Python's own, not Cython's: those are awaited without an exception for
+their result.
+"""
+from __future__ import annotations
+
+import asyncio
+import itertools
+import select
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from uringloop.ring.zerocopy import SendReport
+from uringloop.sockets.calls import SocketCall
+from uringloop.sockets.methods import SocketCore
+
+_Result = TypeVar('_Result')
+
+# From Python 3.11 on; for sockets that want to be asked themselves.
+_ASYNCIO_HAS_DATAGRAMS = hasattr(asyncio.SelectorEventLoop, 'sock_sendto')
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    class _Core(SocketCore, asyncio.AbstractEventLoop):
+        """What the loop is besides."""
+else:
+    _Core = object
+
+
+class SocketCoroutines(_Core):
+    """asyncio's ``sock_*`` methods on the ring."""
+
+    async def _wait_for(self, call: SocketCall) -> None:
+        """Wait until the operation is done; when cancelled, call it back first."""
+        try:
+            await call.begin_to_wait()
+        except BaseException:
+            call.abandon()
+            raise
+
+    async def _wait_for_data(self, sock: socket.socket, tries: int = 0) -> None:
+        """Wait until there is something to receive."""
+        await self._wait_for(self._poll_now(sock, select.POLLIN))
+
+    async def _wait_for_room(self, sock: socket.socket, tries: int = 0) -> None:
+        """Wait until the socket takes more."""
+        call = self._poll_now(sock, select.POLLOUT)
+        await self._wait_for(call)
+        if sock.family == socket.AF_UNIX or call.futile:
+            # One that is not connected is writable at any time; and a poll ends at once where
+            # the peer has shut its sending half.  Let others run, and don't spin.
+            await asyncio.sleep(0 if tries < 2 else 0.001 * min(1 << tries - 2, 16))
+
+    async def _ask(
+            self, sock: socket.socket, wait: Callable[[socket.socket, int], Awaitable[None]],
+            method: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Ask the socket itself, until it need not wait."""
+        for tries in itertools.count():
+            try:
+                return method(*arguments)
+            except (BlockingIOError, InterruptedError):  # noqa: PERF203
+                await wait(sock, tries)
+        raise AssertionError
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
+        """Receive up to ``n`` bytes."""
+        received = self._recv_now(sock, n)
+        while type(received) is SocketCall:
+            await self._wait_for(received)
+            received = self._recv_now(sock, n)
+        if received is None:
+            return await super().sock_recv(sock, n)
+        return received  # type: ignore[return-value]
+
+    async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+        """Receive a datagram of up to ``bufsize`` bytes; returns ``(data, address)``."""
+        received = self._recvfrom_now(sock, bufsize)
+        while type(received) is SocketCall:
+            await self._wait_for(received)
+            received = self._recvfrom_now(sock, bufsize)
+        if received is None:
+            if _ASYNCIO_HAS_DATAGRAMS:
+                return await super().sock_recvfrom(sock, bufsize)
+            return await self._ask(sock, self._wait_for_data, sock.recvfrom, bufsize)
+        return received  # type: ignore[return-value]
+
+    async def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer) -> int:
+        """Receive into the writable buffer ``buf``; returns the number of bytes."""
+        received = self._recv_into_now(sock, buf)
+        while type(received) is SocketCall:
+            await self._wait_for(received)
+            received = self._recv_into_now(sock, buf)
+        if received is None:
+            return await super().sock_recv_into(sock, buf)
+        return received  # type: ignore[return-value]
+
+    async def sock_recvfrom_into(
+            self, sock: socket.socket, buf: WriteableBuffer, nbytes: int = 0) -> tuple[int, Any]:
+        """Receive a datagram into the writable ``buf``; returns ``(number of bytes, address)``."""
+        received = self._recvfrom_into_now(sock, buf, nbytes)
+        while type(received) is SocketCall:
+            await self._wait_for(received)
+            received = self._recvfrom_into_now(sock, buf, nbytes)
+        if received is None:
+            if _ASYNCIO_HAS_DATAGRAMS:
+                return await super().sock_recvfrom_into(sock, buf, nbytes)
+            return await self._ask(
+                sock, self._wait_for_data, sock.recvfrom_into, buf,
+                nbytes or len(buf))  # type: ignore[arg-type]
+        return received  # type: ignore[return-value]
+
+    # -- sending -------------------------------------------------------------------------------
+
+    async def sock_sendto(self, sock: socket.socket, data: ReadableBuffer, address: Any) -> int:
+        """Send a datagram; returns the number of bytes.
+
+        Exact ``bytes`` and views of them may go zero-copy; the loop then keeps
+        the reference until the kernel has let go.  Any other buffer is sent
+        or copied before this first waits.
+        """
+        sent = self._send_now(sock, data, address)
+        if sent is not None:
+            return sent
+        if not self._is_native(sock):
+            if _ASYNCIO_HAS_DATAGRAMS:
+                return await super().sock_sendto(sock, data, address)
+            return await self._ask(sock, self._wait_for_room, sock.sendto, data, address)
+        data = self._kept(data)
+        tries = 0
+        while sent is None:
+            await self._wait_for_room(sock, tries)
+            sent = self._send_now(sock, data, address)
+            tries += 1
+        return sent
+
+    def sock_sendto_zerocopy(
+            self, sock: socket.socket, data: ReadableBuffer,
+            address: Any) -> asyncio.Future[SendReport]:
+        """Send a datagram without copying it; returns a future of ``SendReport``.
+
+        ``data`` may be any contiguous buffer, mutable too.  Leave it alone until the
+        future is done: that is when the kernel has let go of it.
+        """
+        sending = self._send_zerocopy_now(sock, data, address)
+        if sending is None:
+            sending = self.create_task(self._send_zerocopy_later(sock, data, address))
+        return sending
+
+    async def _send_zerocopy_later(
+            self, sock: socket.socket, data: ReadableBuffer, address: Any) -> SendReport:
+        with memoryview(data) as view:
+            for tries in itertools.count():
+                await self._wait_for_room(sock, tries)
+                sending = self._send_zerocopy_now(sock, view, address)
+                if sending is not None:
+                    return await sending
+        raise AssertionError
+
+    async def sock_sendall(self, sock: socket.socket, data: ReadableBuffer) -> None:
+        """Send all of ``data`` to a connected socket."""
+        if not self._is_native(sock):
+            return await super().sock_sendall(sock, data)
+        sent, total = self._send_rest(sock, data, 0)
+        if sent < total:
+            with memoryview(data) as view:      # so that it keeps its size meanwhile
+                tries = 0
+                while sent < total:
+                    before = sent
+                    await self._wait_for_room(sock, tries)
+                    sent, total = self._send_rest(sock, view, sent)
+                    tries = tries + 1 if sent == before else 0
+        return None
+
+    # -- messages ------------------------------------------------------------------------------
+
+    async def sock_sendmsg(
+            self, sock: socket.socket, buffers: Iterable[ReadableBuffer],
+            ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (), flags: int = 0,
+            address: Any = None) -> int:
+        """Send ``buffers`` as one message, with ancillary data, as ``socket.sendmsg``.
+
+        Returns the number of bytes.  The message is the socket module's to build;
+        this waits, on the ring, while there is no room for it.
+        """
+        buffers = list(buffers)
+        self._is_native(sock)
+        destination = () if address is None else (address,)
+        return await self._ask(sock, self._wait_for_room, sock.sendmsg, buffers, list(ancdata),
+                               flags | socket.MSG_DONTWAIT, *destination)
+
+    async def sock_recvmsg(
+            self, sock: socket.socket, bufsize: int, ancbufsize: int = 0,
+            flags: int = 0) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        """Receive a message as ``socket.recvmsg``: ``(data, ancdata, msg_flags, address)``.
+
+        Nothing is taken before it can be returned, so a cancelled call loses nothing.
+        """
+        self._is_native(sock)
+        return await self._ask(sock, self._wait_for_data, sock.recvmsg, bufsize, ancbufsize,
+                               flags | socket.MSG_DONTWAIT)
+
+    # -- connections ---------------------------------------------------------------------------
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect to ``address``; host names are resolved."""
+        if not self._can_connect_now(sock, address):
+            if not self._is_native(sock):
+                return await super().sock_connect(sock, address)
+            resolved = await self._ensure_resolved(  # type: ignore[attr-defined]
+                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
+            address = resolved[0][4]
+        pending = self._connect_now(sock, address)
+        while pending is not None:
+            await self._wait_for(pending)
+            pending = self._connect_on(sock, address)
+        return None
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        """Accept a connection; returns ``(socket, address)``."""
+        if not self._is_native(sock):
+            return await super().sock_accept(sock)
+        accepted: Any = self._accept_now(sock)
+        while type(accepted) is SocketCall:
+            await self._wait_for(accepted)
+            accepted = self._accept_now(sock)
+        fd, address = accepted
+        connection = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
+        connection.setblocking(False)
+        return connection, address

@@ -1,0 +1,29 @@
+"""The ``sock_*`` methods' halves that don't wait."""
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t
+
+from uringloop.ring.buffers cimport payload
+from uringloop.sockets.calls cimport Dispatcher, SocketCall
+from uringloop.core.loop_core cimport LoopCore
+from uringloop.ring.abi cimport sockaddr_storage
+
+
+cdef class SocketCore(LoopCore):
+    cdef:
+        Dispatcher dispatcher
+        PyObject* spare        # memory to receive into, not yet handed out, or NULL
+        Py_ssize_t spare_size
+
+    cdef int check_socket(self, object sock) except -1
+    cdef bint native(self, object sock) except -1
+    cdef int before_send(self) except -1
+    cdef SocketCall new_call(self, object sock)
+    cdef SocketCall new_turn(self, object sock)
+    cdef object receive_now(self, object sock, Py_ssize_t size, bint named, str name)
+    cdef object receive_into_now(
+        self, object sock, object buf, Py_ssize_t nbytes, bint named, str name)
+    cdef bint is_numeric(self, object address, int family) except -1
+    cdef ssize_t send_at_once(
+        self, object sock, object data, object address, object future) except? -1
+    cdef ssize_t dispatch(self, object sock, object owner, payload* memory,
+                          sockaddr_storage* address, uint32_t length, object future) except? -1

@@ -1,0 +1,381 @@
+"""The ``sock_*`` methods' halves that don't wait.
+
+Each tries what it can at once: asyncio's order of events, and often the
+cheapest way.  Where the kernel makes it wait there is a ``SocketCall``, on
+the ring, that the method's coroutine waits for; see ``_coroutines.py``.
+"""
+from cpython.buffer cimport PyBuffer_IsContiguous
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_INCREF
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
+
+from uringloop.ring.addresses cimport is_number
+from uringloop.ring.buffers cimport (
+    CLAIM_MINIMUM, blank, cut, lend_payload, open_payload, payload)
+from uringloop.sockets.calls cimport Dispatcher, SocketCall
+from uringloop.core.loop_core cimport LoopCore
+from uringloop._cpython cimport family_of, fd_of, is_plain
+from uringloop.ring.operations cimport operation
+from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM, send_report, zerocopy_pays
+from uringloop.ring.process cimport this_thread
+from uringloop.ring.abi cimport *
+
+import os
+import socket
+
+cdef extern from "Python.h":
+    char* bytes_content "PyBytes_AS_STRING" (PyObject*)
+
+cdef extern from "<poll.h>":
+    enum:
+        POLLIN
+        POLLOUT
+
+cdef extern from "<errno.h>" nogil:
+    int errno_now "errno"
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t send(int, const void*, size_t, int)
+    ssize_t sendto(int, const void*, size_t, int, const sockaddr*, socklen_t)
+    int connect(int, const sockaddr*, socklen_t)
+    int accept4(int, sockaddr*, socklen_t*, int)
+    ssize_t recvfrom(int, void*, size_t, int, sockaddr*, socklen_t*)
+
+
+try:
+    from ssl import SSLSocket
+except ImportError:      # a Python without ssl
+    SSLSocket = ()
+
+cdef object PlainSocket = socket.socket
+cdef enum:
+    SPARE_LIMIT = 262144       # more is not kept from one call to the next
+
+
+cdef class SocketCore(LoopCore):
+    """The loop with what asyncio's ``sock_*`` methods do before they wait."""
+
+    def __dealloc__(self):
+        Py_CLEAR(self.spare)
+
+    def _close_core(self):
+        LoopCore._close_core(self)
+        self.dispatcher = None
+        Py_CLEAR(self.spare)
+        self.spare_size = 0
+
+    cdef int check_socket(self, object sock) except -1:
+        if type(sock) is not PlainSocket and isinstance(sock, SSLSocket):
+            raise TypeError('Socket cannot be of type SSLSocket')
+        if self._debug and sock.gettimeout() != 0:
+            raise ValueError('the socket must be non-blocking')
+        return 0
+
+    cdef bint native(self, object sock) except -1:
+        """Whether the ring is for this socket; else asyncio's way, which asks the object."""
+        cdef int family
+        self.check_socket(sock)
+        if not is_plain(sock):
+            return False
+        family = family_of(sock)
+        return family == AF_INET or family == AF_INET6 or family == AF_UNIX
+
+    def _is_native(self, sock):
+        self.before_send()
+        return self.native(sock)
+
+    cdef int before_send(self) except -1:
+        """What an endpoint has sent in bulk leaves first."""
+        return self.deferring.send_deferred() if self.deferring is not None else 0
+
+    cdef SocketCall new_call(self, object sock):
+        cdef SocketCall call = SocketCall.__new__(SocketCall)
+        call.loop = self
+        call.sock = sock
+        call.fd = fd_of(sock)
+        return call
+
+    def _poll_now(self, sock, events):
+        """The call that waits for POLLIN or POLLOUT."""
+        cdef SocketCall call
+        if self.ring is None:
+            raise RuntimeError('the loop is not running')
+        call = self.new_call(sock)
+        call.events = events
+        # With the turn's other submissions: what is polled by mistake, because the program
+        # has closed its socket and the number is another's by then, comes to no harm.
+        call.start()
+        return call
+
+    # -- receiving -----------------------------------------------------------------------------
+    # Each returns what was received, or the call that waits for it, or None: not for the ring.
+
+    def _recv_now(self, sock, n):
+        return self.receive_now(sock, n, False, 'recv')
+
+    def _recvfrom_now(self, sock, bufsize):
+        return self.receive_now(sock, bufsize, True, 'recvfrom')
+
+    def _recv_into_now(self, sock, buf):
+        return self.receive_into_now(sock, buf, 0, False, 'recv_into')
+
+    def _recvfrom_into_now(self, sock, buf, nbytes):
+        return self.receive_into_now(sock, buf, nbytes or len(buf), True, 'recvfrom_into')
+
+    cdef object receive_now(self, object sock, Py_ssize_t size, bint named, str name):
+        cdef PyObject* made
+        cdef sockaddr_storage peer
+        cdef uint32_t peer_length = 0
+        cdef ssize_t received
+        if not self.native(sock):
+            return None
+        if size < 0:
+            raise ValueError(f'negative buffersize in {name}: {size}')
+        if size == 0 and not named:
+            return b''       # as ``socket.recv``, which does not ask the kernel either
+        if self.spare is NULL or self.spare_size != size:
+            Py_CLEAR(self.spare)
+            self.spare = blank(size)
+            self.spare_size = size
+        received = take(sock, bytes_content(self.spare), size, named, &peer, &peer_length)
+        if received < 0:
+            return self._poll_now(sock, POLLIN)
+        if received < CLAIM_MINIMUM and size <= SPARE_LIMIT:
+            data = PyBytes_FromStringAndSize(bytes_content(self.spare), received)
+        else:
+            made = self.spare
+            self.spare = NULL
+            data = cut(made, received)
+        return (data, self.addresses.to_python(&peer, peer_length)) if named else data
+
+    cdef object receive_into_now(
+            self, object sock, object buf, Py_ssize_t nbytes, bint named, str name):
+        cdef Py_buffer* view
+        cdef sockaddr_storage peer
+        cdef uint32_t peer_length = 0
+        cdef ssize_t received
+        if not self.native(sock):
+            return None
+        if nbytes < 0:
+            raise ValueError(f'negative buffersize in {name}: {nbytes}')
+        # Each export of an object may be of other memory: this one is held.
+        owner = writable_view(buf, name)
+        view = PyMemoryView_GET_BUFFER(owner)
+        if nbytes > view.len:
+            raise ValueError(f'nbytes is greater than the length of the buffer: {nbytes}')
+        if view.len == 0 and not named:
+            return 0
+        received = take(sock, <char*>view.buf, nbytes or view.len, named, &peer, &peer_length)
+        if received < 0:
+            return self._poll_now(sock, POLLIN)
+        return (received, self.addresses.to_python(&peer, peer_length)) if named else received
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def _send_now(self, sock, data, address):
+        """Send a datagram without waiting: the number of bytes, or None if there is no room."""
+        cdef ssize_t sent
+        if not self.native(sock):
+            return None
+        sent = self.send_at_once(sock, data, address, None)
+        return None if sent == -EAGAIN else sent
+
+    def _send_zerocopy_now(self, sock, data, address):
+        """A future of ``SendReport``; None: there is no room."""
+        cdef ssize_t sent
+        future = self.new_future()
+        sent = self.send_at_once(sock, data, address, future)
+        return None if sent == -EAGAIN else future
+
+    cdef ssize_t send_at_once(self, object sock, object data, object address,
+                              object future) except? -1:
+        """Send without waiting.  -EAGAIN: there is no room now.
+
+        ``future`` is for the report if the caller has asked for zero-copy, or None.
+        """
+        cdef:
+            payload memory
+            sockaddr_storage destination
+            uint32_t length = 0
+            ssize_t sent = -EAGAIN
+            int family = family_of(sock)
+            bint refused = False
+        self.before_send()
+        # First: an address may be code of the program, and that may move the memory.
+        self.addresses.to_kernel(address, family, &destination, &length)
+        owner = lend_payload(data, &memory)
+        if (future is not None or memory.immutable and memory.length >= ZEROCOPY_MINIMUM) \
+                and family != AF_UNIX and self.thread == this_thread() \
+                and self.is_at_home() and not self.ring.settling \
+                and zerocopy_pays(memory.base, memory.length, future is not None, &destination,
+                                  length, self.paths, self.operations.pinned):
+            sent = self.dispatch(sock, owner, &memory, &destination, length, future)
+            refused = sent in (-ENOMEM, -ENOBUFS, -EOPNOTSUPP, -EMSGSIZE)
+        if sent == -EAGAIN or refused:
+            # One system call either way, and the plain one is the shorter.
+            sent = sendto(fd_of(sock), memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL,
+                          <sockaddr*>&destination, length)
+            if sent < 0:
+                sent = -EAGAIN if errno_now == EINTR else -errno_now
+            elif future is not None:
+                future.set_result(send_report(sent, True, True))
+        if sent < 0 and sent != -EAGAIN:
+            raise OSError(-sent, os.strerror(-sent))
+        if sent >= 0:
+            self.datagrams_sent += 1
+            self.zerocopy_sent += refused
+            self.zerocopy_fell_back += refused
+        return sent
+
+    cdef ssize_t dispatch(self, object sock, object owner, payload* memory,
+                          sockaddr_storage* address, uint32_t length, object future) except? -1:
+        cdef operation* op
+        if self.dispatcher is None:
+            self.dispatcher = Dispatcher.__new__(Dispatcher)
+            self.dispatcher.loop = self
+        if self.ring.reserve(1) == 0:
+            return -EAGAIN
+        op = self.operations.acquire(self.dispatcher)
+        memcpy(&op.address, address, length)
+        op.address_length = length
+        Py_INCREF(owner)
+        op.data = <PyObject*>owner
+        op.base = memory.base
+        op.length = memory.length
+        if future is not None:
+            Py_INCREF(future)
+            op.future = <PyObject*>future
+        return self.dispatcher.send(op, fd_of(sock))
+
+    def _kept(self, data):
+        """What may be sent later: the caller may change ``data`` meanwhile."""
+        cdef payload memory
+        open_payload(data, &memory)
+        return data if memory.immutable else PyBytes_FromStringAndSize(memory.base, memory.length)
+
+    def _send_rest(self, sock, data, size_t start):
+        """Send what there is room for, from ``start``: where that ends, and where all does."""
+        cdef payload memory
+        cdef ssize_t sent
+        cdef int error
+        held = lend_payload(data, &memory)
+        sent = send(fd_of(sock), memory.base + start, memory.length - start,
+                    MSG_DONTWAIT | MSG_NOSIGNAL)
+        error = errno_now
+        del held                 # which may change it
+        if sent < 0:
+            if error != EAGAIN and error != EINTR:
+                raise OSError(error, os.strerror(error))
+            sent = 0
+        return start + <size_t>sent, memory.length
+
+    # -- connections ---------------------------------------------------------------------------
+
+    def _can_connect_now(self, sock, address):
+        """Whether the ring is for this socket and there is no name to be looked up."""
+        return self.native(sock) and (
+            family_of(sock) == AF_UNIX or self.is_numeric(address, family_of(sock)))
+
+    def _connect_now(self, sock, address):
+        """Begin to connect to a resolved address: None if that is done, or what waits."""
+        cdef sockaddr_storage peer
+        cdef uint32_t length = 0
+        cdef int fd = fd_of(sock), code, error
+        try:
+            self.addresses.to_kernel(address, family_of(sock), &peer, &length)
+        except (OverflowError, TypeError) as exc:
+            raise type(exc)(str(exc).replace('sendto()', 'connect()')) from None
+        with nogil:
+            # The handshake with a socket of this machine is done in here.
+            code = connect(fd, <sockaddr*>&peer, length)
+            error = errno_now
+        if code == 0:
+            return None
+        if error != EINPROGRESS and error != EINTR:
+            raise OSError(error, os.strerror(error))
+        return self.new_turn(sock)
+
+    cdef SocketCall new_turn(self, object sock):
+        """A call that the ring has nothing to do with: done in the next turn.
+
+        A server of this loop is told of the connection in that turn, and hears of it
+        before the client goes on, as with asyncio.
+        """
+        cdef SocketCall call = self.new_call(sock)
+        call.polite = True
+        self.late.append(call)
+        return call
+
+    def _connect_on(self, sock, address):
+        """Whether the connection that was begun is there: None, or what waits for it."""
+        cdef sockaddr_storage peer
+        cdef uint32_t length = 0
+        cdef SocketCall call
+        self.addresses.to_kernel(address, family_of(sock), &peer, &length)
+        if connect(fd_of(sock), <sockaddr*>&peer, length) == 0 or errno_now == EISCONN:
+            return None
+        if errno_now == EALREADY or errno_now == EINPROGRESS or errno_now == EINTR:
+            call = self._poll_now(sock, POLLOUT)
+            call.polite = True
+            return call
+        raise OSError(errno_now, f'Connect call failed {address}')
+
+    def _numeric_family(self, host, port):
+        """The address family of a host that is a number, or 0."""
+        if type(host) is not str or type(port) is not int or not 0 <= port <= 0xffff:
+            return 0
+        for family in (AF_INET, AF_INET6):
+            if is_number(family, host):
+                return family
+        return 0
+
+    cdef bint is_numeric(self, object address, int family) except -1:
+        return (type(address) is tuple and len(<tuple>address) >= 2
+                and (<tuple>address)[0] and type((<tuple>address)[0]) is str
+                and is_number(family, (<tuple>address)[0])
+                # Others, asyncio has looked up, and made into what they mean.
+                and type((<tuple>address)[1]) is int
+                and len(<tuple>address) <= (2 if family == AF_INET else 4))
+
+    def _accept_now(self, sock):
+        """``(descriptor, address)``, or the call that waits for it."""
+        cdef sockaddr_storage peer
+        cdef socklen_t length = sizeof(peer)
+        cdef int fd = accept4(fd_of(sock), <sockaddr*>&peer, &length,
+                              SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd >= 0:
+            return fd, self.addresses.to_python(&peer, length)
+        if errno_now != EAGAIN and errno_now != EINTR:
+            raise OSError(errno_now, os.strerror(errno_now))
+        return self._poll_now(sock, POLLIN)
+
+
+cdef ssize_t take(object sock, char* base, size_t length, bint named, sockaddr_storage* peer,
+                  uint32_t* peer_length) except? -1:
+    """Receive what is there already; -EAGAIN: nothing."""
+    cdef ssize_t received
+    peer_length[0] = sizeof(sockaddr_storage)
+    received = recvfrom(fd_of(sock), base, length, MSG_DONTWAIT,
+                        <sockaddr*>peer if named else NULL,
+                        <socklen_t*>peer_length if named else NULL)
+    if received >= 0:
+        return received
+    if errno_now != EAGAIN and errno_now != EINTR:
+        raise OSError(errno_now, os.strerror(errno_now))
+    return -EAGAIN
+
+
+cdef object writable_view(object buf, str name):
+    try:
+        view = PyMemoryView_FromObject(buf)
+    except TypeError:
+        view = None
+    if view is None or PyMemoryView_GET_BUFFER(view).readonly:
+        raise TypeError(f'{name}() argument 1 must be read-write bytes-like object, '
+                        f'not {type(buf).__name__}')
+    if not PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(view), b'C'):
+        raise BufferError(f'{name}() argument 1 must be contiguous')
+    return view

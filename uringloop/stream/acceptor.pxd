@@ -1,0 +1,21 @@
+"""The accepting of connections."""
+from uringloop.core.loop_core cimport LoopCore
+from uringloop.ring.watched cimport SocketHolder
+from uringloop.ring.operations cimport operation
+
+
+cdef class Acceptor(SocketHolder):
+    cdef:
+        LoopCore loop
+        object factory
+        tuple arguments         # of _accept_connection2, after the connection
+        dict options
+        object server
+        object original         # context that each connection is to have a copy of, or None
+        object context
+        Py_ssize_t limit        # connections accepted before others have their turn
+        operation* polling
+        bint resting            # until there may be descriptors again
+        bint stopped
+
+    cdef bint accept(self) except -1

@@ -1,0 +1,25 @@
+"""The accepting of connections."""
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from socket import socket
+from typing import Any
+
+from uringloop.core.loop_core import LoopCore
+from uringloop.ring.watched import SocketHolder
+
+class Acceptor(SocketHolder):
+    """Accepts a listening socket's connections, whenever a poll finds some."""
+
+    def __init__(
+            self, loop: LoopCore, sock: socket, factory: Callable[[], asyncio.BaseProtocol],
+            backlog: int, arguments: tuple[Any, ...], options: dict[str, Any],
+            server: asyncio.AbstractServer | None, context: Context | None = None) -> None: ...
+    def connected(self, fd: int, address: Any) -> None: ...
+    def report(self, exc: BaseException, message: str) -> None: ...
+    def rest(self, exc: BaseException) -> None:
+        """There is nowhere to send the error, so just report it, and try again in a while."""
+    def failed(self, error: int) -> None: ...
+    def again(self) -> None: ...
+    def stop(self) -> None:
+        """Stop accepting; when this returns the kernel has let go of the socket."""

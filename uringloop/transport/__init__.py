@@ -1,0 +1,4 @@
+"""What datagram and stream transports share.
+
+Imports ``core``, ``ring`` and ``_cpython``.
+"""
