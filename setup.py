@@ -39,13 +39,18 @@ def liburing():
 
 
 def extensions():
-    """One extension a module.  URINGLOOP_SANITIZE=1 builds for the address sanitizer."""
+    """One extension a module.  URINGLOOP_SANITIZE=1 builds for the address sanitizer.
+
+    URINGLOOP_PORTABLE=1 builds without what is assumed of CPython (see _cpython.pyx).
+    """
     compile_args = ['-O2', '-Wall', '-Wextra', '-Wno-unused-parameter',
                     '-Wno-missing-field-initializers', '-Wno-cast-function-type']
     link_args = liburing()
     if os.environ.get('URINGLOOP_SANITIZE'):
         compile_args += ['-fsanitize=address,undefined', '-g', '-O1', '-fno-omit-frame-pointer']
         link_args += ['-fsanitize=address,undefined']
+    if os.environ.get('URINGLOOP_PORTABLE'):
+        compile_args += ['-DURINGLOOP_PORTABLE']
     return [Extension('.'.join(source.with_suffix('').parts), [str(source)],
                       extra_compile_args=compile_args, extra_link_args=link_args)
             for source in SOURCES]

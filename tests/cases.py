@@ -123,5 +123,5 @@ def assert_no_leaks(loop) -> None:
     assert stats.operations_live == 0
     assert stats.bytes_pinned == 0
     assert stats.unknown_completions == 0
-    orphans.bury()
-    assert not orphans.graveyard
+    orphans.release_dead()
+    assert not orphans.orphaned_rings

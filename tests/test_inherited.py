@@ -19,7 +19,7 @@ def replaced():
 
 
 def test_every_signature_is_known():
-    assert _inherited.strangers() == []
+    assert _inherited.unknown_changes() == []
 
 
 def test_all_that_is_replaced_is_watched():
@@ -48,16 +48,16 @@ def test_a_new_argument_is_told_at_import(monkeypatch):
     monkeypatch.setattr(
         asyncio.SelectorEventLoop, '_make_socket_transport', _make_socket_transport)
     with pytest.warns(RuntimeWarning, match=r'_make_socket_transport has a new argument: flavour'):
-        _inherited.tell_strangers()
+        _inherited.warn_of_changes()
 
 
 def test_what_is_gone_is_told(monkeypatch):
     monkeypatch.delattr(sslproto.SSLProtocol, '__init__')
     monkeypatch.delattr(asyncio.selector_events.BaseSelectorEventLoop, '_read_from_self')
     with pytest.warns(RuntimeWarning, match=r'_UnixSelectorEventLoop\._read_from_self is gone'):
-        _inherited.tell_strangers()
+        _inherited.warn_of_changes()
 
 
 def test_what_a_program_has_patched_is_its_own_affair(monkeypatch):
     monkeypatch.setattr(asyncio.SelectorEventLoop, '_add_reader', print)
-    assert _inherited.strangers() == []
+    assert _inherited.unknown_changes() == []

@@ -403,7 +403,7 @@ class TestGarbage(UringCase):
         caught.list.clear()          # each refers to what was not closed
         gc.collect()
         assert gone() is None
-        orphans.bury()
+        orphans.release_dead()
         assert descriptors() == before
 
     def test_transport_dropped_without_close(self):

@@ -356,7 +356,7 @@ class TestSlots(UringCase):
         if limit > resource.getrlimit(resource.RLIMIT_NOFILE)[1]:
             pytest.skip('RLIMIT_NOFILE is lower')
         ring, loop = self.ring_with_limit(limit)
-        assert ring.certified
+        assert ring.has_marker
         assert ring.slot_count == min(limit, 4096)
         loop.close()
 
@@ -419,18 +419,18 @@ class TestEnd(UringCase):
     def test_no_certificate(self):
         """A ring whose death will not be seen."""
         ring = ring_module.Ring(OperationTable(), 8, 16, 1 << 20)
-        assert not ring.certified
+        assert not ring.has_marker
         assert ring.close(-1, 0) == []
 
     def test_memory_without_a_witness_is_kept(self):
         memory = [object()]
-        orphans.keep(-1, OperationTable(), 0, memory)
+        orphans.keep_until_dead(-1, OperationTable(), 0, memory)
         try:
-            orphans.bury()
+            orphans.release_dead()
             assert memory
-            assert self.loop.stats().rings_buried == 1
+            assert self.loop.stats().rings_orphaned == 1
         finally:
-            orphans.graveyard.clear()
+            orphans.orphaned_rings.clear()
 
     def test_interrupted_while_the_loop_moves(self, monkeypatch):
         """Ctrl-C while another thread's ring dies: the loop can run again, and is woken."""
@@ -450,10 +450,10 @@ class TestEnd(UringCase):
         monkeypatch.setattr(ring_module, 'hung_up', interrupted)
         thread(move)
         transport.abort()
-        for witness, *_ in orphans.graveyard:
+        for witness, *_ in orphans.orphaned_rings:
             assert orphans.hung_up(witness, 10)
-        assert self.loop.stats().rings_buried == 1
-        orphans.bury()
+        assert self.loop.stats().rings_orphaned == 1
+        orphans.release_dead()
         thread(lambda: self.run(settle()))
 
     async def talk(self, transport, protocol):
@@ -517,17 +517,17 @@ class TestEnd(UringCase):
             begin = time.monotonic()
             loop.close()
             assert time.monotonic() - begin < 2
-            assert loop.stats().rings_buried == 1
+            assert loop.stats().rings_orphaned == 1
             other = self.new_loop()
             other.run_until_complete(asyncio.sleep(0))
             other.close()
             assert not gone
             wire.release()
-            assert orphans.hung_up(orphans.graveyard[0][0], 10)
-            orphans.bury()
+            assert orphans.hung_up(orphans.orphaned_rings[0][0], 10)
+            orphans.release_dead()
             gc.collect()
             assert gone
-            assert loop.stats().rings_buried == 0
+            assert loop.stats().rings_orphaned == 0
 
 
 # Receives until there is no memory; then something small still works.

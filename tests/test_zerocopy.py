@@ -439,13 +439,13 @@ class TestHeld(UringCase):
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.close()
-        assert orphans.graveyard
+        assert orphans.orphaned_rings
         assert sys.getrefcount(data) == before + 1
-        witness = orphans.graveyard[0][0]
+        witness = orphans.orphaned_rings[0][0]
         wire.release()
         assert orphans.hung_up(witness, 10)
-        orphans.bury()
-        assert not orphans.graveyard
+        orphans.release_dead()
+        assert not orphans.orphaned_rings
         assert sys.getrefcount(data) == before
         self.loop = self.new_loop()
 
@@ -545,8 +545,8 @@ class TestLoopMoves(UringCase):
         self.loop.close()
         assert report.cancelled()
         wire.release()
-        while orphans.graveyard:
-            orphans.bury()
+        while orphans.orphaned_rings:
+            orphans.release_dead()
 
     def test_of_a_paused_endpoint(self):
         """It has registered its socket with the first ring, and its number is another's by now."""

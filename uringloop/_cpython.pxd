@@ -1,7 +1,46 @@
-"""What a Python socket is, without asking its properties, which make enums."""
+"""What is assumed of CPython's inside; see the module."""
+from cpython.object cimport PyObject
 
-cdef bint is_plain(object sock) except -1
+ctypedef int (*visitproc)(PyObject*, void*) noexcept
+ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
+
+
+cdef extern from *:
+    """
+    #include <stddef.h>
+
+    #ifdef URINGLOOP_PORTABLE
+    #define BYTES_HEAD_SIZE 0
+    #define type_version(type) 0u
+    #define object_type_version(object) 0u
+    #define has_references(object, count) 1
+    #else
+    #define BYTES_HEAD_SIZE ((int)offsetof(PyBytesObject, ob_sval))
+    #define type_version(type) (((PyTypeObject *)(type))->tp_version_tag)
+    #define object_type_version(object) (Py_TYPE(object)->tp_version_tag)
+    #define has_references(object, count) (Py_REFCNT(object) > (count))
+    #endif
+    """
+    # Bytes of a ``bytes`` object that lie before its content; 0: not known.
+    int BYTES_HEAD_SIZE
+    # A number that changes with the type; 0: there is none, and nothing is known.
+    unsigned type_version(object)
+    unsigned object_type_version(object)
+    # Whether more than ``count`` references to the object exist; if in doubt, yes.
+    bint has_references(object, Py_ssize_t count)
+
+cdef extern from "Python.h":
+    char* bytes_content "PyBytes_AS_STRING" (PyObject*)
+
+cdef PyObject* allocate_bytes(Py_ssize_t size) except NULL
+cdef PyObject* allocate_bytes_or_null(Py_ssize_t size) noexcept
+cdef object resize_bytes(PyObject* made, Py_ssize_t length)
+
 cdef int fd_of(object sock) except? -1
 cdef int family_of(object sock) except? -1
 cdef int type_of(object sock) except? -1
 cdef int proto_of(object sock) except? -1
+
+cdef traverseproc replace_traverse(object kind, traverseproc traverse) noexcept
+cdef bint pause_collector() noexcept
+cdef void resume_collector(bint paused) noexcept

@@ -1,7 +1,87 @@
-"""What a Python socket is, without asking its properties, which make enums."""
+"""What is assumed of CPython's inside: each assumption, how it is checked, and the way without.
+
+Nothing else in the package relies on how the interpreter is made.  A build with
+``URINGLOOP_PORTABLE=1`` takes the way without it everywhere; it is slower, and for tests.
+
+==================  =====================================  ==========  =========================
+what                assumed                                checked     without it
+==================  =====================================  ==========  =========================
+``bytes``           the head before the content is 32      compiling   what the kernel received
+                    bytes long                                         is copied
+``socket.socket``   it begins with fd, family, type,       import      its properties are asked
+                    proto (Modules/socketmodule.h)
+version tags        another one, or 0, whenever the type   0           methods are looked up each
+                    or one of its bases is changed                     time
+reference counts    exact, with the GIL                    compiling   a list once seen by the
+                                                                       program stays one
+==================  =====================================  ==========  =========================
+
+Two more are part of the C API, and only unusual: the traverse function of a type may be
+replaced (``tp_traverse``), and the collector be paused (``PyGC_Disable``).
+"""
 from cpython.object cimport PyObject
 
 import socket
+
+
+cdef extern from "Python.h":
+    PyObject* new_bytes "PyBytes_FromStringAndSize" (const char*, Py_ssize_t) except NULL
+    PyObject* new_bytes_or_null "PyBytes_FromStringAndSize" (const char*, Py_ssize_t) noexcept
+    int _PyBytes_Resize(PyObject**, Py_ssize_t) except -1
+    int PyGC_Disable() noexcept
+    int PyGC_Enable() noexcept
+
+cdef extern from *:
+    """
+    /* How every socket object begins, from 3.10 to 3.15. */
+    struct socket_fields {
+        PyObject_HEAD
+        int fd, family, type, proto;
+    };
+
+    #ifdef URINGLOOP_PORTABLE
+    #define PORTABLE 1
+    #else
+    #define PORTABLE 0
+    #endif
+
+    static inline PyObject *own_reference(PyObject *object) { return object; }
+
+    static traverseproc swap_traverse(PyObject *type, traverseproc traverse) {
+        traverseproc before = ((PyTypeObject *)type)->tp_traverse;
+        ((PyTypeObject *)type)->tp_traverse = traverse;
+        return before;
+    }
+    """
+    struct socket_fields:
+        int fd
+        int family
+        int type
+        int proto
+    bint PORTABLE
+    object own_reference(PyObject*)
+    traverseproc swap_traverse(object, traverseproc) noexcept
+
+
+# -- bytes ---------------------------------------------------------------------------------------
+
+cdef PyObject* allocate_bytes(Py_ssize_t size) except NULL:
+    """A ``bytes`` object of ``size``, to be filled, and handed over by ``resize_bytes``."""
+    return new_bytes(NULL, size)
+
+
+cdef PyObject* allocate_bytes_or_null(Py_ssize_t size) noexcept:
+    """The same; NULL, with an exception set, if there is no memory."""
+    return new_bytes_or_null(NULL, size)
+
+
+cdef object resize_bytes(PyObject* made, Py_ssize_t length):
+    """The object, which nobody else has seen, as ``bytes`` of ``length``."""
+    _PyBytes_Resize(&made, length)
+    return own_reference(made)
+
+
+# -- sockets -------------------------------------------------------------------------------------
 
 cdef object PlainSocket = socket.socket
 cdef object SystemSocket = socket.SocketType
@@ -9,85 +89,70 @@ cdef object family_getter = socket.SocketType.family.__get__
 cdef object type_getter = socket.SocketType.type.__get__
 cdef object proto_getter = socket.SocketType.proto.__get__
 
-cdef extern from *:
-    """
-    /* How every socket object begins (CPython's Modules/socketmodule.h), as of 3.10 to 3.15. */
-    struct socket_head {
-        PyObject_HEAD
-        int fd, family, type, proto;
-    };
-    """
-    struct socket_head:
-        int fd
-        int family
-        int type
-        int proto
 
-
-def heads_are_known():
-    """Whether socket objects begin as ``socket_head`` says: looked at, not believed."""
-    cdef socket_head* head
+def has_socket_fields():
+    """Whether socket objects begin as ``socket_fields`` says, seen by looking at some."""
+    cdef socket_fields* fields
+    if PORTABLE:
+        return False
     for kind in ((socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDP),
                  (socket.AF_UNIX, socket.SOCK_STREAM, 0)):
         with socket.socket(*kind) as sock:
-            head = <socket_head*><PyObject*>sock
-            if (head.fd, head.family, head.type, head.proto) != (sock.fileno(), *kind):
+            fields = <socket_fields*><PyObject*>sock
+            if (fields.fd, fields.family, fields.type, fields.proto) != (sock.fileno(), *kind):
                 return False
     return True
 
 
-cdef bint HEADS_KNOWN = heads_are_known()
-
-
-# What a subclass overrides when it wants to see the traffic, or to make some up.
-TRAFFIC = ('recv', 'recv_into', 'recvfrom', 'recvfrom_into', 'recvmsg', 'send', 'sendall',
-           'sendto', 'sendmsg', 'sendfile', 'accept', 'connect', 'connect_ex')
-
-cdef set plain_kinds = {socket.socket}
-
-
-def kind_is_plain(kind):
-    """Whether sockets of this class are the system's, and nobody wants to be asked for them."""
-    if not issubclass(kind, SystemSocket) or not kind.__weakrefoffset__:
-        return False          # what cannot be referred to weakly cannot be remembered either
-    return all(getattr(kind, name, None) in (getattr(PlainSocket, name), getattr(
-        SystemSocket, name, None)) for name in TRAFFIC)
-
-
-cdef bint is_plain(object sock) except -1:
-    """Whether the ring may serve this socket by its descriptor, as if it was the system's own."""
-    kind = type(sock)
-    if kind in plain_kinds:
-        return True
-    return kind_is_plain(kind)
-
-
-def is_plain_socket(sock):
-    """Whether the ring may serve it; else asyncio's way, which asks the object."""
-    return is_plain(sock)
+cdef bint FIELDS_KNOWN = has_socket_fields()
 
 
 cdef int fd_of(object sock) except? -1:
-    if HEADS_KNOWN and type(sock) is PlainSocket:
-        return (<socket_head*><PyObject*>sock).fd
+    """``sock.fileno()``; -1 once it is closed."""
+    if FIELDS_KNOWN and type(sock) is PlainSocket:
+        return (<socket_fields*><PyObject*>sock).fd
     return sock.fileno()
 
 
+# The properties ``family`` and ``type`` of a socket make an enum each time.  A subclass may
+# override them; what the kernel was told counts.  (What only poses as a socket has no fields.)
+
 cdef int family_of(object sock) except? -1:
-    if HEADS_KNOWN and type(sock) is PlainSocket:
-        return (<socket_head*><PyObject*>sock).family
-    # A subclass may say otherwise; what the kernel was told counts.  (And something that
-    # only poses as a socket has no head to be read.)
+    """The address family, as a number."""
+    if FIELDS_KNOWN and type(sock) is PlainSocket:
+        return (<socket_fields*><PyObject*>sock).family
     return family_getter(sock) if issubclass(type(sock), SystemSocket) else sock.family
 
 
 cdef int type_of(object sock) except? -1:
-    if HEADS_KNOWN and type(sock) is PlainSocket:
-        return (<socket_head*><PyObject*>sock).type
+    """The type, SOCK_STREAM say, as a number."""
+    if FIELDS_KNOWN and type(sock) is PlainSocket:
+        return (<socket_fields*><PyObject*>sock).type
     return type_getter(sock) if issubclass(type(sock), SystemSocket) else sock.type
 
 
 cdef int proto_of(object sock) except? -1:
-    if HEADS_KNOWN and type(sock) is PlainSocket:
-        return (<socket_head*><PyObject*>sock).proto
+    """The protocol number."""
+    if FIELDS_KNOWN and type(sock) is PlainSocket:
+        return (<socket_fields*><PyObject*>sock).proto
     return proto_getter(sock) if issubclass(type(sock), SystemSocket) else sock.proto
+
+
+# -- the collector -------------------------------------------------------------------------------
+
+cdef traverseproc replace_traverse(object kind, traverseproc traverse) noexcept:
+    """Have ``traverse`` show the collector what objects of this type refer to; returns the former.
+
+    Cython's shows the fields that are Python objects, but not what C structures refer to.
+    """
+    return swap_traverse(kind, traverse)
+
+
+cdef bint pause_collector() noexcept:
+    """Have no collection begin; returns what ``resume_collector`` wants."""
+    return PyGC_Disable()
+
+
+cdef void resume_collector(bint paused) noexcept:
+    if paused:
+        PyGC_Enable()

@@ -59,7 +59,7 @@ OF_OTHERS: dict[tuple[type, str], str] = {
 }
 
 
-def strangers() -> list[str]:
+def unknown_changes() -> list[str]:
     """What asyncio has otherwise than is known, one sentence each."""
     found = []
     known = [((SelectorEventLoop, name), names) for name, names in OF_THE_LOOP.items()]
@@ -77,9 +77,9 @@ def strangers() -> list[str]:
     return found
 
 
-def tell_strangers() -> None:
+def warn_of_changes() -> None:
     """Warn, if there are any."""
-    found = strangers()
+    found = unknown_changes()
     if found:
         warnings.warn(
             f"uringloop does not know the asyncio of Python {platform.python_version()}, and may "

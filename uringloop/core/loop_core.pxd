@@ -4,9 +4,9 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from uringloop.ring.addresses cimport AddressCache
 from uringloop.ring.buffers cimport ReceiveBuffers
-from uringloop.ring.watched cimport Holders
-from uringloop.ring.operations cimport Completer, OperationTable, operation
-from uringloop.ring.zerocopy cimport CopyMemory
+from uringloop.ring.watched cimport WatchedSockets
+from uringloop.ring.operations cimport OperationOwner, OperationTable, operation
+from uringloop.ring.zerocopy cimport CopyReports
 from uringloop.core.registry cimport Registry
 from uringloop.core.timers cimport Timers
 from uringloop.ring.ring cimport Ring
@@ -18,7 +18,7 @@ cdef enum BufferGroup:
     STREAM = 2
 
 
-cdef class Watch(Completer):
+cdef class Watch(OperationOwner):
     """A poll that the loop keeps armed on a descriptor of its own."""
     cdef:
         LoopCore loop
@@ -51,35 +51,35 @@ cdef class LoopCore:
         unsigned long thread
         bint woken
         int wake_fd
-        object witness          # the other end of the wake-up socket that the ring holds
+        object marker_peer          # the other end of the wake-up socket that the ring holds
         unsigned entries
         unsigned cq_entries
-        unsigned patience       # nanoseconds to look for completions before sleeping
+        unsigned busy_poll_ns       # nanoseconds to look for completions before sleeping
         Ring ring
         OperationTable operations
         AddressCache addresses
         ReceiveBuffers datagram_buffers
         ReceiveBuffers local_buffers
         ReceiveBuffers stream_buffers
-        object reserve          # memory to let go of when there is no other
+        object memory_reserve          # memory to let go of when there is no other
         double retry_buffers_at  # there was no memory for some
         unsigned writers        # stream transports that have written this turn
-        bint crowded            # there were several in the turn before
+        bint many_writers            # there were several in the turn before
         bint batching           # the sends of a bulk may wait for the end of the turn
-        Completer deferring     # the datagram transport whose sends do so now, or None
-        CopyMemory paths        # what destinations have reported, for all but datagram transports
+        OperationOwner deferring     # the datagram transport whose sends do so now, or None
+        CopyReports paths        # what destinations have reported, for all but datagram transports
         readonly Registry _registry
-        Holders holders
+        WatchedSockets watched_sockets
         unsigned turns
-        list slots_due          # registered files that nobody uses any more, and their rings
+        list slots_to_free          # registered files that nobody uses any more, and their rings
         list flushers
         list flushed            # the one before, empty again
-        list unhurried          # flushers that wait for a turn with nothing ready
-        unsigned put_off        # turns that they have waited
-        list late               # deliveries that became due while the loop did not run
-        Watch waker
-        Watch watcher
-        dict watched            # descriptor: the key of the selector that ``watcher`` is of
+        list idle_flushers          # flushers that wait for a turn with nothing ready
+        unsigned idle_flush_turns        # turns that they have waited
+        list deliveries_due               # deliveries that became due while the loop did not run
+        Watch wakeup_watch
+        Watch selector_watch
+        dict selector_keys      # of the selector that ``selector_watch`` is of, by descriptor
         # statistics of rings gone, and what only the owners see
         dict past
         uint64_t zerocopy_sent
@@ -98,15 +98,15 @@ cdef class LoopCore:
     cdef object debug_call_soon(self, object callback, tuple args, object context, str name)
     cdef object schedule(self, object when, object callback, tuple args, object context, str name)
     cdef unsigned overridden(self) except? 255
-    cdef unsigned look_at_overrides(self) except? 255
+    cdef unsigned find_overrides(self) except? 255
     cdef double now(self) except? -1
-    cdef object shown(self, object item)
+    cdef object as_handle(self, object item)
     cdef int expire_timers(self) except -1
     cdef int wake(self) except -1
     cdef bint take_events(self) except -1
     cdef int run_ready(self) except -1
     cdef int run_patched(self) except -1
-    cdef int send_off(self) except -1
+    cdef int flush_before_stop(self) except -1
     cdef int stopped_running(self, object hooks) except -1
     cdef int run_ready_debug(self) except -1
     cdef int new_ring(self) except -1
@@ -117,22 +117,22 @@ cdef class LoopCore:
     cdef remember(self, Ring ring)
     cdef int push(self, object handle) except -1
     cdef object pop(self)
-    cdef int flush_soon(self, Completer who) except -1
-    cdef int flush_at_leisure(self, Completer who) except -1
-    cdef int hurry(self) except -1
+    cdef int flush_soon(self, OperationOwner who) except -1
+    cdef int flush_when_idle(self, OperationOwner who) except -1
+    cdef int flush_idle_too(self) except -1
     cdef int flush(self) except -1
-    cdef int flush_one(self, Completer who) except -1
-    cdef int deliver_one(self, Completer who) except -1
+    cdef int flush_one(self, OperationOwner who) except -1
+    cdef int deliver_one(self, OperationOwner who) except -1
     cdef int turn(self) except -1
-    cdef int now_and_then(self) except -1
+    cdef int every_64_turns(self) except -1
     cdef int free_slots(self) except -1
-    cdef int rest(self) except -1
-    cdef int rest_by_program(self) except -1
+    cdef int wait_for_events(self) except -1
+    cdef int wait_by_selector(self) except -1
     cdef bint has_something(self) noexcept
     cdef double until_timer(self) except -1
     cdef bint runs_here(self) noexcept
-    cdef bint is_at_home(self) noexcept
+    cdef bint owns_ring(self) noexcept
     cdef object new_future(self)
     cdef ReceiveBuffers receive_buffers(self, BufferGroup group)
     cdef ReceiveBuffers new_buffers(self, BufferGroup group, unsigned count, size_t capacity,
-                                    unsigned offered, bint bare)
+                                    unsigned provided, bint content_only)

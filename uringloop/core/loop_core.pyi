@@ -9,12 +9,12 @@ from typing_extensions import TypeVarTuple, Unpack
 
 from uringloop.core.ready import ReadyQueue
 from uringloop.core.registry import Registry
-from uringloop.ring.operations import Completer
+from uringloop.ring.operations import OperationOwner
 
 _Args = TypeVarTuple('_Args')
 _Result = TypeVar('_Result')
 
-class Watch(Completer):
+class Watch(OperationOwner):
     """A poll that the loop keeps armed on a descriptor of its own."""
 
 class LoopCore:
@@ -87,7 +87,7 @@ class LoopCore:
     def _forget_wake(self) -> None:
         """In the child of a fork: the number may come to mean another socket."""
     def _close_core(self) -> None: ...
-    def _look_after_graves(self) -> None:
+    def _release_orphans(self) -> None:
         """Whoever waits for a notification of the ring that was left is told when it is dead."""
     def _forget_timers(self) -> None: ...
     def _make_ring(self, entries: int, busy_poll: float, batch: bool) -> None:
@@ -100,5 +100,5 @@ class LoopCore:
         """What waits for the end of the turn leaves now: something could tell the difference."""
     def _counters(self) -> dict[str, int]: ...
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None: ...
-    def _watch_selector(self, fd: int, watched: dict[int, SelectorKey]) -> None: ...
+    def _watch_selector(self, fd: int, selector_keys: dict[int, SelectorKey]) -> None: ...
     def _write_to_self(self) -> None: ...

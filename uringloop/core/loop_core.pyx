@@ -13,16 +13,17 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from uringloop._cpython cimport (
+    fd_of, object_type_version, replace_traverse, traverseproc, type_version, visitproc)
 from uringloop.ring.addresses cimport AddressCache
 from uringloop.ring.buffers cimport ReceiveBuffers
 from uringloop.core.handles cimport (
     Handle, ThreadSafeHandle, TimerHandle, new_handle, new_threadsafe_handle, new_timer)
-from uringloop._cpython cimport fd_of
-from uringloop.ring.watched cimport Holders
-from uringloop.ring.operations cimport Completer, OperationTable, operation
+from uringloop.ring.watched cimport WatchedSockets
+from uringloop.ring.operations cimport OperationOwner, OperationTable, operation
 from uringloop.ring.abi cimport (
     ECANCELED, IORING_OP_POLL_ADD, MSG_DONTWAIT, MSG_NOSIGNAL, io_uring_sqe)
-from uringloop.ring.zerocopy cimport CopyMemory
+from uringloop.ring.zerocopy cimport CopyReports
 from uringloop.core.registry cimport Registry
 from uringloop.core.timers cimport Timers
 from uringloop.ring.process cimport this_thread
@@ -35,7 +36,7 @@ import threading
 import time
 from asyncio import base_events, constants, events, futures, tasks
 
-from uringloop.ring.orphans import bury, graveyard
+from uringloop.ring.orphans import release_dead, orphaned_rings
 from uringloop.core.ready import ReadyQueue
 from uringloop.ring.unavailable import UringUnavailableError
 
@@ -64,27 +65,6 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int, const void*, size_t, int)
 
 
-cdef extern from *:
-    """
-    /* The interpreter gives a type another version, or none, whenever something is set in it
-       or in a base. */
-    #define version_of_type(type) (((PyTypeObject *)(type))->tp_version_tag)
-    #define version_of(object) (Py_TYPE(object)->tp_version_tag)
-
-    static traverseproc core_traverse;
-    static void set_traverse(PyObject *type, traverseproc traverse) {
-        core_traverse = ((PyTypeObject *)type)->tp_traverse;
-        ((PyTypeObject *)type)->tp_traverse = traverse;
-    }
-    """
-    unsigned version_of_type(object)
-    unsigned version_of(object)
-    ctypedef int (*visitproc)(PyObject*, void*) noexcept
-    ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
-    traverseproc core_traverse
-    void set_traverse(object, traverseproc)
-
-
 cdef object SystemSocket = socket.SocketType
 # Programs put classes of their own into these.
 cdef dict FUTURES = vars(futures)
@@ -98,7 +78,7 @@ cdef tuple RING_COUNTERS = (
 cdef double LONGEST_WAIT = 24 * 3600
 cdef double CLOSING_BOUND = 1.0      # seconds that close() may take
 cdef double PROOF_BOUND = 0.1        # of which some are for the ring to die
-cdef double GRAVES_AGAIN = 0.1       # seconds
+cdef double ORPHANS_AGAIN = 0.1       # seconds
 cdef double BUFFERS_AGAIN = 1.0      # seconds after which there may be memory again
 
 cdef enum:
@@ -110,8 +90,8 @@ cdef enum:
     # For the program, when memory runs out and a transport ends: asyncio's loop asks for
     # as much each time it receives, and so leaves as much.  It is not touched.
     RESERVE = 262144
-    PUT_OFF_LIMIT = 4                # turns
-    CROWD = 4                        # stream transports that write in one turn
+    IDLE_FLUSH_LIMIT = 4                # turns
+    MANY_WRITERS = 4                        # stream transports that write in one turn
     EVENTS = 64                      # of add_reader and add_writer, a system call
 
 cdef enum Override:
@@ -141,23 +121,23 @@ cdef bint is_asyncios_own(run) except -1:
             and code.co_filename == events.AbstractEventLoop.run_forever.__code__.co_filename)
 
 
-cdef int look_at_handles() except -1:
+cdef int find_handle_patch() except -1:
     global handle_version, handle_patched
     handle_patched = not is_asyncios_own(TIMER_HANDLE._run) \
         or not is_asyncios_own(events.Handle._run)
-    handle_version = version_of_type(TIMER_HANDLE)
+    handle_version = type_version(TIMER_HANDLE)
     return 0
 
 
 cdef inline bint handles_are_patched() except -1:
     """Whether the program has replaced ``_run`` of asyncio's handles, to hear of each callback."""
     # Another version of ``Handle`` is one of ``TimerHandle``, too.
-    if version_of_type(TIMER_HANDLE) != handle_version or not handle_version:
-        look_at_handles()
+    if type_version(TIMER_HANDLE) != handle_version or not handle_version:
+        find_handle_patch()
     return handle_patched
 
 
-cdef class Watch(Completer):
+cdef class Watch(OperationOwner):
 
     def __cinit__(self, LoopCore loop, int fd):
         self.loop = loop
@@ -173,7 +153,7 @@ cdef class Watch(Completer):
         cdef io_uring_sqe* sqe
         if self.armed is not NULL or self.closed:
             return 0
-        op = self.loop.operations.acquire_brief(self)
+        op = self.loop.operations.acquire_compact(self)
         sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.fd, 0, 0)
         sqe.poll32_events = POLLIN
         self.armed = op
@@ -205,14 +185,14 @@ cdef class LoopCore:
             raise MemoryError
         self.operations = OperationTable()
         self.addresses = AddressCache()
-        self.paths = CopyMemory()
+        self.paths = CopyReports()
         self._registry = Registry()
-        self.holders = Holders()
+        self.watched_sockets = WatchedSockets()
         self.flushers = []
-        self.slots_due = []
+        self.slots_to_free = []
         self.flushed = []
-        self.late = []
-        self.unhurried = []
+        self.deliveries_due = []
+        self.idle_flushers = []
         self.past = {}
         self.wake_fd = -1
         self.entries = 256
@@ -228,7 +208,7 @@ cdef class LoopCore:
         self.batching = batch
         self.entries = entries
         self.cq_entries = 16 * entries
-        self.patience = <unsigned>(busy_poll * 1000)
+        self.busy_poll_ns = <unsigned>(busy_poll * 1000)
         self.new_ring()
 
     def __dealloc__(self):
@@ -332,7 +312,7 @@ cdef class LoopCore:
         return self.ready_count
 
     def _list_ready(self):
-        return [self.shown(<object>self.ready[(self.ready_head + i) & (self.ready_size - 1)])
+        return [self.as_handle(<object>self.ready[(self.ready_head + i) & (self.ready_size - 1)])
                 for i in range(self.ready_count)]
 
     def _splice_ready(self, start, stop, handles):
@@ -344,11 +324,11 @@ cdef class LoopCore:
             self.push(item)
         if not self._closed:
             # What the kernel has told is not forgotten: asyncio would hear of it again.
-            self.late += [item for item in gone if isinstance(item, Completer)]
-        return [self.shown(item) for item in gone]
+            self.deliveries_due += [item for item in gone if isinstance(item, OperationOwner)]
+        return [self.as_handle(item) for item in gone]
 
-    cdef object shown(self, object item):
-        if isinstance(item, Completer):
+    cdef object as_handle(self, object item):
+        if isinstance(item, OperationOwner):
             return new_handle(self, item._deliver, (), None)
         return item
 
@@ -368,11 +348,11 @@ cdef class LoopCore:
         """Which methods that the core has no need to call are not its own."""
         cdef unsigned patched = 0 if PyDict_GetItem(TIME_MODULE, MONOTONIC) is REAL_MONOTONIC \
             else TIME
-        if version_of(self) == self.version and self.version:
+        if object_type_version(self) == self.version and self.version:
             return self.overrides | patched
-        return self.look_at_overrides() | patched
+        return self.find_overrides() | patched
 
-    cdef unsigned look_at_overrides(self) except? 255:
+    cdef unsigned find_overrides(self) except? 255:
         kind, own = type(self), vars(self)
         self.overrides = 0
         if kind.time is not LoopCore.time or 'time' in own:
@@ -381,7 +361,7 @@ cdef class LoopCore:
             self.overrides |= CALL_AT
         if kind._run_once is not LoopCore._run_once or '_run_once' in own:
             self.overrides |= RUN_ONCE
-        self.version = version_of(self)
+        self.version = object_type_version(self)
         return self.overrides
 
     # -- timers --------------------------------------------------------------------------------
@@ -449,11 +429,11 @@ cdef class LoopCore:
     @property
     def _scheduled(self):
         """asyncio's heap of timers, for those who look into it."""
-        return self.timers.show()
+        return self.timers.expose()
 
     @_scheduled.setter
     def _scheduled(self, heap):
-        self.timers.assume(heap if type(heap) is list else sorted(heap))
+        self.timers.replace(heap if type(heap) is list else sorted(heap))
 
     cdef int expire_timers(self) except -1:
         cdef double now = self.now()
@@ -465,24 +445,24 @@ cdef class LoopCore:
 
     # -- turns ---------------------------------------------------------------------------------
 
-    cdef int flush_soon(self, Completer who) except -1:
+    cdef int flush_soon(self, OperationOwner who) except -1:
         """Call ``who.flush()`` before the kernel is next entered, in the ring's own thread."""
         self.flushers.append(who)
         return 0
 
-    cdef int flush_at_leisure(self, Completer who) except -1:
+    cdef int flush_when_idle(self, OperationOwner who) except -1:
         """The same, but for this alone the kernel need not be entered while callbacks are ready.
 
         A connection that is made, used and closed in a few turns then never has a
         receive to be called back.
         """
-        self.unhurried.append(who)
+        self.idle_flushers.append(who)
         return 0
 
-    cdef int hurry(self) except -1:
-        self.put_off = 0
-        self.flushers += self.unhurried
-        self.unhurried.clear()
+    cdef int flush_idle_too(self) except -1:
+        self.idle_flush_turns = 0
+        self.flushers += self.idle_flushers
+        self.idle_flushers.clear()
         return 0
 
     cdef int flush(self) except -1:
@@ -491,7 +471,7 @@ cdef class LoopCore:
         self.flushers = self.flushed
         try:
             while done < count:
-                self.flush_one(<Completer>flushers[done])
+                self.flush_one(<OperationOwner>flushers[done])
                 done += 1
         finally:
             # After an error (KeyboardInterrupt, say) the rest still waits its turn.
@@ -501,7 +481,7 @@ cdef class LoopCore:
             self.flushed = flushers
         return 0
 
-    cdef int flush_one(self, Completer who) except -1:
+    cdef int flush_one(self, OperationOwner who) except -1:
         """What one has failed with is its own affair; but not that the ring is closed to us."""
         try:
             who.flush()
@@ -511,7 +491,7 @@ cdef class LoopCore:
             who.internal_error(exc)
         return 0
 
-    cdef int deliver_one(self, Completer who) except -1:
+    cdef int deliver_one(self, OperationOwner who) except -1:
         try:
             who.deliver()
         except (SystemExit, KeyboardInterrupt, UringUnavailableError):
@@ -521,73 +501,73 @@ cdef class LoopCore:
         return 0
 
     cdef int turn(self) except -1:
-        if self.timers.cancelled and self.timers.count or self.timers.shown is not None:
+        if self.timers.cancelled and self.timers.count or self.timers.exposed is not None:
             self.timers.sweep()
-        if self.unhurried:
-            self.put_off += 1
-            if not self.ready_count or self.put_off > PUT_OFF_LIMIT:
-                self.hurry()
+        if self.idle_flushers:
+            self.idle_flush_turns += 1
+            if not self.ready_count or self.idle_flush_turns > IDLE_FLUSH_LIMIT:
+                self.flush_idle_too()
         self.turns += 1
         if self.turns & 63 == 0:
-            self.now_and_then()
+            self.every_64_turns()
         if self.flushers:
             self.flush()
-        self.crowded = self.writers >= CROWD
+        self.many_writers = self.writers >= MANY_WRITERS
         self.writers = 0
         if self.has_something():
             if self.ring.has_work():
                 self.ring.poll()
         else:
-            self.rest()
-        if self.waker.fired or self.watcher is not None and self.watcher.fired:
+            self.wait_for_events()
+        if self.wakeup_watch.fired or self.selector_watch is not None and self.selector_watch.fired:
             self.wake()
-        if self.late:
-            for who in self.late:
+        if self.deliveries_due:
+            for who in self.deliveries_due:
                 self.push(who)
-            self.late.clear()
-        if self.timers.count or self.timers.shown is not None:
+            self.deliveries_due.clear()
+        if self.timers.count or self.timers.exposed is not None:
             self.expire_timers()
         if self._debug:
             return self.run_ready_debug()
         return self.run_ready()
 
-    cdef int now_and_then(self) except -1:
+    cdef int every_64_turns(self) except -1:
         """What even a loop must do that is never idle and runs no Python code, only C."""
         PyErr_CheckSignals()
         with nogil:
             pass             # other threads have their turn
-        if self.holders.count:
-            self.holders.look(monotonic())
-        return self.free_slots() if self.slots_due else 0
+        if self.watched_sockets.count:
+            self.watched_sockets.check_if_due(monotonic())
+        return self.free_slots() if self.slots_to_free else 0
 
     cdef int free_slots(self) except -1:
-        while self.slots_due:
-            slot, ring = self.slots_due.pop()
+        while self.slots_to_free:
+            slot, ring = self.slots_to_free.pop()
             if ring is self.ring:
                 self.ring.unregister_file(slot)
         return 0
 
-    cdef int rest(self) except -1:
+    cdef int wait_for_events(self) except -1:
         """Nothing is ready: wait until something is."""
         if self.overridden() & TIME:
-            return self.rest_by_program()
+            return self.wait_by_selector()
         cdef double timeout = self.until_timer()
-        if self.slots_due:
+        if self.slots_to_free:
             self.free_slots()
         if timeout == 0 or self.ring.count:
             return self.ring.poll() if self.ring.has_work() else 0
-        if self.holders.count:
-            timeout = min(timeout, self.holders.look(monotonic()))
-        if self.ring.done_at_once:
+        if self.watched_sockets.count:
+            timeout = min(timeout, self.watched_sockets.check_if_due(monotonic()))
+        if self.ring.sends_prepared:
             # Else these would end the look, and the wait.
-            self.ring.submit_and_take()
+            self.ring.submit_and_settle()
             if self.has_something() or self.flushers:
                 return 0
-        if self.ring.look(timeout):
-            if self.waker.fired:
+        if self.ring.try_spin(timeout):
+            if self.wakeup_watch.fired:
                 # A thread of this process, and while we looked it may have wanted our
                 # processor: wake-ups from threads are 20 % slower so (measured).
-                self.ring.count_as_missed()
+                self.ring.spin_was_futile()
             return 0
         # A signal that came after the last bytecode would not interrupt the wait, and
         # what its handler does (or a finalizer) may be what the loop was going to wait for.
@@ -598,7 +578,7 @@ cdef class LoopCore:
         timeout = min(timeout, self.until_timer())
         return 0 if timeout == 0 else self.ring.wait(timeout)
 
-    cdef int rest_by_program(self) except -1:
+    cdef int wait_by_selector(self) except -1:
         """The same where the program has replaced the clock, and perhaps what waits by it."""
         timeout = self.until_timer() if self.timers.any() else None
         if 'select' not in vars(self._selector):
@@ -619,8 +599,8 @@ cdef class LoopCore:
         PyErr_CheckSignals()
         if self.has_something() or self.flushers:
             return True
-        if self.holders.count:
-            seconds = min(seconds, self.holders.look(monotonic()))
+        if self.watched_sockets.count:
+            seconds = min(seconds, self.watched_sockets.check_if_due(monotonic()))
         if seconds > 0:
             self.ring.wait(seconds)
         elif self.ring.has_work():
@@ -631,8 +611,9 @@ cdef class LoopCore:
         """Whether there is something to do without waiting."""
         # A watch may have fired, and a delivery become due, when a callback entered the
         # kernel for itself.
-        return (self.ready_count or self._stopping or self.waker.fired or len(self.late)
-                or self.watcher is not None and self.watcher.fired)
+        return (self.ready_count or self._stopping or self.wakeup_watch.fired
+                or len(self.deliveries_due)
+                or self.selector_watch is not None and self.selector_watch.fired)
 
     cdef double until_timer(self) except -1:
         """Seconds until the next timer is due, or long enough."""
@@ -643,9 +624,9 @@ cdef class LoopCore:
         return min(max(self.timers.first() - self.now(), 0.), LONGEST_WAIT)
 
     cdef int wake(self) except -1:
-        if self.waker.fired:
-            self.waker.fired = False
-            self.waker.arm()
+        if self.wakeup_watch.fired:
+            self.wakeup_watch.fired = False
+            self.wakeup_watch.arm()
             try:
                 self._read_from_self()
             finally:
@@ -653,23 +634,23 @@ cdef class LoopCore:
                 # would have its byte read and be believed to have one on the way.  What it
                 # has queued runs in this turn.
                 self.woken = False
-        if self.watcher is not None and self.watcher.fired:
+        if self.selector_watch is not None and self.selector_watch.fired:
             # Descriptors of add_reader and add_writer wait in an epoll of
             # their own: level-triggered, and forgotten when closed, as
             # programs expect of asyncio.  While it has something it is asked each
             # turn, and only then is the ring to say when it has again.
             if not self.take_events():
-                self.watcher.fired = False
-                self.watcher.arm()
+                self.selector_watch.fired = False
+                self.selector_watch.arm()
         return 0
 
     cdef bint take_events(self) except -1:
         """As asyncio's ``_process_events`` of what ``select`` says: whether there was any."""
         cdef epoll_event found[EVENTS]
-        cdef int i, count = epoll_wait(self.watcher.fd, found, EVENTS, 0)
+        cdef int i, count = epoll_wait(self.selector_watch.fd, found, EVENTS, 0)
         cdef unsigned mask
         for i in range(count):
-            key = self.watched.get(found[i].data.fd)
+            key = self.selector_keys.get(found[i].data.fd)
             if key is None:
                 continue
             reader, writer = key.data
@@ -699,8 +680,8 @@ cdef class LoopCore:
                     or kind is <PyTypeObject*>ThreadSafeHandle:
                 if not (<Handle>handle)._cancelled:
                     (<Handle>handle).run()
-            elif isinstance(handle, Completer):
-                self.deliver_one(<Completer>handle)
+            elif isinstance(handle, OperationOwner):
+                self.deliver_one(<OperationOwner>handle)
             elif not handle._cancelled:
                 handle._run()
         return 0
@@ -710,8 +691,8 @@ cdef class LoopCore:
         while left and self.ready_count:
             left -= 1
             handle = self.pop()
-            if isinstance(handle, Completer):
-                self.deliver_one(<Completer>handle)
+            if isinstance(handle, OperationOwner):
+                self.deliver_one(<OperationOwner>handle)
             elif not handle._cancelled:
                 handle.__class__._run(handle)
         return 0
@@ -723,8 +704,8 @@ cdef class LoopCore:
             left -= 1
             handle = self.pop()
             start = monotonic()
-            if isinstance(handle, Completer):
-                self.deliver_one(<Completer>handle)
+            if isinstance(handle, OperationOwner):
+                self.deliver_one(<OperationOwner>handle)
             elif not handle._cancelled:
                 self._current_handle = handle
                 try:
@@ -741,7 +722,7 @@ cdef class LoopCore:
     def _send_deferred(self):
         """What waits for the end of the turn leaves now: something could tell the difference."""
         for who in self.flushers[:]:
-            (<Completer>who).send_deferred()
+            (<OperationOwner>who).send_deferred()
 
     # -- running -------------------------------------------------------------------------------
 
@@ -761,7 +742,7 @@ cdef class LoopCore:
                                    finalizer=self._asyncgen_finalizer_hook)
             events._set_running_loop(self)
             self.ensure_ring()
-            self.ring.settle_down()
+            self.ring.register_ring_fd()
             while True:
                 if one_by_one:
                     self._run_once()
@@ -771,7 +752,7 @@ cdef class LoopCore:
                     break
         finally:
             try:
-                self.send_off()
+                self.flush_before_stop()
             finally:
                 self.stopped_running(hooks)
 
@@ -785,11 +766,11 @@ cdef class LoopCore:
         finally:
             self.thread = before
 
-    cdef int send_off(self) except -1:
+    cdef int flush_before_stop(self) except -1:
         """What was sent last leaves now, not when the loop next runs; after an exception too."""
-        if self.ring is None or not self.is_at_home():
+        if self.ring is None or not self.owns_ring():
             return 0
-        self.hurry()
+        self.flush_idle_too()
         if self.flushers:
             self.flush()
         return self.ring.poll() if self.ring.has_work() else 0
@@ -798,7 +779,7 @@ cdef class LoopCore:
         # Nothing here runs Python code, in which a signal's handler could raise and leave
         # the rest undone.
         if self.ring is not None:
-            self.ring.move_out()
+            self.ring.unregister_ring_fd()
         self._stopping = False
         self._thread_id = None
         self.thread = 0
@@ -824,28 +805,28 @@ cdef class LoopCore:
 
     cdef bint runs_here(self) noexcept:
         """Whether this is the thread that the loop runs in; not in the child of a fork()."""
-        return self.thread == this_thread() and self.ring is not None and self.ring.is_usable()
+        return self.thread == this_thread() and self.ring is not None and self.ring.is_open_here()
 
-    cdef bint is_at_home(self) noexcept:
+    cdef bint owns_ring(self) noexcept:
         """Whether the calling thread may use the ring."""
-        return self.ring is not None and self.ring.is_usable() \
+        return self.ring is not None and self.ring.is_open_here() \
             and self.ring.thread == this_thread()
 
     cdef int new_ring(self) except -1:
         """A ring that any thread may own: the one that first runs the loop."""
-        bury(self.operations)
+        release_dead(self.operations)
         self.ring = Ring(self.operations, self.entries, self.cq_entries,
-                         self._csock.fileno(), self.patience)
-        self.witness = self._ssock
+                         self._csock.fileno(), self.busy_poll_ns)
+        self.marker_peer = self._ssock
         return 0
 
     cdef int ensure_ring(self) except -1:
         """This thread is to have the loop's ring."""
         if self.ring is not None and self.ring.thread == self.thread:
-            self.ring.alive()
+            self.ring.check_open()
             return 0
         if self.ring is not None and self.ring.thread:
-            self.ring.alive()
+            self.ring.check_open()
             # The old ring holds the wake-up socket: it is replaced, so
             # that its hang-up can tell when that ring is dead.
             told = self.renew_self_pipe()
@@ -853,29 +834,29 @@ cdef class LoopCore:
                 self.leave_ring(CLOSING_BOUND)
             finally:
                 self._process_self_data(told)
-            self._look_after_graves()
-        elif self.ring is not None and not self.ring.is_usable():
+            self._release_orphans()
+        elif self.ring is not None and not self.ring.is_open_here():
             # Made before fork(), and never run: the child has one of its own.
             self.ring.close_in_child()
             self.ring = None
-            if self.watcher is not None:
-                self.watcher.closed = True
-                self.watcher = None
+            if self.selector_watch is not None:
+                self.selector_watch.closed = True
+                self.selector_watch = None
             self._begin_in_child()
         if self.ring is None:
             self.new_ring()
         self.ring.enable()
         self.wake_fd = self._csock.fileno()
         self.woken = False
-        self.waker = Watch(self, self._ssock.fileno())
-        self.waker.arm()
+        self.wakeup_watch = Watch(self, self._ssock.fileno())
+        self.wakeup_watch.arm()
         return 0
 
-    def _look_after_graves(self):
+    def _release_orphans(self):
         """Whoever waits for a notification of the ring that was left is told when it is dead."""
-        bury(self.operations)
-        if graveyard:
-            self.call_later(GRAVES_AGAIN, self._look_after_graves)
+        release_dead(self.operations)
+        if orphaned_rings:
+            self.call_later(ORPHANS_AGAIN, self._release_orphans)
 
     cdef object renew_self_pipe(self):
         """Another pair of wake-up sockets; returns what came by the old one and was not read.
@@ -901,7 +882,7 @@ cdef class LoopCore:
         except OSError:
             return told
         finally:
-            if before is not self.witness:
+            if before is not self.marker_peer:
                 before.close()
 
     cdef int leave_ring(self, double bound) except -1:
@@ -910,15 +891,15 @@ cdef class LoopCore:
         ``bound``: how many seconds it may take to prove it dead.
         """
         ring = self.ring
-        if self.waker is not None:
-            self.waker.closed = True
+        if self.wakeup_watch is not None:
+            self.wakeup_watch.closed = True
         try:
-            problems = ring.close(self.witness.fileno(), bound)
+            problems = ring.close(self.marker_peer.fileno(), bound)
         finally:
             self.remember(ring)
-            if self.witness is not self._ssock:
-                self.witness.close()
-            self.ring = self.witness = None
+            if self.marker_peer is not self._ssock:
+                self.marker_peer.close()
+            self.ring = self.marker_peer = None
             self.datagram_buffers = self.local_buffers = self.stream_buffers = None
             self.retry_buffers_at = 0
         interrupts = [problem for problem in problems
@@ -937,34 +918,34 @@ cdef class LoopCore:
         for name in RING_COUNTERS:
             self.past[name] = self.past.get(name, 0) + getattr(ring, name)
 
-    def _watch_selector(self, int fd, dict watched):
-        """Look after the epoll ``fd`` of a selector, whose keys are in ``watched``."""
-        self.watched = watched
-        self.watcher = Watch(self, fd)
-        self.watcher.arm()
+    def _watch_selector(self, int fd, dict selector_keys):
+        """Look after the epoll ``fd`` of a selector, whose keys are in ``selector_keys``."""
+        self.selector_keys = selector_keys
+        self.selector_watch = Watch(self, fd)
+        self.selector_watch.arm()
 
     def _close_core(self):
         """Cancel everything, drain within a bound, and close the ring."""
         cdef double end = monotonic() + CLOSING_BOUND
-        if self.watcher is not None:
-            self.watcher.closed = True
+        if self.selector_watch is not None:
+            self.selector_watch.closed = True
         if self.ring is not None:
-            if self.is_at_home():
+            if self.owns_ring():
                 self.drain(end)
             self.closing = True
             self.wake_fd = -1
             self._csock.close()
             self.leave_ring(fmax(end - monotonic(), 0))
         self.closing = True
-        self.hurry()
+        self.flush_idle_too()
         while self.flushers:
-            (<Completer>self.flushers.pop()).forget()
+            (<OperationOwner>self.flushers.pop()).loop_closed()
         # Those, too, that wait for a timer.
         for transport in self._registry.own():
-            (<Completer>transport).forget()
-        self.late.clear()
+            (<OperationOwner>transport).loop_closed()
+        self.deliveries_due.clear()
         self.addresses.clear()
-        self.waker = self.watcher = None       # they refer to us
+        self.wakeup_watch = self.selector_watch = None       # they refer to us
         # asyncio's close() clears ``_ready`` and ``_scheduled`` next, once the loop counts as
         # closed: what finalizers then schedule is refused.
 
@@ -974,8 +955,8 @@ cdef class LoopCore:
 
     cdef int drain(self, double end) except -1:
         """Send what is queued, cancel what is in flight, and wait for it until ``end``."""
-        if self.waker is not None:
-            self.waker.closed = True
+        if self.wakeup_watch is not None:
+            self.wakeup_watch.closed = True
         try:
             self.flush()
             self.ring.poll()
@@ -1039,15 +1020,15 @@ cdef class LoopCore:
         return self.stream_buffers
 
     cdef ReceiveBuffers new_buffers(self, BufferGroup group, unsigned count, size_t capacity,
-                                    unsigned offered, bint bare):
+                                    unsigned provided, bint content_only):
         # A page of each group counts as locked memory, which may be used up, or given up
         # by the program after it has made the loop.
         if self.retry_buffers_at and monotonic() < self.retry_buffers_at:
             return None
         try:
-            if self.reserve is None:
-                self.reserve = PyBytes_FromStringAndSize(NULL, RESERVE)
-            return ReceiveBuffers(self.ring, group, count, capacity, offered, bare)
+            if self.memory_reserve is None:
+                self.memory_reserve = PyBytes_FromStringAndSize(NULL, RESERVE)
+            return ReceiveBuffers(self.ring, group, count, capacity, provided, content_only)
         except (MemoryError, OSError):
             self.retry_buffers_at = monotonic() + BUFFERS_AGAIN
             return None
@@ -1064,7 +1045,7 @@ cdef class LoopCore:
             'operations_live': self.operations.live,
             'operations_in_flight': self.operations.in_flight,
             'bytes_pinned': self.operations.pinned,
-            'unknown_completions': self.operations.strangers,
+            'unknown_completions': self.operations.unknown,
             'datagrams_sent': self.datagrams_sent,
             'datagrams_received': self.datagrams_received,
             'datagrams_gathered': self.datagrams_gathered,
@@ -1076,7 +1057,7 @@ cdef class LoopCore:
             'zerocopy_fell_back': self.zerocopy_fell_back,
             'buffers_released': self.buffers_released,
             'receive_buffers_exhausted': self.receive_exhausted,
-            'rings_buried': len(graveyard),
+            'rings_orphaned': len(orphaned_rings),
             'cq_overflows': now['overflows'],
             'busy_polls': now['busy_polls'],
             'busy_poll_hits': now['busy_poll_hits'],
@@ -1087,7 +1068,7 @@ cdef int visit_core(PyObject* self, visitproc visit, void* arg) noexcept:
     """Show the collector what waits in the ready queue and among the timers."""
     cdef LoopCore loop = <LoopCore>self
     cdef size_t i
-    cdef int code = core_traverse(self, visit, arg)
+    cdef int code = traverse_fields(self, visit, arg)
     for i in range(loop.ready_count):
         if not code:
             code = visit(loop.ready[(loop.ready_head + i) & (loop.ready_size - 1)], arg)
@@ -1098,4 +1079,4 @@ cdef int visit_core(PyObject* self, visitproc visit, void* arg) noexcept:
     return code
 
 
-set_traverse(LoopCore, visit_core)
+cdef traverseproc traverse_fields = replace_traverse(LoopCore, visit_core)

@@ -3,7 +3,7 @@ from cpython.object cimport PyObject
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
-from uringloop.ring.operations cimport Completer
+from uringloop.ring.operations cimport OperationOwner
 
 import weakref
 
@@ -69,7 +69,7 @@ cdef class Registry:
         return found
 
     def __setitem__(self, fd, transport):
-        if isinstance(transport, Completer):
+        if isinstance(transport, OperationOwner):
             self.enter(fd, transport)
             return
         self.has_foreign = True

@@ -16,12 +16,12 @@ cdef class Timers:
         size_t size
         uint64_t order
         Py_ssize_t cancelled       # of those in the heap
-        list shown                 # all of them, while a program looks at them; else None
+        list exposed                 # all of them, while a program looks at them; else None
 
     cdef void drop_all(self) noexcept
-    cdef list show(self)
-    cdef int assume(self, list handles) except -1
-    cdef int take_back(self) except -1
+    cdef list expose(self)
+    cdef int replace(self, list handles) except -1
+    cdef int reclaim(self) except -1
     cdef bint any(self) noexcept
     cdef double first(self) except? -1
     cdef int push(self, double when, object handle) except -1

@@ -8,13 +8,10 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport free, malloc, realloc
 
+from uringloop._cpython cimport has_references
 from uringloop.core.handles cimport TimerHandle
 
 import heapq
-
-
-cdef extern from "Python.h":
-    Py_ssize_t Py_REFCNT(object)
 
 
 cdef enum:
@@ -33,52 +30,52 @@ cdef class Timers:
         while self.count:
             self.count -= 1
             Py_DECREF(<object>self.heap[self.count].handle)
-        self.shown = None
+        self.exposed = None
 
     # -- while a program looks at them -----------------------------------------------------------
 
-    cdef list show(self):
+    cdef list expose(self):
         """The list that they are in from now on."""
         cdef list handles
-        if self.shown is None:
+        if self.exposed is None:
             handles = []
             while self.count:
                 handles.append(self.take())
-            self.shown = handles     # sorted, so a heap
-        return self.shown
+            self.exposed = handles     # sorted, so a heap
+        return self.exposed
 
-    cdef int assume(self, list handles) except -1:
+    cdef int replace(self, list handles) except -1:
         """Have these timers and no others, in this list."""
-        before = self.show()         # to be dropped last: a destructor may schedule something
-        self.shown = handles
+        before = self.expose()         # to be dropped last: a destructor may schedule something
+        self.exposed = handles
         before = None
         return 0
 
-    cdef int take_back(self) except -1:
+    cdef int reclaim(self) except -1:
         """Have the timers in the heap again, unless somebody still refers to the list."""
-        cdef list handles = self.shown
-        if Py_REFCNT(handles) > 2:
+        cdef list handles = self.exposed
+        if has_references(handles, 2):
             return 0
         # Those of one time in the order of the list, which is that of their age.
         handles = sorted(handles, key=due)
-        self.shown = None
+        self.exposed = None
         for handle in handles:
             self.push(handle._when, handle)
         return 0
 
     cdef bint any(self) noexcept:
-        return self.count != 0 or self.shown is not None and len(self.shown) != 0
+        return self.count != 0 or self.exposed is not None and len(self.exposed) != 0
 
     cdef double first(self) except? -1:
         """When the first is due; there is one."""
-        return self.heap[0].when if self.shown is None else self.shown[0]._when
+        return self.heap[0].when if self.exposed is None else self.exposed[0]._when
 
     # -- the heap --------------------------------------------------------------------------------
 
     cdef int push(self, double when, object handle) except -1:
         cdef timer* bigger
-        if self.shown is not None:
-            heapq.heappush(self.shown, handle)
+        if self.exposed is not None:
+            heapq.heappush(self.exposed, handle)
             return 0
         if self.count == self.size:
             bigger = <timer*>realloc(self.heap, (2 * self.size + 64) * sizeof(timer))
@@ -123,7 +120,7 @@ cdef class Timers:
         self.heap[place] = moving
 
     cdef object pop(self):
-        handle = self.take() if self.shown is None else heapq.heappop(self.shown)
+        handle = self.take() if self.exposed is None else heapq.heappop(self.exposed)
         set_scheduled(handle, False)
         return handle
 
@@ -139,9 +136,9 @@ cdef class Timers:
 
     cdef int sweep(self) except -1:
         """Forget cancelled timers: those due first, and all when they are many."""
-        if self.shown is not None:
-            self.take_back()
-        if self.shown is not None:
+        if self.exposed is not None:
+            self.reclaim()
+        if self.exposed is not None:
             return self.sweep_shown()
         if self.count > SWEEP_MINIMUM \
                 and 2 * <size_t>self.cancelled > self.count:
@@ -152,7 +149,7 @@ cdef class Timers:
         return 0
 
     cdef int sweep_shown(self) except -1:
-        cdef list handles = self.shown
+        cdef list handles = self.exposed
         if len(handles) > SWEEP_MINIMUM and 2 * self.cancelled > len(handles):
             gone = [handle for handle in handles if handle._cancelled]
             handles[:] = [handle for handle in handles if not handle._cancelled]

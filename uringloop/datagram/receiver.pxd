@@ -9,7 +9,7 @@ from uringloop.transport.receiver cimport Receiver
 cdef class DatagramReceiver(Receiver):
     cdef:
         uint32_t name_room         # what the kernel is to leave for an address
-        uint32_t era               # of the ring that has ``slot``
+        uint32_t ring_id               # of the ring that has ``slot``
 
     cdef int start_ring(self) except -1
     cdef int received(self, operation* op, int res, uint32_t flags) except -1

@@ -5,10 +5,11 @@ from cpython.ref cimport Py_CLEAR, Py_DECREF
 from libc.stdint cimport uint32_t, uintptr_t
 from libc.string cimport memset
 
-from uringloop.ring.buffers cimport CLAIM_MINIMUM, HEAD, ReceiveBuffers, blank, cut
+from uringloop._cpython cimport allocate_bytes, bytes_content, resize_bytes
+from uringloop.ring.buffers cimport EXPORT_MINIMUM, HEAD, ReceiveBuffers
 from uringloop.core.loop_core cimport DATAGRAM, LOCAL
 from uringloop.ring.operations cimport MEMORY, MULTISHOT, operation
-from uringloop.transport.receiver cimport LONG, LONG_RUN, READABLE, RECEIVE, Receiver, bytes_content
+from uringloop.transport.receiver cimport LONG, LONG_RUN, READABLE, RECEIVE, Receiver
 from uringloop.ring.abi cimport *
 from uringloop.transport.socket_transport cimport event
 
@@ -36,27 +37,27 @@ cdef class DatagramReceiver(Receiver):
 
     cdef int start_ring(self) except -1:
         """The loop has a ring that this transport does not know yet: make oneself at home."""
-        cdef bint known = self.era == self.loop.ring.era
+        cdef bint known = self.ring_id == self.loop.ring.ring_id
         if known and self.slot >= 0:
             return 0
         if self._sock.fileno() != self._sock_fd:
             # The program has closed the socket under us: the number may be another's.
-            return 0 if self._closing else self.closed_under()
+            return 0 if self._closing else self.socket_closed()
         if not known:
-            self.era = self.loop.ring.era
+            self.ring_id = self.loop.ring.ring_id
             self.slot = self.loop.ring.register_file(self._sock_fd)
         return 0
 
     cdef int leave_ring(self) except -1:
-        if self.slot >= 0 and self.loop.ring is not None and self.era == self.loop.ring.era:
+        if self.slot >= 0 and self.loop.ring is not None and self.ring_id == self.loop.ring.ring_id:
             # Before close(), or the port would stay in use.
             self.loop.ring.unregister_file(self.slot)
         self.slot = -1
         return 0
 
     cdef int leave_ring_later(self) except -1:
-        if self.slot >= 0 and self.loop.ring is not None and self.era == self.loop.ring.era:
-            self.loop.slots_due.append((self.slot, self.loop.ring))
+        if self.slot >= 0 and self.loop.ring is not None and self.ring_id == self.loop.ring.ring_id:
+            self.loop.slots_to_free.append((self.slot, self.loop.ring))
             self.loop._write_to_self()
         self.slot = -1
         return 0
@@ -96,7 +97,7 @@ cdef class DatagramReceiver(Receiver):
                 else:
                     self.take_datagram(buffers, res, flags)
             finally:
-                buffers.give_back(flags >> IORING_CQE_BUFFER_SHIFT)
+                buffers.recycle(flags >> IORING_CQE_BUFFER_SHIFT)
         if flags & IORING_CQE_F_MORE:
             return 0
         # Multishot ends: after an empty datagram, without buffers, by an error.
@@ -121,8 +122,8 @@ cdef class DatagramReceiver(Receiver):
             length = min(length, LONGEST_LOCAL)       # asyncio's limit, for AF_UNIX
         self.loop.datagrams_received += 1
         address = self.loop.addresses.to_python(name, min(out.namelen, self.name_room))
-        if length >= CLAIM_MINIMUM and self.name_room + sizeof(io_uring_recvmsg_out) == HEAD:
-            return self.post(RECEIVED, buffers.claim(number, length), address)
+        if length >= EXPORT_MINIMUM and self.name_room + sizeof(io_uring_recvmsg_out) == HEAD:
+            return self.post(RECEIVED, buffers.export_bytes(number, length), address)
         return self.post(RECEIVED, PyBytes_FromStringAndSize(name + self.name_room, length),
                          address)
 
@@ -148,12 +149,12 @@ cdef class DatagramReceiver(Receiver):
         while left:
             left -= 1
             if self._closing or self.paused_reading or self.inbox_count \
-                    or self.receives() and self.loop.ring.has_unread():
+                    or self.receives() and self.loop.ring.has_unsettled():
                 return 0
             if self._sock.fileno() != self._sock_fd:
                 # The program has closed its socket; the ring still has the file.
                 self.choose_way(False)
-                return self.closed_under() if self.one_by_one else 0
+                return self.socket_closed() if self.one_by_one else 0
             if not self.read_one() or not self.one_by_one:
                 return 0
         return 0
@@ -169,7 +170,7 @@ cdef class DatagramReceiver(Receiver):
         cdef sockaddr_storage name
         cdef ssize_t length
         cdef size_t longest = LONGEST_LOCAL if self.family == AF_UNIX else LONGEST
-        cdef PyObject* memory = blank(longest)
+        cdef PyObject* memory = allocate_bytes(longest)
         vector.iov_base = bytes_content(memory)
         vector.iov_len = longest
         memset(&message, 0, sizeof(message))
@@ -187,7 +188,7 @@ cdef class DatagramReceiver(Receiver):
             self.loop.datagrams_truncated += 1
         self.loop.datagrams_received += 1
         # Let go before the next is made: it is to get the same memory.
-        self.hand_over(cut(memory, length),
+        self.hand_over(resize_bytes(memory, length),
                        self.loop.addresses.to_python(&name, message.msg_namelen))
         return True
 

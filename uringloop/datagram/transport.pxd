@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t
 from uringloop.ring.buffers cimport payload
 from uringloop.datagram.receiver cimport DatagramReceiver
 from uringloop.ring.operations cimport operation
-from uringloop.ring.zerocopy cimport CopyMemory
+from uringloop.ring.zerocopy cimport CopyReports
 from uringloop.ring.abi cimport sockaddr_storage
 
 
@@ -25,7 +25,7 @@ cdef class DatagramTransport(DatagramReceiver):
         unsigned futile_polls      # since the last that left
         # zero-copy sends
         bint zerocopy_able
-        CopyMemory paths           # None until one was copied
+        CopyReports paths           # None until one was copied
         operation* retry           # of the present chain, in order
         operation** retry_end
         size_t retries

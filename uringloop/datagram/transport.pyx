@@ -22,14 +22,14 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
-from uringloop.ring.buffers cimport copy_payload, lend_payload, payload
+from uringloop.ring.buffers cimport copy_payload, export_payload, payload
 from uringloop.core.loop_core cimport LoopCore
 from uringloop.datagram.receiver cimport DatagramReceiver
 from uringloop._cpython cimport fd_of, proto_of, type_of
 from uringloop.ring.operations cimport (
     EXPLICIT, FOLLOWER, MEMORY, NOTIF_DUE, SEND, ZEROCOPY, operation)
 from uringloop.ring.zerocopy cimport (
-    SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, CopyMemory, is_told, send_report, zerocopy_pays)
+    SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, CopyReports, is_reported, send_report, zerocopy_pays)
 from uringloop.ring.abi cimport *
 
 import os
@@ -160,7 +160,7 @@ cdef class DatagramTransport(DatagramReceiver):
         try:
             # Held: what others have deferred leaves first, and that may run code of the
             # program (``call_soon`` of a subclass, a buffer that is given back).
-            owner = lend_payload(data, &memory)
+            owner = export_payload(data, &memory)
         except (BufferError, ValueError) as exc:
             self._fatal_error(exc, 'Fatal write error on datagram transport')
             return
@@ -177,7 +177,7 @@ cdef class DatagramTransport(DatagramReceiver):
         cdef payload memory
         cdef sockaddr_storage address
         cdef uint32_t address_length = 0
-        owner = lend_payload(data, &memory)
+        owner = export_payload(data, &memory)
         if self._address is not None:
             if addr is not None:
                 self.check_address(addr)
@@ -371,7 +371,7 @@ cdef class DatagramTransport(DatagramReceiver):
             return 0
         self.sending = True
         try:
-            if self.may_use_ring() and self.era != self.loop.ring.era:
+            if self.may_use_ring() and self.ring_id != self.loop.ring.ring_id:
                 self.start_ring()
             while self.queue is not NULL and not self.waits():
                 if self.goes_by_ring(self.queue):
@@ -573,7 +573,7 @@ cdef class DatagramTransport(DatagramReceiver):
     cdef int send_chain(self) except -1:
         """Submit the front of the queue, each send linked to the next; take the results."""
         cdef:
-            unsigned room = self.loop.ring.reserve(self.chain_limit)
+            unsigned room = self.loop.ring.sqes_left(self.chain_limit)
             unsigned traits, count = 0
             int fd = self._sock_fd
             unsigned flags = 0
@@ -653,7 +653,7 @@ cdef class DatagramTransport(DatagramReceiver):
 
     cdef int refused(self, operation* op, int error) except -1:
         """A send of the chain did not go out: try again, perhaps another way, or tell."""
-        cdef operation* heir
+        cdef operation* second
         cdef bint again = error == ECANCELED
         cdef int status = op.status
         if error == EAGAIN:
@@ -665,12 +665,12 @@ cdef class DatagramTransport(DatagramReceiver):
             if error == EOPNOTSUPP:
                 self.zerocopy_able = False
         if again and not self.aborted:
-            heir = self.loop.operations.succeed(op)
-            heir.status = status
+            second = self.loop.operations.clone_for_retry(op)
+            second.status = status
             op.status = -error       # the notification is not to be learnt from
-            heir.next = NULL
-            self.retry_end[0] = heir
-            self.retry_end = &heir.next
+            second.next = NULL
+            self.retry_end[0] = second
+            self.retry_end = &second.next
             self.retries += 1
             return 0
         return self.failed(op, error)
@@ -688,7 +688,7 @@ cdef class DatagramTransport(DatagramReceiver):
         elif op.status == PLAIN:
             self.loop.zerocopy_sent += 1
             self.loop.zerocopy_fell_back += 1
-        if op.future is not NULL and not op.duties & NOTIF_DUE:
+        if op.future is not NULL and not op.due & NOTIF_DUE:
             op.copied = True
             self.resolve(op, 0)
         return 0
@@ -698,7 +698,7 @@ cdef class DatagramTransport(DatagramReceiver):
         self.loop.datagrams_dropped += 1
         op.status = -error
         if op.future is not NULL:
-            if not op.duties & NOTIF_DUE:
+            if not op.due & NOTIF_DUE:
                 self.resolve(op, error)
         elif not self.aborted:
             self.post_error(error, self.error_text(error, op.length))
@@ -710,12 +710,12 @@ cdef class DatagramTransport(DatagramReceiver):
 
     cdef int notified(self, operation* op) except -1:
         self.loop.buffers_released += 1
-        if op.status >= 0 and is_told(op):
+        if op.status >= 0 and is_reported(op):
             self.loop.zerocopy_copied += op.copied
             if self.paths is None and op.copied:
-                self.paths = CopyMemory()
+                self.paths = CopyReports()
             if self.paths is not None:
-                self.paths.learn(&op.address, op.address_length, op.length, op.copied)
+                self.paths.record(&op.address, op.address_length, op.length, op.copied)
         if op.future is not NULL:
             self.resolve(op, -op.status if op.status < 0 else 0)
         return 0
@@ -738,7 +738,7 @@ cdef class DatagramTransport(DatagramReceiver):
         elif error:
             future.set_exception(OSError(error, self.error_text(error, op.length)))
         else:
-            future.set_result(send_report(op.length, op.copied, is_told(op)))
+            future.set_result(send_report(op.length, op.copied, is_reported(op)))
         Py_CLEAR(op.future)
         return 0
 

@@ -12,11 +12,9 @@ cdef struct payload:
     bint immutable        # nobody can change it while ``owner`` is referenced
 
 
-cdef object open_payload(object data, payload* into)
+cdef object find_payload(object data, payload* into)
 cdef object copy_payload(object data, payload* into)
-cdef object lend_payload(object data, payload* into)
-cdef PyObject* blank(Py_ssize_t size) except NULL
-cdef object cut(PyObject* made, Py_ssize_t length)
+cdef object export_payload(object data, payload* into)
 cdef unsigned fragments(const void* base, size_t length) noexcept
 
 
@@ -28,7 +26,7 @@ cdef enum:
     # What the kernel writes before the payload of an AF_INET datagram, io_uring_recvmsg_out
     # (16 bytes) and sockaddr_in (16), is just as long as the head of a bytes object.
     HEAD = 32
-    CLAIM_MINIMUM = 8192  # shorter datagrams are copied out, and their buffer stays
+    EXPORT_MINIMUM = 8192  # shorter datagrams are copied out, and their buffer stays
 
 
 cdef class ReceiveBuffers:
@@ -37,16 +35,16 @@ cdef class ReceiveBuffers:
         io_uring_buf_ring* entries
         size_t entries_size
         PyObject** objects            # bytes objects, whose heads the kernel overwrites
-        char saved[HEAD]              # the head of a fresh one, where that is HEAD long
+        char saved_head[HEAD]              # the head of a fresh one, where that is HEAD long
         size_t skip                   # of each object's memory: the kernel writes behind it
         readonly size_t size          # of one object, with its head
         readonly unsigned count       # how many there may be
-        readonly unsigned offered     # how many the kernel has been given so far
+        readonly unsigned provided     # how many the kernel has been given so far
         readonly unsigned missing     # of those: there was no memory for another
         readonly int group
 
     cdef char* at(self, unsigned number) noexcept
-    cdef void give_back(self, unsigned number) noexcept
-    cdef bint offer(self, unsigned goal) noexcept
-    cdef bint grow(self) noexcept
-    cdef object claim(self, unsigned number, Py_ssize_t length)
+    cdef void recycle(self, unsigned number) noexcept
+    cdef bint provide(self, unsigned goal) noexcept
+    cdef bint provide_more(self) noexcept
+    cdef object export_bytes(self, unsigned number, Py_ssize_t length)

@@ -12,6 +12,8 @@ from libc.string cimport memcpy, memset
 from posix.mman cimport (
     MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap)
 
+from uringloop._cpython cimport (
+    BYTES_HEAD_SIZE, allocate_bytes_or_null, bytes_content, resize_bytes)
 from uringloop.ring.abi cimport (
     io_uring_buf, io_uring_buf_reg, io_uring_buf_ring_add, io_uring_buf_ring_advance,
     io_uring_buf_ring_init, io_uring_buf_ring_mask, io_uring_register_buf_ring,
@@ -20,26 +22,13 @@ from uringloop.ring.abi cimport (
 import os
 
 cdef extern from "Python.h":
-    int _PyBytes_Resize(PyObject**, Py_ssize_t) except -1
-    PyObject* new_bytes "PyBytes_FromStringAndSize" (const char*, Py_ssize_t) except NULL
-    char* bytes_content "PyBytes_AS_STRING" (PyObject*)
-    PyObject* bytes_or_null "PyBytes_FromStringAndSize" (const char*, Py_ssize_t) noexcept
     void PyErr_Clear() noexcept
 
-cdef extern from *:
-    """
-    #include <stddef.h>
-    static inline PyObject *steal(PyObject *object) { return object; }
-    /* Objects of a Python without the GIL begin with more.  What came is copied there. */
-    #ifndef URINGLOOP_CLAIMS
-    #define URINGLOOP_CLAIMS (offsetof(PyBytesObject, ob_sval) == 32)
-    #endif
-    """
-    object steal(PyObject*)
-    bint CLAIMS "URINGLOOP_CLAIMS"    # whether the head of bytes is HEAD
+# Objects of a Python without the GIL begin with more.  What the kernel received is copied there.
+cdef bint HEAD_KNOWN = BYTES_HEAD_SIZE == HEAD
 
 
-cdef object open_payload(object data, payload* into):
+cdef object find_payload(object data, payload* into):
     """Find the memory of ``data``; returns what holds it.
 
     Only exact ``bytes``, and contiguous views of exact ``bytes``, are immutable: a
@@ -73,8 +62,8 @@ cdef object open_payload(object data, payload* into):
 
 
 cdef object copy_payload(object data, payload* into):
-    """As ``open_payload``, but what could change is copied: the result is immutable."""
-    owner = open_payload(data, into)
+    """As ``find_payload``, but what could change is copied: the result is immutable."""
+    owner = find_payload(data, into)
     if not into.immutable:
         owner = PyBytes_FromStringAndSize(into.base, into.length)
         into.base = PyBytes_AS_STRING(owner)
@@ -82,24 +71,13 @@ cdef object copy_payload(object data, payload* into):
     return owner
 
 
-cdef object lend_payload(object data, payload* into):
-    """As ``open_payload``, but what could change is exported: it can't be resized or freed."""
-    owner = open_payload(data, into)
+cdef object export_payload(object data, payload* into):
+    """As ``find_payload``, but what could change is exported: it can't be resized or freed."""
+    owner = find_payload(data, into)
     if not into.immutable and owner is data:
         # A view of our own: the caller may release theirs.
         owner = PyMemoryView_FromObject(data)
     return owner
-
-
-cdef PyObject* blank(Py_ssize_t size) except NULL:
-    """Memory for ``size`` bytes that becomes a ``bytes`` object with ``cut``."""
-    return new_bytes(NULL, size)
-
-
-cdef object cut(PyObject* made, Py_ssize_t length):
-    """The object, which nobody else has seen, as ``bytes`` of ``length``."""
-    _PyBytes_Resize(&made, length)
-    return steal(made)
 
 
 cdef unsigned fragments(const void* base, size_t length) noexcept:
@@ -119,17 +97,17 @@ cdef class ReceiveBuffers:
     its place.  (Where the head is of another length the kernel gets the content
     only, and what it has put there is copied.)
 
-    Few buffers are offered at first: the kernel walks through all of them in
+    Few buffers are provided at first: the kernel walks through all of them in
     turn, so that a small number stays in the processor's cache.  When they run
     out (ENOBUFS) more are, up to ``count``.  Where there is no memory for one, the
     kernel has one less, until there is.
 
-    ``bare`` buffers are for streams, where nothing comes before the payload:
+    ``content_only`` buffers are for streams, where nothing comes before the payload:
     the kernel gets the objects' contents only.
     """
 
     def __cinit__(self, Ring ring, int group, unsigned count, size_t capacity,
-                  unsigned offered, bint bare):
+                  unsigned provided, bint content_only):
         cdef io_uring_buf_reg registration
         cdef void* place
         self.entries_size = count * sizeof(io_uring_buf)
@@ -145,7 +123,7 @@ cdef class ReceiveBuffers:
         self.group = group
         self.count = count
         self.size = HEAD + capacity
-        self.skip = HEAD if bare else 0
+        self.skip = HEAD if content_only else 0
         # The kernel may write here until the ring is dead.
         ring.keepalive.append(self)
         memset(&registration, 0, sizeof(registration))
@@ -157,17 +135,17 @@ cdef class ReceiveBuffers:
             ring.keepalive.remove(self)
             raise OSError(-code, f'provided buffers: {os.strerror(-code)}')
         io_uring_buf_ring_init(self.entries)
-        if not self.offer(offered):
+        if not self.provide(provided):
             io_uring_unregister_buf_ring(&ring.ring, group)
             ring.keepalive.remove(self)
             raise MemoryError
 
     def __dealloc__(self):
         cdef unsigned i
-        for i in range(self.offered):
+        for i in range(self.provided):
             if self.objects[i] is not NULL:
-                if CLAIMS:
-                    memcpy(self.objects[i], self.saved, HEAD)
+                if HEAD_KNOWN:
+                    memcpy(self.objects[i], self.saved_head, HEAD)
                 Py_CLEAR(self.objects[i])
         free(self.objects)
         if self.entries is not NULL:
@@ -175,51 +153,52 @@ cdef class ReceiveBuffers:
 
     cdef char* at(self, unsigned number) noexcept:
         cdef PyObject* made = self.objects[number]
-        return (<char*>made if CLAIMS else bytes_content(made)) + self.skip
+        return (<char*>made if HEAD_KNOWN else bytes_content(made)) + self.skip
 
-    cdef void give_back(self, unsigned number) noexcept:
+    cdef void recycle(self, unsigned number) noexcept:
         """Let the kernel have this buffer again, or a fresh one if it was claimed.
 
         If there is no memory for one it has to do with the others.
         """
         if self.objects[number] is NULL:
             # Without an exception of Cython's, whose handling would want memory, too.
-            self.objects[number] = bytes_or_null(NULL, self.size - HEAD if CLAIMS else self.size)
+            self.objects[number] = allocate_bytes_or_null(
+                self.size - HEAD if HEAD_KNOWN else self.size)
             if self.objects[number] is NULL:
                 PyErr_Clear()
                 self.missing += 1
                 return
-            if CLAIMS:
-                memcpy(self.saved, <void*>self.objects[number], HEAD)
+            if HEAD_KNOWN:
+                memcpy(self.saved_head, <void*>self.objects[number], HEAD)
         io_uring_buf_ring_add(self.entries, self.at(number),
                               <unsigned>(self.size - self.skip), number,
                               io_uring_buf_ring_mask(self.count), 0)
         io_uring_buf_ring_advance(self.entries, 1)
 
-    cdef bint offer(self, unsigned goal) noexcept:
+    cdef bint provide(self, unsigned goal) noexcept:
         """Let the kernel have that many; whether it has any."""
         cdef unsigned i
         if self.missing:
             self.missing = 0
-            for i in range(self.offered):
+            for i in range(self.provided):
                 if self.objects[i] is NULL:
-                    self.give_back(i)
-        while self.offered < goal and not self.missing:
-            self.give_back(self.offered)
-            self.offered += 1
-        return self.offered > self.missing
+                    self.recycle(i)
+        while self.provided < goal and not self.missing:
+            self.recycle(self.provided)
+            self.provided += 1
+        return self.provided > self.missing
 
-    cdef bint grow(self) noexcept:
-        """They ran out: offer as many again as were offered so far; whether there were more."""
-        cdef unsigned before = self.offered - self.missing
-        self.offer(min(self.count, 2 * self.offered))
-        return self.offered - self.missing > before
+    cdef bint provide_more(self) noexcept:
+        """They ran out: offer as many again as were provided so far; whether there were more."""
+        cdef unsigned before = self.provided - self.missing
+        self.provide(min(self.count, 2 * self.provided))
+        return self.provided - self.missing > before
 
-    cdef object claim(self, unsigned number, Py_ssize_t length):
+    cdef object export_bytes(self, unsigned number, Py_ssize_t length):
         """The buffer itself as ``bytes`` of ``length``; the kernel is to get a fresh one."""
         cdef PyObject* made = self.objects[number]
-        if not CLAIMS:
+        if not HEAD_KNOWN:
             return PyBytes_FromStringAndSize(bytes_content(made) + HEAD, length)
         self.objects[number] = NULL
-        memcpy(made, self.saved, HEAD)
-        return cut(made, length)
+        memcpy(made, self.saved_head, HEAD)
+        return resize_bytes(made, length)

@@ -5,10 +5,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from uringloop.ring.abi cimport msghdr, sockaddr_storage
 
 
-cdef enum Duty:
+cdef enum Due:
     RESULT_DUE = 1   # the completion that carries the result
     NOTIF_DUE = 2    # the notification that the kernel has let go of the memory
-    BURIED = 4       # its ring is closed and not yet proved dead
+    ORPHANED = 4       # its ring is closed and not yet proved dead
 
 
 cdef enum Trait:
@@ -16,7 +16,7 @@ cdef enum Trait:
     MULTISHOT = 2    # completes many times, until one without F_MORE
     FOLLOWER = 4     # linked behind another operation of its chain
     EXPLICIT = 8     # the caller asked for zero-copy
-    UNTOLD = 64      # its ring is gone: nobody will say whether the kernel copied
+    UNREPORTED = 64      # its ring is gone: nobody will say whether the kernel copied
     SEND = 16        # its result is wanted at once: see Ring.submit_sends
     MEMORY = 32      # the kernel holds pointers into memory that is ours
 
@@ -24,14 +24,14 @@ cdef enum Trait:
 cdef struct operation:
     uint32_t index
     uint32_t generation
-    uint32_t era              # number of the ring it was given to
-    uint8_t duties
+    uint32_t ring_id              # number of the ring it was given to
+    uint8_t due
     uint8_t traits
-    uint8_t brief             # has nothing from ``message`` on
+    uint8_t compact             # has nothing from ``message`` on
     bint copied               # what the notification said
     int status                # the owner's own
     uint32_t address_length
-    PyObject* owner           # a Completer; strong
+    PyObject* owner           # a OperationOwner; strong
     PyObject* data            # keeps the payload's memory alive; strong or NULL
     PyObject* future          # strong or NULL
     char* base
@@ -41,7 +41,7 @@ cdef struct operation:
     sockaddr_storage address
 
 
-cdef class Completer:
+cdef class OperationOwner:
     """What owns operations: told of each completion, later run by the loop."""
     # ``result`` and ``notified`` are called while completions are drained: no
     # user code may run in them.  ``deliver`` is called as a callback is; ``flush``
@@ -54,7 +54,7 @@ cdef class Completer:
     cdef int lost(self, operation* op) except -1
     cdef int deliver(self) except -1
     cdef int flush(self) except -1
-    cdef int forget(self) except -1
+    cdef int loop_closed(self) except -1
     cdef int internal_error(self, object exc) except -1
     cdef int send_deferred(self) except -1
 
@@ -65,26 +65,26 @@ cdef class OperationTable:
         operation** slots
         uint32_t capacity
         operation* free
-        operation* free_brief
+        operation* free_compact
         readonly Py_ssize_t live        # acquired and not yet released
         readonly Py_ssize_t in_flight   # with a duty outstanding
         readonly size_t pinned          # bytes lent to zero-copy sends
-        readonly Py_ssize_t strangers   # completions of no known operation
+        readonly Py_ssize_t unknown   # completions of no known operation
 
-    cdef operation* acquire(self, Completer owner) except NULL
-    cdef operation* acquire_brief(self, Completer owner) except NULL
-    cdef operation* take(self, operation** spare, Completer owner) noexcept
-    cdef void begin(self, operation* op, uint32_t era, unsigned traits) noexcept
+    cdef operation* acquire(self, OperationOwner owner) except NULL
+    cdef operation* acquire_compact(self, OperationOwner owner) except NULL
+    cdef operation* take(self, operation** spare, OperationOwner owner) noexcept
+    cdef void begin(self, operation* op, uint32_t ring_id, unsigned traits) noexcept
     cdef int settle(self, uint64_t user_data, int res, uint32_t flags) except -1
     cdef void release(self, operation* op) noexcept
-    cdef operation* succeed(self, operation* op) except NULL
+    cdef operation* clone_for_retry(self, operation* op) except NULL
     cdef operation* find(self, uint64_t user_data) noexcept
     cdef void unpin(self, operation* op) noexcept
     cdef void done(self, operation* op) noexcept
-    cdef int grow(self, bint brief) except -1
-    cdef list lose(self, uint32_t era, bint dead)
-    cdef bint is_awaited(self, uint32_t era) except -1
-    cdef int exhume(self, uint32_t era) except -1
+    cdef int grow(self, bint compact) except -1
+    cdef list ring_closed(self, uint32_t ring_id, bint dead)
+    cdef bint orphans_awaited(self, uint32_t ring_id) except -1
+    cdef int release_orphans(self, uint32_t ring_id) except -1
 
 
 cdef inline uint64_t user_data(operation* op) noexcept:
@@ -93,4 +93,4 @@ cdef inline uint64_t user_data(operation* op) noexcept:
 
 # Completions that nobody waits for: cancel requests.
 cdef enum:
-    NOBODY = 0
+    UNTRACKED = 0

@@ -1,6 +1,6 @@
 """Operations: what the kernel has been asked to do, and what it may still touch."""
 
-class Completer:
+class OperationOwner:
     """What owns operations: told of each completion, later run by the loop."""
 
     def _deliver(self) -> None: ...
@@ -18,5 +18,5 @@ class OperationTable:
     def pinned(self) -> int:
         """Bytes lent to zero-copy sends."""
     @property
-    def strangers(self) -> int:
+    def unknown(self) -> int:
         """Completions of no known operation."""

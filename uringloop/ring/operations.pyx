@@ -2,7 +2,7 @@
 
 An operation owns all that the kernel may read or write on its behalf: the
 payload (through a reference), and the msghdr, iovec and socket address, which
-lie inside it.  It has up to two *duties*: the completion with the result, and
+lie inside it.  It has up to two *due*: the completion with the result, and
 for a zero-copy send the notification that follows.  ``release`` is the one
 place where the references are dropped, and it is reached only when no duty is
 left, whatever user code has cancelled, closed or forgotten meanwhile.
@@ -12,30 +12,17 @@ from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
+from uringloop._cpython cimport replace_traverse, traverseproc, visitproc
 from uringloop.ring.abi cimport ECANCELED, IORING_CQE_F_MORE, IORING_CQE_F_NOTIF
 
 # Operations are made by the chunk.
 cdef uint32_t CHUNK = 64
 
 cdef operation measure
-cdef size_t BRIEF = <char*>&measure.message - <char*>&measure
+cdef size_t COMPACT = <char*>&measure.message - <char*>&measure
 
 
-cdef extern from *:
-    """
-    static traverseproc table_traverse;
-    static void set_traverse(PyObject *type, traverseproc traverse) {
-        table_traverse = ((PyTypeObject *)type)->tp_traverse;
-        ((PyTypeObject *)type)->tp_traverse = traverse;
-    }
-    """
-    ctypedef int (*visitproc)(PyObject*, void*) noexcept
-    ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
-    traverseproc table_traverse
-    void set_traverse(object, traverseproc)
-
-
-cdef class Completer:
+cdef class OperationOwner:
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
         raise NotImplementedError
@@ -52,7 +39,7 @@ cdef class Completer:
     cdef int flush(self) except -1:
         return 0
 
-    cdef int forget(self) except -1:
+    cdef int loop_closed(self) except -1:
         return 0
 
     cdef int internal_error(self, object exc) except -1:
@@ -77,18 +64,18 @@ cdef class OperationTable:
 
     def __dealloc__(self):
         # Only reached when nothing is live: every live operation's owner
-        # holds the loop, and a buried one is held by the graveyard.
+        # holds the loop, and a buried one is held by the orphaned_rings.
         cdef uint32_t i
         for i in range(0, self.capacity, CHUNK):
             free(self.slots[i])
         free(self.slots)
 
-    cdef int grow(self, bint brief) except -1:
+    cdef int grow(self, bint compact) except -1:
         cdef:
             uint32_t i
             operation* op
-            operation** spare = &self.free_brief if brief else &self.free
-            size_t size = BRIEF if brief else sizeof(operation)
+            operation** spare = &self.free_compact if compact else &self.free
+            size_t size = COMPACT if compact else sizeof(operation)
             char* chunk
             operation** slots = <operation**>realloc(
                 self.slots, (self.capacity + CHUNK) * sizeof(operation*))
@@ -104,28 +91,28 @@ cdef class OperationTable:
             slots[self.capacity + i - 1] = op
             op.index = self.capacity + i - 1
             op.generation = 1
-            op.brief = brief
+            op.compact = compact
             op.next = spare[0]
             spare[0] = op
         self.capacity += CHUNK
         return 0
 
-    cdef operation* acquire(self, Completer owner) except NULL:
+    cdef operation* acquire(self, OperationOwner owner) except NULL:
         """A fresh operation of ``owner``, not yet known to the kernel."""
         if self.free is NULL:
             self.grow(False)
         return self.take(&self.free, owner)
 
-    cdef operation* acquire_brief(self, Completer owner) except NULL:
+    cdef operation* acquire_compact(self, OperationOwner owner) except NULL:
         """The same without room for a message and an address, a third as long.
 
         An idle connection has one of these: its receive.
         """
-        if self.free_brief is NULL:
+        if self.free_compact is NULL:
             self.grow(True)
-        return self.take(&self.free_brief, owner)
+        return self.take(&self.free_compact, owner)
 
-    cdef operation* take(self, operation** spare, Completer owner) noexcept:
+    cdef operation* take(self, operation** spare, OperationOwner owner) noexcept:
         cdef operation* op = spare[0]
         spare[0] = op.next
         op.next = NULL
@@ -138,14 +125,14 @@ cdef class OperationTable:
         self.live += 1
         return op
 
-    cdef void begin(self, operation* op, uint32_t era, unsigned traits) noexcept:
-        """The operation now is in the submission queue: its duties begin."""
-        assert op.duties == 0
-        op.era = era
+    cdef void begin(self, operation* op, uint32_t ring_id, unsigned traits) noexcept:
+        """The operation now is in the submission queue: its due begin."""
+        assert op.due == 0
+        op.ring_id = ring_id
         op.traits |= traits
-        op.duties = RESULT_DUE
+        op.due = RESULT_DUE
         if op.traits & ZEROCOPY:
-            op.duties |= NOTIF_DUE
+            op.due |= NOTIF_DUE
             self.pinned += op.length
         self.in_flight += 1
 
@@ -155,7 +142,7 @@ cdef class OperationTable:
         if index >= self.capacity:
             return NULL
         op = self.slots[index]
-        if op.generation != user_data >> 32 or op.duties == 0:
+        if op.generation != user_data >> 32 or op.due == 0:
             return NULL
         return op
 
@@ -165,7 +152,7 @@ cdef class OperationTable:
         if op is NULL:
             # A send that was refused for want of memory says that no notification follows,
             # and yet one does (6.18).
-            self.strangers += not flags & IORING_CQE_F_NOTIF
+            self.unknown += not flags & IORING_CQE_F_NOTIF
             return 0
         try:
             # Before anything else: a notification's res is 0x80000000, negative,
@@ -174,36 +161,36 @@ cdef class OperationTable:
                 op.copied = res != 0
                 self.unpin(op)
                 self.done(op)
-                (<Completer>op.owner).notified(op)
+                (<OperationOwner>op.owner).notified(op)
             else:
                 if not (op.traits & MULTISHOT and flags & IORING_CQE_F_MORE):
-                    op.duties &= ~RESULT_DUE
-                if op.duties & NOTIF_DUE and not flags & IORING_CQE_F_MORE:
+                    op.due &= ~RESULT_DUE
+                if op.due & NOTIF_DUE and not flags & IORING_CQE_F_MORE:
                     # Some preparation errors never notify.  But a send that was
                     # cancelled because its chain failed says ECANCELED without
                     # F_MORE, and its notification comes in a later turn (6.18).
                     if not (res == -ECANCELED and op.traits & FOLLOWER):
                         self.unpin(op)
                 self.done(op)
-                (<Completer>op.owner).result(op, res, flags)
+                (<OperationOwner>op.owner).result(op, res, flags)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
             # MemoryError, most likely: the end of that owner, not of the loop.
-            if op.future is not NULL and op.duties == 0 and not (<object>op.future).done():
+            if op.future is not NULL and op.due == 0 and not (<object>op.future).done():
                 (<object>op.future).set_exception(exc)
-            (<Completer>op.owner).internal_error(exc)
+            (<OperationOwner>op.owner).internal_error(exc)
         finally:
-            if op.duties == 0:
+            if op.due == 0:
                 self.release(op)
         return 0
 
     cdef void unpin(self, operation* op) noexcept:
-        op.duties &= ~NOTIF_DUE
+        op.due &= ~NOTIF_DUE
         self.pinned -= op.length
 
     cdef void done(self, operation* op) noexcept:
-        if op.duties == 0:
+        if op.due == 0:
             self.in_flight -= 1
 
     cdef void release(self, operation* op) noexcept:
@@ -211,16 +198,16 @@ cdef class OperationTable:
         cdef PyObject* owner = op.owner
         cdef PyObject* data = op.data
         cdef PyObject* future = op.future
-        assert op.duties == 0
+        assert op.due == 0
         op.owner = op.data = op.future = NULL
         op.base = NULL
         op.length = 0
         op.generation += 1
         if op.generation == 0:
-            op.generation = 1       # with slot 0 it would say NOBODY
-        if op.brief:
-            op.next = self.free_brief
-            self.free_brief = op
+            op.generation = 1       # with slot 0 it would say UNTRACKED
+        if op.compact:
+            op.next = self.free_compact
+            self.free_compact = op
         else:
             op.next = self.free
             self.free = op
@@ -230,31 +217,31 @@ cdef class OperationTable:
         Py_CLEAR(data)
         Py_CLEAR(owner)
 
-    cdef operation* succeed(self, operation* op) except NULL:
+    cdef operation* clone_for_retry(self, operation* op) except NULL:
         """A fresh operation with the payload, address and future of ``op``, to try again.
 
         ``op`` keeps its own reference to the payload: it may be a tombstone
         whose notification is still to come.
         """
-        cdef operation* heir = self.acquire(<Completer>op.owner)
-        heir.data = op.data
-        if heir.data is not NULL:
-            Py_INCREF(<object>heir.data)
-        heir.future = op.future
+        cdef operation* again = self.acquire(<OperationOwner>op.owner)
+        again.data = op.data
+        if again.data is not NULL:
+            Py_INCREF(<object>again.data)
+        again.future = op.future
         op.future = NULL
-        heir.base = op.base
-        heir.length = op.length
-        heir.traits = op.traits & EXPLICIT
-        heir.address_length = op.address_length
-        memcpy(&heir.address, &op.address, op.address_length)
-        return heir
+        again.base = op.base
+        again.length = op.length
+        again.traits = op.traits & EXPLICIT
+        again.address_length = op.address_length
+        memcpy(&again.address, &op.address, op.address_length)
+        return again
 
-    cdef list lose(self, uint32_t era, bint dead):
-        """The ring number ``era`` is closed: nothing of it will complete any more.
+    cdef list ring_closed(self, uint32_t ring_id, bint dead):
+        """The ring number ``ring_id`` is closed: nothing of it will complete any more.
 
         Owners hear ECANCELED, as from a cancelled operation.  Memory is
         released at once only if the ring is proved ``dead``; otherwise the
-        operation is buried, until ``exhume``, and whoever waits for its
+        operation is buried, until ``release_orphans``, and whoever waits for its
         notification waits as long.  Returns the exceptions met.
         """
         cdef uint32_t i, capacity = self.capacity
@@ -263,49 +250,49 @@ cdef class OperationTable:
         problems = []
         for i in range(capacity):
             op = self.slots[i]
-            if op.duties == 0 or op.duties & BURIED or op.era != era:
+            if op.due == 0 or op.due & ORPHANED or op.ring_id != ring_id:
                 continue
-            due = op.duties & RESULT_DUE
-            if op.duties & NOTIF_DUE:
+            due = op.due & RESULT_DUE
+            if op.due & NOTIF_DUE:
                 self.unpin(op)
-            op.duties = 0 if dead else BURIED
-            op.traits |= UNTOLD
+            op.due = 0 if dead else ORPHANED
+            op.traits |= UNREPORTED
             self.in_flight -= 1
             try:
                 if due:
-                    (<Completer>op.owner).result(op, -ECANCELED, 0)
+                    (<OperationOwner>op.owner).result(op, -ECANCELED, 0)
                 elif dead:
-                    (<Completer>op.owner).notified(op)
+                    (<OperationOwner>op.owner).notified(op)
                 else:
-                    (<Completer>op.owner).lost(op)
+                    (<OperationOwner>op.owner).lost(op)
             except BaseException as exc:
                 problems.append(exc)
             if dead:
                 self.release(op)
         return problems
 
-    cdef bint is_awaited(self, uint32_t era) except -1:
+    cdef bint orphans_awaited(self, uint32_t ring_id) except -1:
         """Whether somebody waits to hear that what was buried is free."""
         cdef uint32_t i
         cdef operation* op
         for i in range(self.capacity):
             op = self.slots[i]
-            if op.duties & BURIED and op.era == era and op.future is not NULL \
+            if op.due & ORPHANED and op.ring_id == ring_id and op.future is not NULL \
                     and not (<object>op.future).done():
                 return True
         return False
 
-    cdef int exhume(self, uint32_t era) except -1:
-        """The ring number ``era`` is proved dead: let go of what was buried with it."""
+    cdef int release_orphans(self, uint32_t ring_id) except -1:
+        """The ring number ``ring_id`` is proved dead: let go of what was buried with it."""
         cdef uint32_t i
         cdef operation* op
         for i in range(self.capacity):
             op = self.slots[i]
-            if op.duties & BURIED and op.era == era:
-                op.duties = 0
+            if op.due & ORPHANED and op.ring_id == ring_id:
+                op.due = 0
                 try:
                     if op.future is not NULL:
-                        (<Completer>op.owner).notified(op)
+                        (<OperationOwner>op.owner).notified(op)
                 finally:
                     self.release(op)
         return 0
@@ -315,10 +302,10 @@ cdef int visit_operations(PyObject* self, visitproc visit, void* arg) noexcept:
     cdef OperationTable table = <OperationTable>self
     cdef uint32_t i
     cdef operation* op
-    cdef int code = table_traverse(self, visit, arg)
+    cdef int code = traverse_fields(self, visit, arg)
     for i in range(table.capacity):
         op = table.slots[i]
-        if code or op.owner is NULL or op.duties & BURIED:
+        if code or op.owner is NULL or op.due & ORPHANED:
             continue
         code = visit(op.owner, arg)
         if not code and op.data is not NULL:
@@ -328,4 +315,4 @@ cdef int visit_operations(PyObject* self, visitproc visit, void* arg) noexcept:
     return code
 
 
-set_traverse(OperationTable, visit_operations)
+cdef traverseproc traverse_fields = replace_traverse(OperationTable, visit_operations)

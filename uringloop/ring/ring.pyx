@@ -12,8 +12,9 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memmove, memset
 from posix.unistd cimport close
 
+from uringloop._cpython cimport pause_collector, resume_collector
 from uringloop.ring.operations cimport (
-    MEMORY, NOBODY, SEND, Completer, OperationTable, operation, user_data)
+    MEMORY, UNTRACKED, SEND, OperationOwner, OperationTable, operation, user_data)
 from uringloop.ring.process cimport fork_generation, this_thread
 from uringloop.ring.abi cimport *
 
@@ -22,21 +23,19 @@ import resource
 import time
 import weakref
 
-from uringloop.ring.orphans import bury, hung_up, keep
+from uringloop.ring.orphans import release_dead, hung_up, keep_until_dead
 from uringloop.ring.unavailable import FORBIDDEN, not_entered, unavailable
 
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
-    int PyGC_Disable()
-    int PyGC_Enable()
 
 
 cdef enum:
-    LUCK_LIMIT = 16
-    PATIENCE = 100           # submissions tried before the queue counts as full
-    NAPS = 32                # waits without a look before the next try
-    CERTIFICATE = 0          # the registered-file slot of the wake-up socket
+    SPIN_CREDIT_MAX = 16
+    SUBMIT_TRIES = 100           # submissions tried before the queue counts as full
+    SPIN_AGAIN = 32                # waits without a look before the next try
+    MARKER_SLOT = 0          # the registered-file slot of the wake-up socket
     SLOT_LIMIT = 4096        # registered files; each costs the kernel 8 bytes, used or not
     FEWEST_ENTRIES = 8
 
@@ -44,7 +43,7 @@ cdef double TEARDOWN = 5.0   # seconds in which the kernel should be through wit
 
 cdef size_t NOTIFICATIONS_DUE = 1 << 20     # pinned bytes
 
-cdef uint32_t eras = 0
+cdef uint32_t ring_ids = 0
 cdef double last_closed = -1e9
 
 
@@ -53,59 +52,59 @@ cdef class Ring:
 
     def __cinit__(self):
         self.room = BATCH
-        self.fetched = <io_uring_cqe*>malloc(BATCH * sizeof(io_uring_cqe))
-        if self.fetched is NULL:
+        self.cqes = <io_uring_cqe*>malloc(BATCH * sizeof(io_uring_cqe))
+        if self.cqes is NULL:
             raise MemoryError
 
     def __dealloc__(self):
         # Its loop closes it.  Here only what is left of one whose loop was never made.
-        self.give_up()
+        self.exit_queue()
         free(self.free_slots)
-        free(self.fetched)
+        free(self.cqes)
 
     def __init__(self, OperationTable operations, unsigned entries, unsigned cq_entries,
-                 int certificate, unsigned patience=0):
+                 int marker, unsigned busy_poll_ns=0):
         """Make a ring, still switched off; raises UringUnavailableError.
 
-        ``certificate`` is a descriptor whose file the ring holds until it
-        is dead, so that its other end sees the hang-up.  For ``patience``
+        ``marker`` is a descriptor whose file the ring holds until it
+        is dead, so that its other end sees the hang-up.  For ``busy_poll_ns``
         nanoseconds ``wait`` may look for completions before it sleeps.
         """
-        global eras
+        global ring_ids
         self.operations = operations
         self.keepalive = []
         self.generation = fork_generation()
-        code = open_patiently(&self.ring, entries, cq_entries, &self.setup_flags)
+        code = open_with_retries(&self.ring, entries, cq_entries, &self.setup_flags)
         if code < 0:
             raise unavailable(-code)
         self.is_open = True
         self.cq_entries = ring_cq_entries(&self.ring)       # maybe fewer than were asked for
-        eras += 1
-        self.era = eras
+        ring_ids += 1
+        self.ring_id = ring_ids
         try:
-            self.set_up(certificate, patience)
+            self.set_up(marker, busy_poll_ns)
         except BaseException:
-            self.give_up()
+            self.exit_queue()
             raise
 
-    cdef int set_up(self, int certificate, unsigned patience) except -1:
+    cdef int set_up(self, int marker, unsigned busy_poll_ns) except -1:
         if self.setup_flags & IORING_SETUP_TASKRUN_FLAG:
             # Else nothing in the ring's memory tells that a packet has come.
-            self.patience = patience
-        self.luck = LUCK_LIMIT // 2
+            self.busy_poll_ns = busy_poll_ns
+        self.spin_credit = SPIN_CREDIT_MAX // 2
         # The child of a fork must not even see the parent's queues.
         io_uring_ring_dontfork(&self.ring)
         # One that is switched off answers EBADFD.  A policy may allow to make rings only.
         code = io_uring_enter(self.ring.ring_fd, 0, 0, 0, NULL)
         if -code in FORBIDDEN:
             raise unavailable(-code)
-        code = self.register_table(certificate)
+        code = self.register_table(marker)
         if -code in FORBIDDEN:
             raise unavailable(-code)
         open_rings.add(self)
         return 0
 
-    cdef int register_table(self, int certificate) except? -1:
+    cdef int register_table(self, int marker) except? -1:
         """Room for registered files, as many as there may be descriptors; ``-errno``."""
         cdef int code
         cdef unsigned count = SLOT_LIMIT
@@ -121,22 +120,22 @@ cdef class Ring:
         if code < 0:
             return code   # transports then name descriptors, and death goes uncertified
         self.slot_count = count
-        self.slots_used = CERTIFICATE + 1
-        code = io_uring_register_files_update(&self.ring, CERTIFICATE, &certificate, 1)
-        self.certified = code == 1
+        self.slots_used = MARKER_SLOT + 1
+        code = io_uring_register_files_update(&self.ring, MARKER_SLOT, &marker, 1)
+        self.has_marker = code == 1
         return code
 
     cdef int enable(self) except -1:
         """This thread owns the ring from now on."""
         cdef int code
-        self.alive()
+        self.check_open()
         code = io_uring_register(self.ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0)
         if code < 0:
             raise unavailable(-code)
         self.thread = this_thread()
         return 0
 
-    cdef void give_up(self) noexcept:
+    cdef void exit_queue(self) noexcept:
         """Close one that nothing was ever submitted to."""
         if self.is_open:
             self.is_open = False
@@ -154,33 +153,33 @@ cdef class Ring:
                 or io_uring_sq_ready(&self.ring) != 0
                 or ring_stirs(&self.ring))
 
-    cdef bint has_unread(self) noexcept:
+    cdef bint has_unsettled(self) noexcept:
         """Whether something has completed that is not settled yet."""
         return (self.count != 0 or io_uring_cq_ready(&self.ring) != 0
                 or ring_kernel_flags(&self.ring) & IORING_SQ_CQ_OVERFLOW)
 
-    cdef unsigned reserve(self, unsigned wanted) except? 0:
+    cdef unsigned sqes_left(self, unsigned wanted) except? 0:
         """Make room for a chain: how many entries, up to ``wanted``, can now be prepared."""
         cdef unsigned room
-        self.usable()
+        self.check_owner()
         room = io_uring_sq_space_left(&self.ring)
         if room < wanted:
             self.submit()
             room = io_uring_sq_space_left(&self.ring)
         return min(room, wanted)
 
-    cdef int usable(self) except -1:
-        if self.is_usable() and self.thread == this_thread():
+    cdef int check_owner(self) except -1:
+        if self.is_open_here() and self.thread == this_thread():
             return 0
-        self.alive()
+        self.check_open()
         if self.thread == 0:
             raise RuntimeError('the loop is not running')
         # By its registered descriptor it would enter whatever ring this thread has there.
         raise RuntimeError('the loop is used in another thread than the one it runs in: '
                            'use call_soon_threadsafe or run_coroutine_threadsafe')
 
-    cdef int alive(self) except -1:
-        if self.is_usable():
+    cdef int check_open(self) except -1:
+        if self.is_open_here():
             return 0
         if self.generation != fork_generation():
             raise RuntimeError("the loop has run before fork() and cannot run in the child: "
@@ -189,10 +188,10 @@ cdef class Ring:
 
     cdef io_uring_sqe* prepare(
             self, operation* op, int opcode, int fd, unsigned flags, unsigned traits) except NULL:
-        """An entry for ``op``, whose duties begin.  If there can be none, ``op`` is released."""
+        """An entry for ``op``, whose due begin.  If there can be none, ``op`` is released."""
         cdef io_uring_sqe* sqe
         try:
-            self.usable()
+            self.check_owner()
             sqe = ring_sqe(&self.ring, opcode, fd, flags, user_data(op))
             if sqe is NULL:
                 self.make_room()
@@ -200,7 +199,7 @@ cdef class Ring:
         except BaseException:
             self.operations.release(op)
             raise
-        self.operations.begin(op, self.era, traits)
+        self.operations.begin(op, self.ring_id, traits)
         return sqe
 
     cdef int make_room(self) except -1:
@@ -208,7 +207,7 @@ cdef class Ring:
         cdef int tries = 0
         while io_uring_sq_space_left(&self.ring) == 0:
             # The kernel may be short of memory (EAGAIN) for a moment.
-            if tries == PATIENCE:
+            if tries == SUBMIT_TRIES:
                 raise OSError(EBUSY, 'the submission queue is full')
             tries += 1
             self.submit()
@@ -217,18 +216,18 @@ cdef class Ring:
     cdef int cancel(self, operation* op) except -1:
         """Ask the kernel to give ``op`` up; its completion still comes."""
         cdef io_uring_sqe* sqe
-        self.usable()
-        if op.era != self.era:
+        self.check_owner()
+        if op.ring_id != self.ring_id:
             return 0
         self.make_room()
-        sqe = ring_sqe(&self.ring, IORING_OP_ASYNC_CANCEL, -1, 0, NOBODY)
+        sqe = ring_sqe(&self.ring, IORING_OP_ASYNC_CANCEL, -1, 0, UNTRACKED)
         sqe.addr = user_data(op)
         return 0
 
     cdef int submit(self) except -1:
         """Hand over what is prepared; completions stay in the ring."""
         cdef int code
-        self.usable()
+        self.check_owner()
         self.syscalls += 1
         # Nothing waits here, so the GIL stays: giving it up costs more than a send.
         code = io_uring_submit(&self.ring)
@@ -243,14 +242,14 @@ cdef class Ring:
         So within a callback the kernel receives no more than it has buffers for.
         """
         cdef int code
-        self.usable()
+        self.check_owner()
         self.syscalls += 1
         code = io_uring_submit_and_get_events(&self.ring)
         if code > 0:
             self.submissions += code
         return self.check(code)
 
-    cdef int submit_sends(self, Completer owner, unsigned count) except -1:
+    cdef int submit_sends(self, OperationOwner owner, unsigned count) except -1:
         """Hand over ``count`` sends that don't wait, and settle their results.
 
         With MSG_DONTWAIT they have been tried when the kernel returns.  Each member of a
@@ -261,7 +260,7 @@ cdef class Ring:
         cdef __kernel_timespec ts
         cdef io_uring_cqe* first
         cdef int code
-        self.usable()
+        self.check_owner()
         ts.tv_sec = ts.tv_nsec = 0
         self.syscalls += 1
         if count > 1:
@@ -278,7 +277,7 @@ cdef class Ring:
         self.settle_sends(owner)
         return self.check(code)
 
-    cdef int settle_sends(self, Completer owner) except -1:
+    cdef int settle_sends(self, OperationOwner owner) except -1:
         """Settle what has completed of ``owner``'s sends, and nothing else.
 
         The rest is kept for the turn, in its order.  There is not much of it, however often
@@ -288,32 +287,31 @@ cdef class Ring:
         if self.settling:
             return 0
         self.fetch(True)
-        cdef bint collecting = PyGC_Disable()
+        cdef bint paused = pause_collector()
         self.settling = True
         try:
-            return self.settle_those_of(owner)
+            return self.settle_sends_of(owner)
         finally:
             self.settling = False
-            if collecting:
-                PyGC_Enable()
+            resume_collector(paused)
 
-    cdef int settle_those_of(self, Completer owner) except -1:
+    cdef int settle_sends_of(self, OperationOwner owner) except -1:
         cdef operation* op
         cdef io_uring_cqe cqe
         cdef size_t i = 0, kept = 0, count = self.count
         try:
             while i < count:
-                cqe = self.fetched[i]
+                cqe = self.cqes[i]
                 i += 1
                 op = self.operations.find(cqe.user_data)
                 if op is not NULL and op.traits & SEND and op.owner is <PyObject*>owner:
                     self.operations.settle(cqe.user_data, cqe.res, cqe.flags)
                 else:
-                    self.fetched[kept] = cqe
+                    self.cqes[kept] = cqe
                     kept += 1
         finally:
             # After an exception the rest moves up, too.
-            memmove(&self.fetched[kept], &self.fetched[i], (count - i) * sizeof(io_uring_cqe))
+            memmove(&self.cqes[kept], &self.cqes[i], (count - i) * sizeof(io_uring_cqe))
             self.count = kept + count - i
         return 0
 
@@ -322,8 +320,8 @@ cdef class Ring:
         cdef int code
         if self.settling:
             return self.submit()
-        self.usable()
-        self.done_at_once = False
+        self.check_owner()
+        self.sends_prepared = False
         self.syscalls += 1
         with nogil:
             code = io_uring_submit_and_get_events(&self.ring)
@@ -331,11 +329,11 @@ cdef class Ring:
             self.submissions += code
         self.fetch(False)
         if code >= 0 and self.count == 0:
-            self.look_again()
+            self.recheck_taskrun()
         self.take()
         return self.check(code)
 
-    cdef int look_again(self) except -1:
+    cdef int recheck_taskrun(self) except -1:
         """Entering the kernel has brought nothing, and yet its flag may say that there is work.
 
         It is set a moment after the work is queued; if that was done meanwhile nothing takes
@@ -357,26 +355,26 @@ cdef class Ring:
         """
         cdef int code
         cdef __kernel_timespec ts
-        self.usable()
+        self.check_owner()
         ts.tv_sec = <long long>timeout
         ts.tv_nsec = <long long>((timeout - ts.tv_sec) * 1e9)
         self.syscalls += 1
         with nogil:
-            code = ring_wait(&self.ring, self.resident, &ts)
+            code = ring_wait(&self.ring, self.ring_fd_registered, &ts)
         if code > 0:
             self.submissions += code
         self.fetch(False)
         self.take()
         return self.check(code)
 
-    cdef int submit_and_take(self) except -1:
+    cdef int submit_and_settle(self) except -1:
         """Hand over sends that are done at once; settle them, and whatever else is done."""
-        self.done_at_once = False
+        self.sends_prepared = False
         self.submit()
         self.fetch(False)
         return self.take()
 
-    cdef bint look(self, double timeout) except -1:
+    cdef bint try_spin(self, double timeout) except -1:
         """Before ``wait``: whether something completes that soon that sleeping is not worth it."""
         if not self.may_spin(timeout) or not self.spin():
             return False
@@ -385,15 +383,15 @@ cdef class Ring:
 
     cdef bint may_spin(self, double timeout) noexcept:
         """What came of it lately decides."""
-        if self.patience == 0 or timeout <= self.patience * 1e-9:
+        if self.busy_poll_ns == 0 or timeout <= self.busy_poll_ns * 1e-9:
             return False
-        if self.luck == 0:
-            self.naps += 1
-            if self.naps < NAPS:
+        if self.spin_credit == 0:
+            self.waits_without_spin += 1
+            if self.waits_without_spin < SPIN_AGAIN:
                 return False
             # Twice: the peer's own wake-up may be what makes the first take long.
-            self.naps = 0
-            self.luck = 2
+            self.waits_without_spin = 0
+            self.spin_credit = 2
         return True
 
     cdef bint spin(self) except -1:
@@ -413,25 +411,25 @@ cdef class Ring:
                 self.syscalls += 1
             if code >= 0:
                 self.submissions += code
-                hit = ring_spin(&self.ring, self.patience)
+                hit = ring_spin(&self.ring, self.busy_poll_ns)
             if hit and not io_uring_cq_ready(&self.ring):
                 self.syscalls += 1
                 io_uring_get_events(&self.ring)
         if hit:
             self.fetch(False)
             if self.count == 0:
-                self.look_again()
+                self.recheck_taskrun()
             hit = self.count != 0       # a flag alone is no success: the loop has to sleep
         if hit:
             self.busy_poll_hits += 1
-            self.luck = min(self.luck + 1, LUCK_LIMIT)
+            self.spin_credit = min(self.spin_credit + 1, SPIN_CREDIT_MAX)
         else:
-            self.luck -= 1
+            self.spin_credit -= 1
         return hit
 
-    cdef void count_as_missed(self) noexcept:
+    cdef void spin_was_futile(self) noexcept:
         """What the last look has found was not worth it."""
-        self.luck = max(self.luck - 2, 0)
+        self.spin_credit = max(self.spin_credit - 2, 0)
 
     cdef int take(self) except -1:
         """Settle everything that has completed.  Owners are told, and run no user code.
@@ -440,16 +438,15 @@ cdef class Ring:
         whose exception is reported.  If it comes back to the ring, its submissions are
         made and completions wait until these are settled.
         """
-        cdef bint collecting = PyGC_Disable()
+        cdef bint paused = pause_collector()
         self.settling = True
         try:
-            return self.take_all()
+            return self.settle_all()
         finally:
             self.settling = False
-            if collecting:
-                PyGC_Enable()
+            resume_collector(paused)
 
-    cdef int take_all(self) except -1:
+    cdef int settle_all(self) except -1:
         # One ring's worth at most: what comes meanwhile has to wait for its turn.
         cdef size_t left = self.cq_entries
         while True:
@@ -475,12 +472,12 @@ cdef class Ring:
         cdef size_t ready = self.count + io_uring_cq_ready(&self.ring)
         cdef unsigned taken
         if everything and ready > self.room:
-            bigger = <io_uring_cqe*>realloc(self.fetched, 2 * ready * sizeof(io_uring_cqe))
+            bigger = <io_uring_cqe*>realloc(self.cqes, 2 * ready * sizeof(io_uring_cqe))
             if bigger is NULL:
                 raise MemoryError
-            self.fetched = bigger
+            self.cqes = bigger
             self.room = 2 * ready
-        taken = ring_take(&self.ring, self.fetched + self.count,
+        taken = ring_take(&self.ring, self.cqes + self.count,
                           <unsigned>(self.room - self.count))
         self.count += taken
         self.completions += taken
@@ -493,9 +490,9 @@ cdef class Ring:
             try:
                 while i < self.count:
                     i += 1
-                    if self.fetched[i - 1].user_data != NOBODY:
-                        self.operations.settle(self.fetched[i - 1].user_data,
-                                               self.fetched[i - 1].res, self.fetched[i - 1].flags)
+                    if self.cqes[i - 1].user_data != UNTRACKED:
+                        self.operations.settle(self.cqes[i - 1].user_data,
+                                               self.cqes[i - 1].res, self.cqes[i - 1].flags)
             except BaseException as exc:
                 # An owner's error (MemoryError, or a KeyboardInterrupt that comes just
                 # now) must not cost the others their completions.
@@ -516,7 +513,7 @@ cdef class Ring:
         """A slot that goes on meaning this file whatever becomes of the number; -1: no room."""
         cdef unsigned slot = self.slots_used
         cdef bint used_before = self.free_slot_count != 0
-        self.usable()
+        self.check_owner()
         if used_before:
             slot = self.free_slots[self.free_slot_count - 1]
         elif slot >= self.slot_count:
@@ -533,7 +530,7 @@ cdef class Ring:
     cdef int unregister_file(self, int slot) except -1:
         cdef int nothing = -1
         cdef uint16_t* bigger
-        self.usable()
+        self.check_owner()
         self.syscalls += 1
         io_uring_register_files_update(&self.ring, slot, &nothing, 1)
         if self.free_slot_count == self.free_slot_room:
@@ -547,19 +544,19 @@ cdef class Ring:
         self.free_slot_count += 1
         return 0
 
-    cdef void settle_down(self) noexcept:
+    cdef void register_ring_fd(self) noexcept:
         """The loop begins to run: entering by the thread's own table of rings is cheaper."""
         # If the table is full (16 rings) the descriptor goes on serving.
-        self.resident = io_uring_register_ring_fd(&self.ring) == 1
+        self.ring_fd_registered = io_uring_register_ring_fd(&self.ring) == 1
 
-    cdef void move_out(self) noexcept:
+    cdef void unregister_ring_fd(self) noexcept:
         """The loop has stopped.  Its ring may be closed by another thread, whose
         table has another loop's ring at that place."""
-        if self.resident and self.is_open and self.generation == fork_generation():
-            self.resident = False
+        if self.ring_fd_registered and self.is_open and self.generation == fork_generation():
+            self.ring_fd_registered = False
             io_uring_unregister_ring_fd(&self.ring)
 
-    cdef bint is_usable(self) noexcept:
+    cdef bint is_open_here(self) noexcept:
         return self.is_open and self.generation == fork_generation()
 
     def cancel_all(self, double bound):
@@ -569,16 +566,16 @@ cdef class Ring:
         while self.operations.in_flight and time.monotonic() < deadline:
             if io_uring_sq_space_left(&self.ring) == 0:
                 self.submit()
-            sqe = ring_sqe(&self.ring, IORING_OP_ASYNC_CANCEL, -1, 0, NOBODY)
+            sqe = ring_sqe(&self.ring, IORING_OP_ASYNC_CANCEL, -1, 0, UNTRACKED)
             if sqe is not NULL:
                 sqe.cancel_flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY
             self.wait(0.01)
 
-    def close(self, int witness, double bound):
+    def close(self, int marker_peer, double bound):
         """Close the ring, from any thread.
 
-        If it may still touch memory of ours, ``witness``, the other end of the
-        certificate, is asked for ``bound`` seconds whether the ring is dead.  If not,
+        If it may still touch memory of ours, ``marker_peer``, the other end of the
+        marker, is asked for ``bound`` seconds whether the ring is dead.  If not,
         that memory is buried.  Returns the exceptions that owners met.
         """
         global last_closed
@@ -588,23 +585,24 @@ cdef class Ring:
         forked = self.generation != fork_generation()
         if not forked:
             self.fetch(False)
-            problems = self.take_quietly()
+            problems = self.settle_without_entering()
             last_closed = time.monotonic()
-        self.give_up()
+        self.exit_queue()
         open_rings.discard(self)
         dead = forked or not self.holds_memory()
-        if not dead and self.certified:
+        if not dead and self.has_marker:
             try:
-                dead = hung_up(witness, bound)
+                dead = hung_up(marker_peer, bound)
             except BaseException as exc:
                 problems.append(exc)        # KeyboardInterrupt
         if not dead:
-            # Without a certificate the witness has nothing to tell.
-            keep(witness if self.certified else -1, self.operations, self.era, self.keepalive)
+            # Without a marker the marker_peer has nothing to tell.
+            keep_until_dead(marker_peer if self.has_marker else -1, self.operations,
+                            self.ring_id, self.keepalive)
         self.keepalive = None
-        return problems + self.operations.lose(self.era, dead)
+        return problems + self.operations.ring_closed(self.ring_id, dead)
 
-    cdef list take_quietly(self):
+    cdef list settle_without_entering(self):
         # As ``take``, but the ring may belong to another thread: no syscalls.
         problems = []
         self.settling = True
@@ -623,30 +621,30 @@ cdef class Ring:
         cdef operation* op
         for i in range(self.operations.capacity):
             op = self.operations.slots[i]
-            if op.duties and op.era == self.era and op.traits & MEMORY:
+            if op.due and op.ring_id == self.ring_id and op.traits & MEMORY:
                 return True
         return False
 
     def close_in_child(self):
         """After fork(): give up the child's copies of the parent's descriptors."""
-        self.give_up()
+        self.exit_queue()
 
 
-cdef int open_patiently(io_uring* ring, unsigned entries, unsigned cq_entries,
-                        unsigned* setup_flags) except? -1:
+cdef int open_with_retries(io_uring* ring, unsigned entries, unsigned cq_entries,
+                           unsigned* setup_flags) except? -1:
     """Teardown of closed rings is asynchronous, and locked memory is counted per user.
 
     So ENOMEM may pass: wait for it, if that may help, then ask for less.
     """
     cdef int code
-    cdef int patience
+    cdef int tries_left
     while True:
         code = open_once(ring, entries, cq_entries, setup_flags)
-        patience = 12 if code == -ENOMEM and may_pass(entries, cq_entries) else 0
-        while code == -ENOMEM and patience:
-            bury()
-            time.sleep(0.001 * (1 << min(12 - patience, 6)))
-            patience -= 1
+        tries_left = 12 if code == -ENOMEM and may_pass(entries, cq_entries) else 0
+        while code == -ENOMEM and tries_left:
+            release_dead()
+            time.sleep(0.001 * (1 << min(12 - tries_left, 6)))
+            tries_left -= 1
             code = open_once(ring, entries, cq_entries, setup_flags)
         if code != -ENOMEM or entries <= FEWEST_ENTRIES:
             return code

@@ -1,27 +1,27 @@
 """Operations on sockets that the program may close at any time."""
 from cpython.object cimport PyObject
 
-from uringloop.ring.operations cimport Completer
+from uringloop.ring.operations cimport OperationOwner
 
 
-cdef class Holders:
+cdef class WatchedSockets:
     cdef:
-        PyObject* first            # a SocketHolder; borrowed
+        PyObject* first            # a WatchedSocket; borrowed
         size_t count
         double next_check          # not before that, in seconds of the loop's clock
 
-    cdef double look(self, double now) except -1
-    cdef int check(self) except -1
+    cdef double check_if_due(self, double now) except -1
+    cdef int check_all(self) except -1
 
 
-cdef class SocketHolder(Completer):
+cdef class WatchedSocket(OperationOwner):
     cdef:
-        PyObject* holders          # the Holders in whose list it is, strong; or NULL
+        PyObject* watched_sockets          # the WatchedSockets in whose list it is, strong; or NULL
         PyObject* before           # its neighbours there; borrowed
         PyObject* after
         object sock
         int fd
 
-    cdef void hold(self, Holders holders) noexcept
-    cdef void let_go(self) noexcept
-    cdef int closed_under(self) except -1
+    cdef void watch(self, WatchedSockets watched_sockets) noexcept
+    cdef void unwatch(self) noexcept
+    cdef int socket_closed(self) except -1

@@ -1,8 +1,8 @@
 """Operations on sockets that the program may close at any time."""
-from uringloop.ring.operations import Completer
+from uringloop.ring.operations import OperationOwner
 
-class Holders:
+class WatchedSockets:
     """Those of one loop."""
 
-class SocketHolder(Completer):
+class WatchedSocket(OperationOwner):
     """Owns an operation on a socket of the program's own."""

@@ -9,7 +9,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 
 from uringloop._cpython cimport fd_of
-from uringloop.ring.operations cimport Completer
+from uringloop.ring.operations cimport OperationOwner
 
 
 cdef enum:
@@ -19,61 +19,61 @@ cdef double EACH = 1e-6           # seconds between two looks for each, if there
 cdef double NEVER = 1e9
 
 
-cdef class Holders:
+cdef class WatchedSockets:
     """Those of one loop."""
 
-    cdef double look(self, double now) except -1:
+    cdef double check_if_due(self, double now) except -1:
         """Look after them if it is time for it: seconds until it is time again."""
         if self.count > FEW and now < self.next_check:
             return self.next_check - now
-        self.check()
+        self.check_all()
         self.next_check = now + EACH * self.count
         return NEVER
 
-    cdef int check(self) except -1:
+    cdef int check_all(self) except -1:
         """Tell those whose socket the program has closed."""
         cdef PyObject* each = self.first
         while each is not NULL:
-            holder = <SocketHolder>each
-            each = holder.after
-            if fd_of(holder.sock) != holder.fd:
-                holder.let_go()
-                holder.closed_under()
+            watched = <WatchedSocket>each
+            each = watched.after
+            if fd_of(watched.sock) != watched.fd:
+                watched.unwatch()
+                watched.socket_closed()
         return 0
 
 
-cdef class SocketHolder(Completer):
+cdef class WatchedSocket(OperationOwner):
     """Owns an operation on a socket of the program's own."""
 
     def __dealloc__(self):
-        self.let_go()
+        self.unwatch()
 
-    cdef void hold(self, Holders holders) noexcept:
+    cdef void watch(self, WatchedSockets watched_sockets) noexcept:
         """From now on the socket is looked after."""
-        if self.holders is not NULL:
+        if self.watched_sockets is not NULL:
             return
         # Counted by hand: the collector may clear what it knows before it comes to this.
-        Py_INCREF(holders)
-        self.holders = <PyObject*>holders
+        Py_INCREF(watched_sockets)
+        self.watched_sockets = <PyObject*>watched_sockets
         self.before = NULL
-        self.after = holders.first
+        self.after = watched_sockets.first
         if self.after is not NULL:
-            (<SocketHolder>self.after).before = <PyObject*>self
-        holders.first = <PyObject*>self
-        holders.count += 1
+            (<WatchedSocket>self.after).before = <PyObject*>self
+        watched_sockets.first = <PyObject*>self
+        watched_sockets.count += 1
 
-    cdef void let_go(self) noexcept:
-        if self.holders is NULL:
+    cdef void unwatch(self) noexcept:
+        if self.watched_sockets is NULL:
             return
         if self.before is NULL:
-            (<Holders>self.holders).first = self.after
+            (<WatchedSockets>self.watched_sockets).first = self.after
         else:
-            (<SocketHolder>self.before).after = self.after
+            (<WatchedSocket>self.before).after = self.after
         if self.after is not NULL:
-            (<SocketHolder>self.after).before = self.before
-        (<Holders>self.holders).count -= 1
-        Py_CLEAR(self.holders)
+            (<WatchedSocket>self.after).before = self.before
+        (<WatchedSockets>self.watched_sockets).count -= 1
+        Py_CLEAR(self.watched_sockets)
 
-    cdef int closed_under(self) except -1:
+    cdef int socket_closed(self) except -1:
         """The program has closed the socket: have the kernel let go of it."""
         return 0

@@ -23,22 +23,22 @@ cdef struct path:
     uint32_t length
     size_t copied_from     # sends of at least so many bytes are copied by the kernel
     double until           # when to look again
-    double patience
+    double backoff
 
 
-cdef class CopyMemory:
+cdef class CopyReports:
     cdef path paths[PATHS]
 
     cdef path* find(self, const void* address, uint32_t length) noexcept
-    cdef bint copies(self, const void* address, uint32_t length, size_t size) noexcept
-    cdef void learn(self, const void* address, uint32_t length, size_t size,
-                    bint copied) noexcept
+    cdef bint expects_copy(self, const void* address, uint32_t length, size_t size) noexcept
+    cdef void record(self, const void* address, uint32_t length, size_t size,
+                     bint copied) noexcept
 
 
 cdef bint zerocopy_pays(const void* base, size_t length, bint explicit, const void* address,
-                        uint32_t address_length, CopyMemory paths, size_t pinned) noexcept
+                        uint32_t address_length, CopyReports paths, size_t pinned) noexcept
 cdef bint stream_zerocopy_pays(const void* address, uint32_t address_length, size_t length,
-                               CopyMemory paths, size_t pinned) noexcept
+                               CopyReports paths, size_t pinned) noexcept
 
-cdef bint is_told(operation* op) noexcept
-cdef object send_report(size_t nbytes, bint copied, bint told)
+cdef bint is_reported(operation* op) noexcept
+cdef object send_report(size_t nbytes, bint copied, bint reported)

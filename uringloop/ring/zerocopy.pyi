@@ -11,5 +11,5 @@ class SendReport(NamedTuple):
     nbytes: int
     copied: bool | None
 
-class CopyMemory:
+class CopyReports:
     """What one socket has learned about its destinations."""

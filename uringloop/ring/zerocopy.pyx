@@ -12,7 +12,7 @@ from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
 from uringloop.ring.buffers cimport MAX_FRAGMENTS, fragments
 from uringloop.ring.abi cimport IORING_SEND_ZC_REPORT_USAGE
-from uringloop.ring.operations cimport UNTOLD, ZEROCOPY, operation
+from uringloop.ring.operations cimport UNREPORTED, ZEROCOPY, operation
 
 import os
 import re
@@ -22,8 +22,8 @@ from collections import namedtuple
 REPORTS_USAGE = tuple(map(int, re.findall(r'\d+', os.uname().release)[:2])) >= (6, 2)
 SEND_ZC_FLAGS = IORING_SEND_ZC_REPORT_USAGE if REPORTS_USAGE else 0
 
-cdef double FIRST_PATIENCE = 1.0      # seconds
-cdef double LONGEST_PATIENCE = 60.0
+cdef double FIRST_BACKOFF = 1.0      # seconds
+cdef double LONGEST_BACKOFF = 60.0
 cdef size_t PINNED_LIMIT = 64 << 20   # bytes waiting for notifications, of one loop
 
 
@@ -33,7 +33,7 @@ cdef double now() noexcept:
     return ts.tv_sec + ts.tv_nsec * 1e-9
 
 
-cdef class CopyMemory:
+cdef class CopyReports:
     """What one socket has learned about its destinations."""
 
     cdef path* find(self, const void* address, uint32_t length) noexcept:
@@ -43,15 +43,15 @@ cdef class CopyMemory:
             h = h * 31 + data[i]
         return &self.paths[h % PATHS]
 
-    cdef bint copies(self, const void* address, uint32_t length, size_t size) noexcept:
+    cdef bint expects_copy(self, const void* address, uint32_t length, size_t size) noexcept:
         """Whether a send of ``size`` bytes there is known to be copied."""
         cdef path* found = self.find(address, length)
         return (found.copied_from != 0 and size >= found.copied_from
                 and found.length == length and memcmp(found.address, address, length) == 0
                 and now() < found.until)
 
-    cdef void learn(self, const void* address, uint32_t length, size_t size,
-                    bint copied) noexcept:
+    cdef void record(self, const void* address, uint32_t length, size_t size,
+                     bint copied) noexcept:
         cdef path* found
         if length > sizeof(found.address):
             return
@@ -62,21 +62,21 @@ cdef class CopyMemory:
             found.length = length
             memcpy(found.address, address, length)
             found.copied_from = 0
-            found.patience = 0
+            found.backoff = 0
         if not copied:
             if size >= found.copied_from:
                 found.copied_from = 0
-                found.patience = 0
+                found.backoff = 0
             return
         if now() < found.until and found.copied_from != 0 and size >= found.copied_from:
-            return      # of the same batch as the one that has told already
-        found.patience = min(max(2 * found.patience, FIRST_PATIENCE), LONGEST_PATIENCE)
-        found.until = now() + found.patience
+            return      # of the same batch as the one that has reported already
+        found.backoff = min(max(2 * found.backoff, FIRST_BACKOFF), LONGEST_BACKOFF)
+        found.until = now() + found.backoff
         found.copied_from = size
 
 
 cdef bint zerocopy_pays(const void* base, size_t length, bint explicit, const void* address,
-                        uint32_t address_length, CopyMemory paths, size_t pinned) noexcept:
+                        uint32_t address_length, CopyReports paths, size_t pinned) noexcept:
     """The predicate: size, kind of memory, what is pinned already, what the path reported."""
     if length < ZEROCOPY_MINIMUM and not explicit:
         return False
@@ -84,18 +84,18 @@ cdef bint zerocopy_pays(const void* base, size_t length, bint explicit, const vo
         return False
     if pinned + length > PINNED_LIMIT:
         return False
-    return paths is None or not paths.copies(address, address_length, length)
+    return paths is None or not paths.expects_copy(address, address_length, length)
 
 
 cdef bint stream_zerocopy_pays(const void* address, uint32_t address_length, size_t length,
-                               CopyMemory paths, size_t pinned) noexcept:
+                               CopyReports paths, size_t pinned) noexcept:
     """The same for a stream: the kernel cuts it into packets, so fragments don't count.
 
     The notification comes with the peer's acknowledgement, so what is pinned
     stays so for a round trip.
     """
     return (length >= STREAM_MINIMUM and pinned + length <= PINNED_LIMIT
-            and not paths.copies(address, address_length, length))
+            and not paths.expects_copy(address, address_length, length))
 
 
 SendReport = namedtuple('SendReport', ['nbytes', 'copied'], module='uringloop')
@@ -110,12 +110,12 @@ None where the kernel can't tell (before Linux 6.2)."""
 cdef object new_tuple = tuple.__new__
 
 
-cdef object send_report(size_t nbytes, bint copied, bint told):
-    if not told:
+cdef object send_report(size_t nbytes, bint copied, bint reported):
+    if not reported:
         return new_tuple(SendReport, (nbytes, None))
     return new_tuple(SendReport, (nbytes, bool(copied)))
 
 
-cdef bint is_told(operation* op) noexcept:
+cdef bint is_reported(operation* op) noexcept:
     """Whether it is known what the kernel did with the memory."""
-    return not op.traits & ZEROCOPY or REPORTS_USAGE and not op.traits & UNTOLD
+    return not op.traits & ZEROCOPY or REPORTS_USAGE and not op.traits & UNREPORTED

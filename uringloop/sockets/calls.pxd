@@ -2,11 +2,11 @@
 from libc.stdint cimport uint32_t
 
 from uringloop.core.loop_core cimport LoopCore
-from uringloop.ring.watched cimport SocketHolder
-from uringloop.ring.operations cimport Completer, operation
+from uringloop.ring.watched cimport WatchedSocket
+from uringloop.ring.operations cimport OperationOwner, operation
 
 
-cdef class SocketCall(SocketHolder):
+cdef class SocketCall(WatchedSocket):
     cdef:
         LoopCore loop
         operation* op          # in flight, or NULL
@@ -14,15 +14,15 @@ cdef class SocketCall(SocketHolder):
         int events
         readonly bint done
         bint abandoned
-        readonly bint futile   # the poll has ended though there is no room
-        bint gone              # the program has closed the socket
-        bint polite            # whoever waits goes on behind what came in the same turn
+        readonly bint no_room   # the poll has ended though there is no room
+        bint socket_gone              # the program has closed the socket
+        bint behind_others            # whoever waits goes on behind what came in the same turn
 
     cdef int start(self) except -1
     cdef int finish(self) except -1
 
 
-cdef class Dispatcher(Completer):
+cdef class ZerocopySends(OperationOwner):
     cdef:
         LoopCore loop
         operation* sending     # whose result is awaited

@@ -1,21 +1,21 @@
 """What the ring does for the program's own sockets: it waits, and it sends without copying."""
 import asyncio
 
-from uringloop.ring.operations import Completer
-from uringloop.ring.watched import SocketHolder
+from uringloop.ring.operations import OperationOwner
+from uringloop.ring.watched import WatchedSocket
 
-class SocketCall(SocketHolder):
+class SocketCall(WatchedSocket):
     """A poll, and the coroutine that waits for it."""
 
     @property
     def done(self) -> bool: ...
     @property
-    def futile(self) -> bool:
+    def no_room(self) -> bool:
         """Whether the poll has ended though there is no room."""
     def begin_to_wait(self) -> asyncio.Future[None]:
         """The future that is done when the socket is ready."""
     def abandon(self) -> None:
         """The caller waits no longer: call the poll back."""
 
-class Dispatcher(Completer):
+class ZerocopySends(OperationOwner):
     """Owns the zero-copy sends on the program's own sockets.  They don't wait."""

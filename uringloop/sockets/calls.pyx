@@ -10,9 +10,9 @@ program closes and opens later in the turn cannot be meant.
 from cpython.ref cimport Py_CLEAR
 from libc.stdint cimport uint16_t, uint32_t, uintptr_t
 
-from uringloop.ring.watched cimport SocketHolder
-from uringloop.ring.operations cimport MEMORY, NOTIF_DUE, SEND, ZEROCOPY, Completer, operation
-from uringloop.ring.zerocopy cimport SEND_ZC_FLAGS, is_told, send_report
+from uringloop.ring.watched cimport WatchedSocket
+from uringloop.ring.operations cimport MEMORY, NOTIF_DUE, SEND, ZEROCOPY, OperationOwner, operation
+from uringloop.ring.zerocopy cimport SEND_ZC_FLAGS, is_reported, send_report
 from uringloop.ring.abi cimport *
 from uringloop.ring.ring cimport Ring
 
@@ -27,11 +27,11 @@ cdef extern from "<poll.h>":
 cdef int TRIES = 100
 
 
-cdef class SocketCall(SocketHolder):
+cdef class SocketCall(WatchedSocket):
     """A poll, and the coroutine that waits for it."""
 
     cdef int start(self) except -1:
-        cdef operation* op = self.loop.operations.acquire_brief(self)
+        cdef operation* op = self.loop.operations.acquire_compact(self)
         cdef io_uring_sqe* sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.fd, 0, 0)
         sqe.poll32_events = self.events
         self.op = op
@@ -39,14 +39,14 @@ cdef class SocketCall(SocketHolder):
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
         self.op = NULL
-        if res == -ECANCELED and not self.abandoned and not self.gone:
+        if res == -ECANCELED and not self.abandoned and not self.socket_gone:
             # Its ring was replaced while the call waited: once more, on the new one.
             return self.loop.flush_soon(self)
         if res > 0 and self.events & POLLOUT and not res & (POLLOUT | POLLERR | POLLHUP):
-            self.futile = True       # see SocketTransport.room_ended
+            self.no_room = True       # see SocketTransport.room_ended
         # Whatever the poll says: what is tried next tells.
-        if self.polite:
-            self.loop.late.append(self)
+        if self.behind_others:
+            self.loop.deliveries_due.append(self)
             return 0
         return self.finish()
 
@@ -63,14 +63,14 @@ cdef class SocketCall(SocketHolder):
 
     cdef int finish(self) except -1:
         self.done = True
-        self.let_go()
-        if not self.gone and self.future is not None and not self.future.done():
+        self.unwatch()
+        if not self.socket_gone and self.future is not None and not self.future.done():
             self.future.set_result(None)
         return 0
 
-    cdef int closed_under(self) except -1:
+    cdef int socket_closed(self) except -1:
         # As with asyncio, nobody hears of it: whoever waits is to be cancelled.
-        self.gone = True
+        self.socket_gone = True
         if self.op is not NULL:
             self.loop.ring.cancel(self.op)
         return 0
@@ -78,7 +78,7 @@ cdef class SocketCall(SocketHolder):
     cdef int internal_error(self, object exc) except -1:
         """Whoever waits is told."""
         self.done = True
-        self.let_go()
+        self.unwatch()
         if self.future is not None and not self.future.done():
             self.future.set_exception(exc)
         return 0
@@ -87,7 +87,7 @@ cdef class SocketCall(SocketHolder):
         """The future that is done when the socket is ready."""
         self.loop._ensure_fd_no_transport(self.fd)
         self.future = self.loop.new_future()
-        self.hold(self.loop.holders)
+        self.watch(self.loop.watched_sockets)
         return self.future
 
     def abandon(self):
@@ -95,13 +95,13 @@ cdef class SocketCall(SocketHolder):
         if self.abandoned:
             return
         self.abandoned = True
-        self.let_go()
-        if not self.done and not self.gone and self.op is not NULL and self.loop.is_at_home():
+        self.unwatch()
+        if not self.done and not self.socket_gone and self.op is not NULL and self.loop.owns_ring():
             self.loop.ring.cancel(self.op)
             self.loop.ring.submit_and_get_events()
 
 
-cdef class Dispatcher(Completer):
+cdef class ZerocopySends(OperationOwner):
     """Owns the zero-copy sends on the program's own sockets.  They don't wait."""
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
@@ -110,15 +110,15 @@ cdef class Dispatcher(Completer):
         if op is self.sending:
             self.sending = NULL
             self.res = res
-        if op.future is not NULL and not op.duties & NOTIF_DUE:
+        if op.future is not NULL and not op.due & NOTIF_DUE:
             resolve(op, True)
         return 0
 
     cdef int notified(self, operation* op) except -1:
         self.loop.buffers_released += 1
-        if op.status >= 0 and is_told(op):
+        if op.status >= 0 and is_reported(op):
             self.loop.zerocopy_copied += op.copied
-            self.loop.paths.learn(&op.address, op.address_length, op.length, op.copied)
+            self.loop.paths.record(&op.address, op.address_length, op.length, op.copied)
         if op.future is not NULL:
             resolve(op, op.copied)
         return 0
@@ -165,6 +165,6 @@ cdef int resolve(operation* op, bint copied) except -1:
     """The kernel has let go of the memory.  (Errors have been told at the call.)"""
     future = <object>op.future
     if op.status >= 0 and not future.done():
-        future.set_result(send_report(op.status, copied, is_told(op)))
+        future.set_result(send_report(op.status, copied, is_reported(op)))
     Py_CLEAR(op.future)
     return 0

@@ -49,12 +49,12 @@ class SocketCoroutines(_Core):
         """Wait until the socket takes more."""
         call = self._poll_now(sock, select.POLLOUT)
         await self._wait_for(call)
-        if sock.family == socket.AF_UNIX or call.futile:
+        if sock.family == socket.AF_UNIX or call.no_room:
             # One that is not connected is writable at any time; and a poll ends at once where
             # the peer has shut its sending half.  Let others run, and don't spin.
             await asyncio.sleep(0 if tries < 2 else 0.001 * min(1 << tries - 2, 16))
 
-    async def _ask(
+    async def _retry_until_ready(
             self, sock: socket.socket, wait: Callable[[socket.socket, int], Awaitable[None]],
             method: Callable[..., _Result], *arguments: Any) -> _Result:
         """Ask the socket itself, until it need not wait."""
@@ -86,7 +86,8 @@ class SocketCoroutines(_Core):
         if received is None:
             if _ASYNCIO_HAS_DATAGRAMS:
                 return await super().sock_recvfrom(sock, bufsize)
-            return await self._ask(sock, self._wait_for_data, sock.recvfrom, bufsize)
+            return await self._retry_until_ready(
+                sock, self._wait_for_data, sock.recvfrom, bufsize)
         return received  # type: ignore[return-value]
 
     async def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer) -> int:
@@ -109,7 +110,7 @@ class SocketCoroutines(_Core):
         if received is None:
             if _ASYNCIO_HAS_DATAGRAMS:
                 return await super().sock_recvfrom_into(sock, buf, nbytes)
-            return await self._ask(
+            return await self._retry_until_ready(
                 sock, self._wait_for_data, sock.recvfrom_into, buf,
                 nbytes or len(buf))  # type: ignore[arg-type]
         return received  # type: ignore[return-value]
@@ -126,10 +127,11 @@ class SocketCoroutines(_Core):
         sent = self._send_now(sock, data, address)
         if sent is not None:
             return sent
-        if not self._is_native(sock):
+        if not self._is_ring_socket(sock):
             if _ASYNCIO_HAS_DATAGRAMS:
                 return await super().sock_sendto(sock, data, address)
-            return await self._ask(sock, self._wait_for_room, sock.sendto, data, address)
+            return await self._retry_until_ready(
+                sock, self._wait_for_room, sock.sendto, data, address)
         data = self._kept(data)
         tries = 0
         while sent is None:
@@ -163,7 +165,7 @@ class SocketCoroutines(_Core):
 
     async def sock_sendall(self, sock: socket.socket, data: ReadableBuffer) -> None:
         """Send all of ``data`` to a connected socket."""
-        if not self._is_native(sock):
+        if not self._is_ring_socket(sock):
             return await super().sock_sendall(sock, data)
         sent, total = self._send_rest(sock, data, 0)
         if sent < total:
@@ -188,10 +190,11 @@ class SocketCoroutines(_Core):
         this waits, on the ring, while there is no room for it.
         """
         buffers = list(buffers)
-        self._is_native(sock)
+        self._is_ring_socket(sock)
         destination = () if address is None else (address,)
-        return await self._ask(sock, self._wait_for_room, sock.sendmsg, buffers, list(ancdata),
-                               flags | socket.MSG_DONTWAIT, *destination)
+        return await self._retry_until_ready(
+            sock, self._wait_for_room, sock.sendmsg, buffers, list(ancdata),
+            flags | socket.MSG_DONTWAIT, *destination)
 
     async def sock_recvmsg(
             self, sock: socket.socket, bufsize: int, ancbufsize: int = 0,
@@ -200,16 +203,17 @@ class SocketCoroutines(_Core):
 
         Nothing is taken before it can be returned, so a cancelled call loses nothing.
         """
-        self._is_native(sock)
-        return await self._ask(sock, self._wait_for_data, sock.recvmsg, bufsize, ancbufsize,
-                               flags | socket.MSG_DONTWAIT)
+        self._is_ring_socket(sock)
+        return await self._retry_until_ready(
+            sock, self._wait_for_data, sock.recvmsg, bufsize, ancbufsize,
+            flags | socket.MSG_DONTWAIT)
 
     # -- connections ---------------------------------------------------------------------------
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect to ``address``; host names are resolved."""
         if not self._can_connect_now(sock, address):
-            if not self._is_native(sock):
+            if not self._is_ring_socket(sock):
                 return await super().sock_connect(sock, address)
             resolved = await self._ensure_resolved(  # type: ignore[attr-defined]
                 address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
@@ -222,7 +226,7 @@ class SocketCoroutines(_Core):
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; returns ``(socket, address)``."""
-        if not self._is_native(sock):
+        if not self._is_ring_socket(sock):
             return await super().sock_accept(sock)
         accepted: Any = self._accept_now(sock)
         while type(accepted) is SocketCall:

@@ -3,19 +3,19 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
 from uringloop.ring.buffers cimport payload
-from uringloop.sockets.calls cimport Dispatcher, SocketCall
+from uringloop.sockets.calls cimport ZerocopySends, SocketCall
 from uringloop.core.loop_core cimport LoopCore
 from uringloop.ring.abi cimport sockaddr_storage
 
 
 cdef class SocketCore(LoopCore):
     cdef:
-        Dispatcher dispatcher
-        PyObject* spare        # memory to receive into, not yet handed out, or NULL
-        Py_ssize_t spare_size
+        ZerocopySends zerocopy_sends
+        PyObject* receive_memory        # memory to receive into, not yet handed out, or NULL
+        Py_ssize_t receive_memory_size
 
     cdef int check_socket(self, object sock) except -1
-    cdef bint native(self, object sock) except -1
+    cdef bint is_ring_socket(self, object sock) except -1
     cdef int before_send(self) except -1
     cdef SocketCall new_call(self, object sock)
     cdef SocketCall new_turn(self, object sock)
@@ -25,5 +25,6 @@ cdef class SocketCore(LoopCore):
     cdef bint is_numeric(self, object address, int family) except -1
     cdef ssize_t send_at_once(
         self, object sock, object data, object address, object future) except? -1
-    cdef ssize_t dispatch(self, object sock, object owner, payload* memory,
-                          sockaddr_storage* address, uint32_t length, object future) except? -1
+    cdef ssize_t send_zerocopy(
+        self, object sock, object owner, payload* memory, sockaddr_storage* address,
+        uint32_t length, object future) except? -1

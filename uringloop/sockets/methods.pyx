@@ -14,10 +14,11 @@ from libc.string cimport memcpy
 
 from uringloop.ring.addresses cimport is_number
 from uringloop.ring.buffers cimport (
-    CLAIM_MINIMUM, blank, cut, lend_payload, open_payload, payload)
-from uringloop.sockets.calls cimport Dispatcher, SocketCall
+    EXPORT_MINIMUM, export_payload, find_payload, payload)
+from uringloop.sockets.calls cimport ZerocopySends, SocketCall
 from uringloop.core.loop_core cimport LoopCore
-from uringloop._cpython cimport family_of, fd_of, is_plain
+from uringloop._cpython cimport allocate_bytes, bytes_content, family_of, fd_of, resize_bytes
+from uringloop.core.plain_sockets cimport is_plain
 from uringloop.ring.operations cimport operation
 from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM, send_report, zerocopy_pays
 from uringloop.ring.process cimport this_thread
@@ -25,9 +26,6 @@ from uringloop.ring.abi cimport *
 
 import os
 import socket
-
-cdef extern from "Python.h":
-    char* bytes_content "PyBytes_AS_STRING" (PyObject*)
 
 cdef extern from "<poll.h>":
     enum:
@@ -52,20 +50,20 @@ except ImportError:      # a Python without ssl
 
 cdef object PlainSocket = socket.socket
 cdef enum:
-    SPARE_LIMIT = 262144       # more is not kept from one call to the next
+    RECEIVE_MEMORY_LIMIT = 262144       # more is not kept from one call to the next
 
 
 cdef class SocketCore(LoopCore):
     """The loop with what asyncio's ``sock_*`` methods do before they wait."""
 
     def __dealloc__(self):
-        Py_CLEAR(self.spare)
+        Py_CLEAR(self.receive_memory)
 
     def _close_core(self):
         LoopCore._close_core(self)
-        self.dispatcher = None
-        Py_CLEAR(self.spare)
-        self.spare_size = 0
+        self.zerocopy_sends = None
+        Py_CLEAR(self.receive_memory)
+        self.receive_memory_size = 0
 
     cdef int check_socket(self, object sock) except -1:
         if type(sock) is not PlainSocket and isinstance(sock, SSLSocket):
@@ -74,7 +72,7 @@ cdef class SocketCore(LoopCore):
             raise ValueError('the socket must be non-blocking')
         return 0
 
-    cdef bint native(self, object sock) except -1:
+    cdef bint is_ring_socket(self, object sock) except -1:
         """Whether the ring is for this socket; else asyncio's way, which asks the object."""
         cdef int family
         self.check_socket(sock)
@@ -83,9 +81,9 @@ cdef class SocketCore(LoopCore):
         family = family_of(sock)
         return family == AF_INET or family == AF_INET6 or family == AF_UNIX
 
-    def _is_native(self, sock):
+    def _is_ring_socket(self, sock):
         self.before_send()
-        return self.native(sock)
+        return self.is_ring_socket(sock)
 
     cdef int before_send(self) except -1:
         """What an endpoint has sent in bulk leaves first."""
@@ -130,25 +128,25 @@ cdef class SocketCore(LoopCore):
         cdef sockaddr_storage peer
         cdef uint32_t peer_length = 0
         cdef ssize_t received
-        if not self.native(sock):
+        if not self.is_ring_socket(sock):
             return None
         if size < 0:
             raise ValueError(f'negative buffersize in {name}: {size}')
         if size == 0 and not named:
             return b''       # as ``socket.recv``, which does not ask the kernel either
-        if self.spare is NULL or self.spare_size != size:
-            Py_CLEAR(self.spare)
-            self.spare = blank(size)
-            self.spare_size = size
-        received = take(sock, bytes_content(self.spare), size, named, &peer, &peer_length)
+        if self.receive_memory is NULL or self.receive_memory_size != size:
+            Py_CLEAR(self.receive_memory)
+            self.receive_memory = allocate_bytes(size)
+            self.receive_memory_size = size
+        received = take(sock, bytes_content(self.receive_memory), size, named, &peer, &peer_length)
         if received < 0:
             return self._poll_now(sock, POLLIN)
-        if received < CLAIM_MINIMUM and size <= SPARE_LIMIT:
-            data = PyBytes_FromStringAndSize(bytes_content(self.spare), received)
+        if received < EXPORT_MINIMUM and size <= RECEIVE_MEMORY_LIMIT:
+            data = PyBytes_FromStringAndSize(bytes_content(self.receive_memory), received)
         else:
-            made = self.spare
-            self.spare = NULL
-            data = cut(made, received)
+            made = self.receive_memory
+            self.receive_memory = NULL
+            data = resize_bytes(made, received)
         return (data, self.addresses.to_python(&peer, peer_length)) if named else data
 
     cdef object receive_into_now(
@@ -157,7 +155,7 @@ cdef class SocketCore(LoopCore):
         cdef sockaddr_storage peer
         cdef uint32_t peer_length = 0
         cdef ssize_t received
-        if not self.native(sock):
+        if not self.is_ring_socket(sock):
             return None
         if nbytes < 0:
             raise ValueError(f'negative buffersize in {name}: {nbytes}')
@@ -178,7 +176,7 @@ cdef class SocketCore(LoopCore):
     def _send_now(self, sock, data, address):
         """Send a datagram without waiting: the number of bytes, or None if there is no room."""
         cdef ssize_t sent
-        if not self.native(sock):
+        if not self.is_ring_socket(sock):
             return None
         sent = self.send_at_once(sock, data, address, None)
         return None if sent == -EAGAIN else sent
@@ -206,13 +204,13 @@ cdef class SocketCore(LoopCore):
         self.before_send()
         # First: an address may be code of the program, and that may move the memory.
         self.addresses.to_kernel(address, family, &destination, &length)
-        owner = lend_payload(data, &memory)
+        owner = export_payload(data, &memory)
         if (future is not None or memory.immutable and memory.length >= ZEROCOPY_MINIMUM) \
                 and family != AF_UNIX and self.thread == this_thread() \
-                and self.is_at_home() and not self.ring.settling \
+                and self.owns_ring() and not self.ring.settling \
                 and zerocopy_pays(memory.base, memory.length, future is not None, &destination,
                                   length, self.paths, self.operations.pinned):
-            sent = self.dispatch(sock, owner, &memory, &destination, length, future)
+            sent = self.send_zerocopy(sock, owner, &memory, &destination, length, future)
             refused = sent in (-ENOMEM, -ENOBUFS, -EOPNOTSUPP, -EMSGSIZE)
         if sent == -EAGAIN or refused:
             # One system call either way, and the plain one is the shorter.
@@ -230,15 +228,16 @@ cdef class SocketCore(LoopCore):
             self.zerocopy_fell_back += refused
         return sent
 
-    cdef ssize_t dispatch(self, object sock, object owner, payload* memory,
-                          sockaddr_storage* address, uint32_t length, object future) except? -1:
+    cdef ssize_t send_zerocopy(
+            self, object sock, object owner, payload* memory, sockaddr_storage* address,
+            uint32_t length, object future) except? -1:
         cdef operation* op
-        if self.dispatcher is None:
-            self.dispatcher = Dispatcher.__new__(Dispatcher)
-            self.dispatcher.loop = self
-        if self.ring.reserve(1) == 0:
+        if self.zerocopy_sends is None:
+            self.zerocopy_sends = ZerocopySends.__new__(ZerocopySends)
+            self.zerocopy_sends.loop = self
+        if self.ring.sqes_left(1) == 0:
             return -EAGAIN
-        op = self.operations.acquire(self.dispatcher)
+        op = self.operations.acquire(self.zerocopy_sends)
         memcpy(&op.address, address, length)
         op.address_length = length
         Py_INCREF(owner)
@@ -248,12 +247,12 @@ cdef class SocketCore(LoopCore):
         if future is not None:
             Py_INCREF(future)
             op.future = <PyObject*>future
-        return self.dispatcher.send(op, fd_of(sock))
+        return self.zerocopy_sends.send(op, fd_of(sock))
 
     def _kept(self, data):
         """What may be sent later: the caller may change ``data`` meanwhile."""
         cdef payload memory
-        open_payload(data, &memory)
+        find_payload(data, &memory)
         return data if memory.immutable else PyBytes_FromStringAndSize(memory.base, memory.length)
 
     def _send_rest(self, sock, data, size_t start):
@@ -261,7 +260,7 @@ cdef class SocketCore(LoopCore):
         cdef payload memory
         cdef ssize_t sent
         cdef int error
-        held = lend_payload(data, &memory)
+        held = export_payload(data, &memory)
         sent = send(fd_of(sock), memory.base + start, memory.length - start,
                     MSG_DONTWAIT | MSG_NOSIGNAL)
         error = errno_now
@@ -276,7 +275,7 @@ cdef class SocketCore(LoopCore):
 
     def _can_connect_now(self, sock, address):
         """Whether the ring is for this socket and there is no name to be looked up."""
-        return self.native(sock) and (
+        return self.is_ring_socket(sock) and (
             family_of(sock) == AF_UNIX or self.is_numeric(address, family_of(sock)))
 
     def _connect_now(self, sock, address):
@@ -305,8 +304,8 @@ cdef class SocketCore(LoopCore):
         before the client goes on, as with asyncio.
         """
         cdef SocketCall call = self.new_call(sock)
-        call.polite = True
-        self.late.append(call)
+        call.behind_others = True
+        self.deliveries_due.append(call)
         return call
 
     def _connect_on(self, sock, address):
@@ -319,7 +318,7 @@ cdef class SocketCore(LoopCore):
             return None
         if errno_now == EALREADY or errno_now == EINPROGRESS or errno_now == EINTR:
             call = self._poll_now(sock, POLLOUT)
-            call.polite = True
+            call.behind_others = True
             return call
         raise OSError(errno_now, f'Connect call failed {address}')
 

@@ -1,10 +1,10 @@
 """The accepting of connections."""
 from uringloop.core.loop_core cimport LoopCore
-from uringloop.ring.watched cimport SocketHolder
+from uringloop.ring.watched cimport WatchedSocket
 from uringloop.ring.operations cimport operation
 
 
-cdef class Acceptor(SocketHolder):
+cdef class Acceptor(WatchedSocket):
     cdef:
         LoopCore loop
         object factory
@@ -15,7 +15,7 @@ cdef class Acceptor(SocketHolder):
         object context
         Py_ssize_t limit        # connections accepted before others have their turn
         operation* polling
-        bint resting            # until there may be descriptors again
+        bint paused            # until there may be descriptors again
         bint stopped
 
     cdef bint accept(self) except -1

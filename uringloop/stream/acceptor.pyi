@@ -6,9 +6,9 @@ from socket import socket
 from typing import Any
 
 from uringloop.core.loop_core import LoopCore
-from uringloop.ring.watched import SocketHolder
+from uringloop.ring.watched import WatchedSocket
 
-class Acceptor(SocketHolder):
+class Acceptor(WatchedSocket):
     """Accepts a listening socket's connections, whenever a poll finds some."""
 
     def __init__(
@@ -17,9 +17,9 @@ class Acceptor(SocketHolder):
             server: asyncio.AbstractServer | None, context: Context | None = None) -> None: ...
     def connected(self, fd: int, address: Any) -> None: ...
     def report(self, exc: BaseException, message: str) -> None: ...
-    def rest(self, exc: BaseException) -> None:
+    def pause_accepting(self, exc: BaseException) -> None:
         """There is nowhere to send the error, so just report it, and try again in a while."""
     def failed(self, error: int) -> None: ...
-    def again(self) -> None: ...
+    def resume_accepting(self) -> None: ...
     def stop(self) -> None:
         """Stop accepting; when this returns the kernel has let go of the socket."""

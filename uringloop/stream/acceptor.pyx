@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t
 
 from uringloop.core.loop_core cimport LoopCore
 from uringloop._cpython cimport family_of, proto_of, type_of
-from uringloop.ring.watched cimport SocketHolder
+from uringloop.ring.watched cimport WatchedSocket
 from uringloop.ring.operations cimport operation
 from uringloop.ring.abi cimport *
 from uringloop.ring.process cimport this_thread
@@ -28,7 +28,7 @@ cdef extern from "<poll.h>":
 cdef tuple OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-cdef class Acceptor(SocketHolder):
+cdef class Acceptor(WatchedSocket):
     """Accepts a listening socket's connections, whenever a poll finds some.
 
     A multishot accept would save system calls.  But it waits to be woken alone, and
@@ -51,7 +51,7 @@ cdef class Acceptor(SocketHolder):
         self.original = context
         self.context = PyContext_CopyCurrent()
         self.fd = sock.fileno()
-        self.hold(loop.holders)
+        self.watch(loop.watched_sockets)
         loop.flush_soon(self)
 
     cdef int flush(self) except -1:
@@ -60,7 +60,7 @@ cdef class Acceptor(SocketHolder):
         cdef int fd = self.sock.fileno()
         if self.stopped or self.polling is not NULL or self.loop.closing or fd != self.fd:
             return 0
-        op = self.loop.operations.acquire_brief(self)
+        op = self.loop.operations.acquire_compact(self)
         sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, fd, 0, 0)
         sqe.poll32_events = POLLIN
         self.polling = op
@@ -75,7 +75,7 @@ cdef class Acceptor(SocketHolder):
         self.loop.push(self)
         return 0
 
-    cdef int closed_under(self) except -1:
+    cdef int socket_closed(self) except -1:
         self.stopped = True
         if self.polling is not NULL:
             self.loop.ring.cancel(self.polling)
@@ -90,7 +90,7 @@ cdef class Acceptor(SocketHolder):
                 left -= 1
         finally:
             PyContext_Exit(self.context)
-            if not self.resting:
+            if not self.paused:
                 self.loop.flush_soon(self)
         return 0
 
@@ -146,7 +146,7 @@ cdef class Acceptor(SocketHolder):
         if error not in OUT_OF_RESOURCES:
             self.report(exc, 'socket.accept() failed')
             return
-        self.rest(exc)
+        self.pause_accepting(exc)
 
     def report(self, exc, message):
         self.loop.call_exception_handler({
@@ -155,27 +155,27 @@ cdef class Acceptor(SocketHolder):
             'socket': trsock.TransportSocket(self.sock),
         })
 
-    def rest(self, exc):
+    def pause_accepting(self, exc):
         """There is nowhere to send the error, so just report it, and try again in a while."""
         self.report(exc, 'socket.accept() out of system resource')
-        self.resting = True
-        self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self.again)
+        self.paused = True
+        self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self.resume_accepting)
 
     cdef int internal_error(self, object exc) except -1:
         # Not now: completions may be being settled.
-        self.loop.call_soon(self.rest, exc)
+        self.loop.call_soon(self.pause_accepting, exc)
         return 0
 
-    def again(self):
-        self.resting = False
+    def resume_accepting(self):
+        self.paused = False
         self.loop.flush_soon(self)
 
     def stop(self):
         """Stop accepting; when this returns the kernel has let go of the socket."""
         self.stopped = True
-        self.let_go()
+        self.unwatch()
         if self.polling is not NULL and self.loop.ring is not None \
-                and self.loop.ring.is_usable() \
+                and self.loop.ring.is_open_here() \
                 and self.loop.ring.thread == this_thread():
             self.loop.ring.cancel(self.polling)
             self.loop.ring.submit_and_get_events()

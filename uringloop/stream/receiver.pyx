@@ -6,10 +6,11 @@ from cpython.ref cimport Py_CLEAR, Py_DECREF
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
-from uringloop.ring.buffers cimport CLAIM_MINIMUM, ReceiveBuffers, blank, cut
+from uringloop._cpython cimport allocate_bytes, bytes_content, resize_bytes
+from uringloop.ring.buffers cimport EXPORT_MINIMUM, ReceiveBuffers
 from uringloop.core.loop_core cimport STREAM
 from uringloop.ring.operations cimport MEMORY, MULTISHOT, operation
-from uringloop.transport.receiver cimport LONG, LONG_RUN, READABLE, RECEIVE, Receiver, bytes_content
+from uringloop.transport.receiver cimport LONG, LONG_RUN, READABLE, RECEIVE, Receiver
 from uringloop.ring.abi cimport *
 from uringloop.transport.socket_transport cimport event
 
@@ -46,7 +47,7 @@ cdef class StreamReceiver(Receiver):
 
     cdef int start_receiving(self) except -1:
         self.one_by_one = self.family == AF_UNIX
-        return self.loop.flush_at_leisure(self)
+        return self.loop.flush_when_idle(self)
 
     cdef int arm(self) except -1:
         return 0 if self.received_eof else Receiver.arm(self)
@@ -55,7 +56,7 @@ cdef class StreamReceiver(Receiver):
         return self.loop.receive_buffers(STREAM)
 
     cdef int receive(self, ReceiveBuffers buffers) except -1:
-        cdef operation* op = self.loop.operations.acquire_brief(self)
+        cdef operation* op = self.loop.operations.acquire_compact(self)
         cdef io_uring_sqe* sqe
         op.status = RECEIVE
         sqe = self.loop.ring.prepare(
@@ -74,13 +75,13 @@ cdef class StreamReceiver(Receiver):
             buffers = self.receive_buffers()
             try:
                 if res > 0 and not self._closing:
-                    if res >= CLAIM_MINIMUM:
-                        data = buffers.claim(number, res)
+                    if res >= EXPORT_MINIMUM:
+                        data = buffers.export_bytes(number, res)
                     else:
                         data = PyBytes_FromStringAndSize(buffers.at(number), res)
                     self.post(DATA, data, None)
             finally:
-                buffers.give_back(number)
+                buffers.recycle(number)
         if flags & IORING_CQE_F_MORE:
             return 0
         if op.status == READABLE:
@@ -141,12 +142,12 @@ cdef class StreamReceiver(Receiver):
         return 0
 
     cdef int read_bytes(self) except -1:
-        cdef PyObject* memory = blank(READ_SIZE)
+        cdef PyObject* memory = allocate_bytes(READ_SIZE)
         cdef ssize_t length = recv(self._sock_fd, bytes_content(memory), READ_SIZE, MSG_DONTWAIT)
         if length <= 0:
             Py_CLEAR(memory)
             return self.nothing_read(length)
-        data = cut(memory, length)
+        data = resize_bytes(memory, length)
         self.has_read(length, READ_SIZE)
         return self.feed_data(data)
 

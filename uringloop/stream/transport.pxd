@@ -27,7 +27,7 @@ cdef class StreamTransport(StreamReceiver):
     cdef int enqueue(self, object data) except -1
     cdef int have_sent(self) except -1
     cdef int send_now(self, object data) except -1
-    cdef int closed_under(self) except -1
+    cdef int socket_closed(self) except -1
     cdef int write_failed(self, int error) except -1
     cdef int write_on_failed(self) except -1
     cdef int send_pieces(self) except -1

@@ -13,7 +13,7 @@ from libc.stdint cimport uint32_t, uintptr_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove, memset
 
-from uringloop.ring.buffers cimport copy_payload, lend_payload, payload
+from uringloop.ring.buffers cimport copy_payload, export_payload, payload
 from uringloop.core.loop_core cimport LoopCore
 from uringloop._cpython cimport family_of, fd_of, proto_of, type_of
 from uringloop.ring.operations cimport MEMORY, SEND, ZEROCOPY, operation
@@ -173,7 +173,7 @@ cdef class StreamTransport(StreamReceiver):
         """
         if self.sent_turn != self.loop.turns:
             self.loop.writers += 1
-        return self.is_bulk() or self.loop.crowded and self.batching and self.loop.runs_here()
+        return self.is_bulk() or self.loop.many_writers and self.batching and self.loop.runs_here()
 
     def writelines(self, list_of_data):
         """Send all of ``list_of_data``, without joining it."""
@@ -216,13 +216,13 @@ cdef class StreamTransport(StreamReceiver):
         cdef payload memory
         cdef ssize_t sent
         cdef int error
-        held = lend_payload(data, &memory)       # a socket's ``fileno`` may be the program's
+        held = export_payload(data, &memory)       # a socket's ``fileno`` may be the program's
         if memory.immutable and memory.length >= STREAM_MINIMUM or self.asks_socket:
             self.enqueue(data)
             self.send_queued()
             return self.have_sent()
         if fd_of(self._sock) != self._sock_fd:
-            return self.closed_under()
+            return self.socket_closed()
         sent = send(self._sock_fd, memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL)
         error = errno_now
         del held                 # which may change it
@@ -304,9 +304,9 @@ cdef class StreamTransport(StreamReceiver):
         if self._sock is None or self.loop.closing:
             return 0
         if not self.asks_socket and self._sock.fileno() != self._sock_fd:
-            self.closed_under()
+            self.socket_closed()
         else:
-            if self.loop.crowded and self.count == 1 and not self.waits() \
+            if self.loop.many_writers and self.count == 1 and not self.waits() \
                     and not self.asks_socket and self.may_use_ring() \
                     and self.chunks[self.first].length < STREAM_MINIMUM:
                 self.submit_send(False)
@@ -316,7 +316,7 @@ cdef class StreamTransport(StreamReceiver):
                 self.poll_room()
         return self.arm_or_cancel()
 
-    cdef int closed_under(self) except -1:
+    cdef int socket_closed(self) except -1:
         """The program has closed the socket: the number may be another's."""
         self._fatal_error(OSError(errno.EBADF, os.strerror(errno.EBADF)),
                           'Fatal error on transport')
@@ -348,7 +348,7 @@ cdef class StreamTransport(StreamReceiver):
     cdef int write_failed(self, int error) except -1:
         """As asyncio, at once; but what has come is handed over first, for it may be the reason."""
         cdef char byte
-        if self.inbox_count or self.loop.runs_here() and self.loop.ring.has_unread() \
+        if self.inbox_count or self.loop.runs_here() and self.loop.ring.has_unsettled() \
                 or recv(self._sock_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0:
             return self.post_error(error, os.strerror(error))
         return self.deliver_error(OSError(error, os.strerror(error)))
@@ -424,7 +424,7 @@ cdef class StreamTransport(StreamReceiver):
         if zerocopy:
             sqe.ioprio = SEND_ZC_FLAGS
         sqe.msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT
-        self.loop.ring.done_at_once = not zerocopy
+        self.loop.ring.sends_prepared = not zerocopy
         self.results_due = 1
         return 0
 
@@ -519,7 +519,7 @@ cdef class StreamTransport(StreamReceiver):
         cdef uint32_t length
         self.loop.addresses.to_kernel(self.peername, self.family, &peer, &length)
         peer.__ss_padding[0] = peer.__ss_padding[1] = 0
-        self.loop.paths.learn(&peer, length, STREAM_MINIMUM, True)
+        self.loop.paths.record(&peer, length, STREAM_MINIMUM, True)
 
     # -- the end -------------------------------------------------------------------------------
 

@@ -16,9 +16,6 @@ cdef enum:
     LONG = 32768              # bytes; 16 KiB still gain from coming together
     LONG_RUN = 4              # so many after one another and they are read one by one
 
-cdef extern from "Python.h":
-    char* bytes_content "PyBytes_AS_STRING" (PyObject*)
-
 
 cdef class Receiver(SocketTransport):
     cdef:
@@ -30,7 +27,7 @@ cdef class Receiver(SocketTransport):
     cdef int receive(self, ReceiveBuffers buffers) except -1
     cdef ReceiveBuffers receive_buffers(self)
     cdef int exhausted(self) except -1
-    cdef int closed_under(self) except -1
+    cdef int socket_closed(self) except -1
     cdef int wait_readable(self) except -1
     cdef int poll_ended(self, int res) except -1
     cdef int read_on(self) except -1

@@ -63,14 +63,14 @@ cdef class Receiver(SocketTransport):
         """The receive buffers ran out."""
         cdef ReceiveBuffers buffers = self.receive_buffers()
         self.loop.receive_exhausted += 1
-        if buffers is None or not buffers.grow():
+        if buffers is None or not buffers.provide_more():
             # Read by itself next.  (With thousands of sockets that all have something, all but
             # as many as there are buffers would be armed in vain, turn after turn.)
             self.one_by_one = True
         return 0
 
     cdef int wait_readable(self) except -1:
-        cdef operation* op = self.loop.operations.acquire_brief(self)
+        cdef operation* op = self.loop.operations.acquire_compact(self)
         cdef io_uring_sqe* sqe
         cdef bint fixed = self.slot >= 0
         op.status = READABLE
@@ -105,7 +105,7 @@ cdef class Receiver(SocketTransport):
         """Read what is there, and hand it over."""
         return 0
 
-    cdef int closed_under(self) except -1:
+    cdef int socket_closed(self) except -1:
         """The program has closed its socket, whose number is not to be used any more."""
         self._fatal_error(OSError(EBADF, os.strerror(EBADF)), 'Fatal error on transport')
         return 0

@@ -3,7 +3,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
 from uringloop.core.loop_core cimport LoopCore
-from uringloop.ring.operations cimport Completer, operation
+from uringloop.ring.operations cimport OperationOwner, operation
 
 
 cdef struct event:
@@ -12,7 +12,7 @@ cdef struct event:
     PyObject* address       # strong, or NULL
 
 
-cdef class SocketTransport(Completer):
+cdef class SocketTransport(OperationOwner):
     cdef:
         object __weakref__
         PyObject* attributes       # a dict, once a program has given the transport any

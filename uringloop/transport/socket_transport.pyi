@@ -4,14 +4,14 @@ from asyncio import trsock
 from socket import socket
 from typing import Any
 
-from uringloop.ring.operations import Completer
+from uringloop.ring.operations import OperationOwner
 
 class TransportSocket(trsock.TransportSocket):
     """What ``get_extra_info('socket')`` gives: what is deferred leaves before it changes."""
 
     def __init__(self, sock: socket, transport: SocketTransport) -> None: ...
 
-class SocketTransport(Completer):
+class SocketTransport(OperationOwner):
     """A transport's protocol, write buffer and inbox, and how it ends."""
 
     def try_again(self) -> None:

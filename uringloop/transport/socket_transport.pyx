@@ -12,7 +12,7 @@ from libc.string cimport memmove
 
 from uringloop.core.loop_core cimport LoopCore
 from uringloop._cpython cimport family_of, fd_of
-from uringloop.ring.operations cimport Completer, operation
+from uringloop.ring.operations cimport OperationOwner, operation
 from uringloop.core.registry cimport Registry
 from uringloop.ring.process cimport this_thread
 from uringloop.ring.abi cimport (
@@ -131,7 +131,7 @@ cdef object name_of(LoopCore loop, object sock, int family, bint peer):
     return None if code < 0 else loop.addresses.to_python(&name, length)
 
 
-cdef class SocketTransport(Completer):
+cdef class SocketTransport(OperationOwner):
 
     def __cinit__(self):
         self._sock_fd = -1
@@ -185,7 +185,7 @@ cdef class SocketTransport(Completer):
             (<Registry>self.registry).leave(self._sock_fd, <PyObject*>self)
         if self._sock is not None:
             warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
-            if self.loop.is_at_home():
+            if self.loop.owns_ring():
                 self.leave_ring()
             else:
                 self.leave_ring_later()
@@ -459,7 +459,7 @@ cdef class SocketTransport(Completer):
         """The same in another thread, where the collector may run."""
         return 0
 
-    cdef int forget(self) except -1:
+    cdef int loop_closed(self) except -1:
         # The loop is closed: nothing more will leave.
         return self.drop_queue()
 
@@ -486,7 +486,7 @@ cdef class SocketTransport(Completer):
         self.cancel_due = True
         if self.receiving is NULL and self.room is NULL:
             return 0
-        if self.loop.closing or not self.loop.is_at_home():
+        if self.loop.closing or not self.loop.owns_ring():
             return self.flush_later()
         self.cancel_requests()
         return self.loop.ring.submit_and_get_events()
@@ -538,7 +538,7 @@ cdef class SocketTransport(Completer):
         cdef io_uring_sqe* sqe
         if self.room is not NULL or self.retry_later:
             return 0
-        op = self.loop.operations.acquire_brief(self)
+        op = self.loop.operations.acquire_compact(self)
         sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.slot if fixed else self._sock_fd,
                                      IOSQE_FIXED_FILE if fixed else 0, 0)
         sqe.poll32_events = POLLOUT
@@ -617,7 +617,7 @@ cdef class SocketTransport(Completer):
         if self.trouble is None:
             self.trouble = exc
         if isinstance(exc, MemoryError):
-            self.loop.reserve = None
+            self.loop.memory_reserve = None
         return self.schedule_delivery()
 
     cdef int end_by_trouble(self) except -1:
@@ -632,7 +632,7 @@ cdef class SocketTransport(Completer):
                 self.loop.push(self)
             else:
                 # What was waiting when the loop starts to run goes first.
-                self.loop.late.append(self)
+                self.loop.deliveries_due.append(self)
             self.delivering = True
         return 0
 

@@ -1,0 +1,6 @@
+"""Which sockets the ring may serve by their descriptor."""
+
+TRAFFIC: tuple[str, ...]
+
+def is_plain_socket(sock: object) -> bool:
+    """Whether the ring may serve it; else asyncio's way, which asks the object."""
