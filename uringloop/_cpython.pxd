@@ -3,6 +3,7 @@ from cpython.object cimport PyObject
 
 ctypedef int (*visitproc)(PyObject*, void*) noexcept
 ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
+ctypedef int (*inquiry)(PyObject*) noexcept
 
 
 cdef extern from *:
@@ -42,5 +43,6 @@ cdef int type_of(object sock) except? -1
 cdef int proto_of(object sock) except? -1
 
 cdef traverseproc replace_traverse(object kind, traverseproc traverse) noexcept
+cdef inquiry give_attributes(object kind, Py_ssize_t offset, inquiry clear) noexcept
 cdef bint pause_collector() noexcept
 cdef void resume_collector(bint paused) noexcept

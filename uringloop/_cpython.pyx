@@ -14,6 +14,8 @@ version tags        another one, or 0, whenever the type   0           methods a
                     or one of its bases is changed                     time
 reference counts    exact, with the GIL                    compiling   a list once seen by the
                                                                        program stays one
+``tp_dictoffset``   a type may be given one before it has  tests       a subclass made by Python
+                    subclasses
 ==================  =====================================  ==========  =========================
 
 Two more are part of the C API, and only unusual: the traverse function of a type may be
@@ -47,6 +49,18 @@ cdef extern from *:
 
     static inline PyObject *own_reference(PyObject *object) { return object; }
 
+    /* The object's own dict is then made when it is first needed; Cython's, at once. */
+    static inquiry set_dict_offset(PyObject *type, Py_ssize_t offset, inquiry clear) {
+        PyTypeObject *kind = (PyTypeObject *)type;
+        inquiry before = kind->tp_clear;
+        if (!PORTABLE) {
+            kind->tp_clear = clear;
+            kind->tp_dictoffset = offset;
+            PyType_Modified(kind);
+        }
+        return before;
+    }
+
     static traverseproc swap_traverse(PyObject *type, traverseproc traverse) {
         traverseproc before = ((PyTypeObject *)type)->tp_traverse;
         ((PyTypeObject *)type)->tp_traverse = traverse;
@@ -60,6 +74,7 @@ cdef extern from *:
         int proto
     bint PORTABLE
     object own_reference(PyObject*)
+    inquiry set_dict_offset(object, Py_ssize_t, inquiry) noexcept
     traverseproc swap_traverse(object, traverseproc) noexcept
 
 
@@ -156,3 +171,22 @@ cdef bint pause_collector() noexcept:
 cdef void resume_collector(bint paused) noexcept:
     if paused:
         PyGC_Enable()
+
+
+# -- attributes ----------------------------------------------------------------------------------
+
+cdef inquiry give_attributes(object kind, Py_ssize_t offset, inquiry clear) noexcept:
+    """Let programs set attributes of such objects, and replace methods, as with asyncio's.
+
+    At ``offset`` objects have a pointer that is to be NULL until then; ``clear`` clears it, and
+    then calls the former ``tp_clear``, which is returned.
+    """
+    return set_dict_offset(kind, offset, clear)
+
+
+def with_attributes(kind):
+    """The type itself, or a subclass that has attributes."""
+    if not PORTABLE:
+        return kind
+    return type(kind.__name__, (kind,), {
+        '__module__': kind.__module__, '__doc__': kind.__doc__, '__slots__': ('__dict__',)})

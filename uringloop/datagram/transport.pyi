@@ -7,12 +7,12 @@ from typing import Any
 from _typeshed import ReadableBuffer
 
 from uringloop.core.loop_core import LoopCore
-from uringloop.datagram.receiver import DatagramReceiver
 from uringloop.ring.zerocopy import SendReport
+from uringloop.transport.socket_transport import SocketTransport
 
 # At run time not a subclass of asyncio's (their layouts conflict), but an
 # instance all the same: isinstance() says so.
-class DatagramTransport(DatagramReceiver, asyncio.DatagramTransport):
+class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
     """asyncio's datagram transport on the ring; made by ``create_datagram_endpoint``."""
 
     def __init__(

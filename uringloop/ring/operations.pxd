@@ -5,10 +5,14 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from uringloop.ring.abi cimport msghdr, sockaddr_storage
 
 
+# A bint of one byte, where there are many of a thing.
+ctypedef uint8_t flag
+
+
 cdef enum Due:
     RESULT_DUE = 1   # the completion that carries the result
     NOTIF_DUE = 2    # the notification that the kernel has let go of the memory
-    ORPHANED = 4       # its ring is closed and not yet proved dead
+    ORPHANED = 4     # its ring is closed and not yet proved dead
 
 
 cdef enum Trait:
@@ -16,18 +20,27 @@ cdef enum Trait:
     MULTISHOT = 2    # completes many times, until one without F_MORE
     FOLLOWER = 4     # linked behind another operation of its chain
     EXPLICIT = 8     # the caller asked for zero-copy
-    UNREPORTED = 64      # its ring is gone: nobody will say whether the kernel copied
+    UNREPORTED = 64  # its ring is gone: nobody will say whether the kernel copied
     SEND = 16        # its result is wanted at once: see Ring.submit_sends
     MEMORY = 32      # the kernel holds pointers into memory that is ours
+
+
+cdef enum Role:
+    # What an operation is for, of the transport that owns it.
+    SENDS = 0
+    RECEIVE = 1      # a multishot receive
+    POLL_IN = 2      # a poll that waits for something to read
+    POLL_OUT = 3     # one that waits for room
 
 
 cdef struct operation:
     uint32_t index
     uint32_t generation
-    uint32_t ring_id              # number of the ring it was given to
+    uint32_t ring_id          # number of the ring it was given to
     uint8_t due
     uint8_t traits
-    uint8_t compact             # has nothing from ``message`` on
+    uint8_t role
+    flag compact              # has nothing from ``message`` on
     bint copied               # what the notification said
     int status                # the owner's own
     uint32_t address_length

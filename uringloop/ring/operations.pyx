@@ -117,6 +117,7 @@ cdef class OperationTable:
         spare[0] = op.next
         op.next = NULL
         op.traits = 0
+        op.role = 0
         op.copied = False
         op.status = 0
         op.address_length = 0

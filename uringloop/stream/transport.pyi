@@ -6,11 +6,11 @@ from socket import socket
 from typing import Any
 
 from uringloop.core.loop_core import LoopCore
-from uringloop.stream.receiver import StreamReceiver
+from uringloop.transport.socket_transport import SocketTransport
 
 # At run time not a subclass of asyncio's (their layouts conflict), but an
 # instance all the same: isinstance() says so.
-class StreamTransport(StreamReceiver, asyncio.Transport):
+class StreamTransport(SocketTransport, asyncio.Transport):
     """asyncio's socket transport on the ring: TCP and AF_UNIX."""
 
     _start_tls_compatible: bool

@@ -1,124 +1,170 @@
-"""What the receiving halves of datagram and stream transports have in common.
+"""How a transport receives.
 
 What comes is received by one multishot operation, many pieces a system call.
 Long ones are better read one by one: then the memory that one was received
 into, and has been answered from, is still in the cache when the next is, and so
 is the kernel's own.  (Datagrams of 60,000 bytes echoed on loopback, 8 of them on
 the way, medians of twenty runs: 42,000/s with four received at a time, 50,000/s
-one by one.)  And a protocol that pauses after each has no operation called back.
+one by one.)  And a protocol that pauses after each has no operation cancelled.
 """
-from uringloop.ring.buffers cimport ReceiveBuffers
-from uringloop.ring.operations cimport operation
+from libc.stdint cimport uint32_t
+
 from uringloop.ring.abi cimport *
-from uringloop.transport.socket_transport cimport SocketTransport
+from uringloop.ring.buffers cimport ReceiveBuffers
+from uringloop.ring.operations cimport POLL_IN, RECEIVE, operation
+from uringloop.transport.delivery cimport RECEIVE_ERROR, received_item
+from uringloop.transport.socket_transport cimport CLOSING, LOST, OPEN, SocketTransport
 
 import os
 
 
-cdef extern from "<poll.h>":
-    enum:
-        POLLIN
+cdef class Receiver:
 
-cdef enum Event:
-    ERROR = 0                 # as both kinds of transport have it
+    # -- arming --------------------------------------------------------------------------------
 
+    cdef int start(self) except -1:
+        """``connection_made`` has been called: receive from now on."""
+        return (<SocketTransport>self.transport).flush_later()
 
-cdef class Receiver(SocketTransport):
-    """Receives by one multishot operation, or one by one."""
+    cdef bint wants_arming(self) noexcept:
+        transport = <SocketTransport>self.transport
+        return (self.armed is NULL and transport.state == OPEN and not transport.delivery.paused
+                and transport._sock is not None)
 
     cdef int arm_or_cancel(self) except -1:
         """Before the kernel is entered."""
-        if self.cancel_due or self._conn_lost:
-            self.cancel_requests()
-        if self.reading and self.receiving is NULL and not self._closing \
-                and not self.paused_reading:
-            # Also if the one that was to be called back has ended by itself meanwhile.
+        transport = <SocketTransport>self.transport
+        if self.cancel_due or transport.state >= LOST:
+            transport.cancel_requests()
+        if self.wants_arming():
+            # Also if the one that was to be cancelled has ended by itself meanwhile.
             self.arm()
         return 0
 
     cdef int arm(self) except -1:
         """Have the ring receive, or say when there is something to be read."""
-        if self.inbox_count or self.readable:
+        transport = <SocketTransport>self.transport
+        cdef ReceiveBuffers buffers
+        if transport.delivery.count or self.readable:
             # That first, or a protocol that pauses and resumes would have us collect
             # ever more for it, and a poll would find again what is about to be read.
-            # ``inbox_empty`` comes back here.
+            # ``all_delivered`` comes back here.
             return 0
-        cdef ReceiveBuffers buffers
-        if not self.one_by_one:
+        if self.mode == BY_MULTISHOT:
             buffers = self.receive_buffers()
             if buffers is not None:
-                return self.receive(buffers)
-            self.one_by_one = True
-        return self.wait_readable()
-
-    cdef int receive(self, ReceiveBuffers buffers) except -1:
-        """Arm the multishot operation."""
+                return self.arm_multishot(buffers)
+            self.mode = ONE_BY_ONE
+        self.armed = transport.poll(POLL_IN)
         return 0
+
+    cdef int arm_multishot(self, ReceiveBuffers buffers) except -1:
+        """Submit the multishot operation, as ``armed``."""
+        raise NotImplementedError
 
     cdef ReceiveBuffers receive_buffers(self):
         """Those that the multishot operation receives into; None: there is no memory for them."""
         return None
 
-    cdef int exhausted(self) except -1:
-        """The receive buffers ran out."""
+    cdef bint is_multishot_armed(self) noexcept:
+        """Whether a multishot receive is armed, or cancelled and not yet gone."""
+        return self.armed is not NULL and self.armed.role == RECEIVE
+
+    cdef int set_mode(self, ReceiveMode mode) except -1:
+        """Receive the next ones so."""
+        transport = <SocketTransport>self.transport
+        if mode == self.mode or mode == ONE_BY_ONE and not transport.has_socket() \
+                or mode == BY_MULTISHOT and self.receive_buffers() is None:
+            return 0
+        self.mode = mode
+        if self.armed is not NULL and (self.armed.role == POLL_IN) != (mode == ONE_BY_ONE):
+            # The one that is armed goes; the other is armed once it is gone.
+            self.cancel_due = True
+            return transport.flush_later()
+        return 0
+
+    # -- completions -----------------------------------------------------------------------------
+
+    cdef int completed(self, operation* op, int res, uint32_t flags) except -1:
+        """Something was received, or the operation has ended, or both."""
+        transport = <SocketTransport>self.transport
+        cdef ReceiveBuffers buffers
+        cdef unsigned number = flags >> IORING_CQE_BUFFER_SHIFT
+        if not flags & IORING_CQE_F_MORE:
+            self.armed = NULL
+        if flags & IORING_CQE_F_BUFFER:
+            buffers = self.receive_buffers()
+            try:
+                self.received(buffers, number, res)
+            finally:
+                buffers.recycle(number)
+        if flags & IORING_CQE_F_MORE:
+            return 0
+        if op.role == POLL_IN:
+            return self.poll_ended(res)
+        if res == -ENOBUFS:
+            self.buffers_exhausted()
+        else:
+            self.ended(res)
+        if transport.state >= CLOSING:
+            return transport.kernel_let_go()
+        return transport.flush_soon()
+
+    cdef int received(self, ReceiveBuffers buffers, unsigned number, int res) except -1:
+        """``res`` bytes are in buffer ``number``, which the kernel gets back afterwards."""
+        return 0
+
+    cdef int ended(self, int res) except -1:
+        """The multishot operation has ended: by what has come, an error, or cancellation."""
+        return 0
+
+    cdef int buffers_exhausted(self) except -1:
+        transport = <SocketTransport>self.transport
         cdef ReceiveBuffers buffers = self.receive_buffers()
-        self.loop.receive_exhausted += 1
+        transport.loop.receive_exhausted += 1
         if buffers is None or not buffers.provide_more():
             # Read by itself next.  (With thousands of sockets that all have something, all but
             # as many as there are buffers would be armed in vain, turn after turn.)
-            self.one_by_one = True
-        return 0
-
-    cdef int wait_readable(self) except -1:
-        cdef operation* op = self.loop.operations.acquire_compact(self)
-        cdef io_uring_sqe* sqe
-        cdef bint fixed = self.slot >= 0
-        op.status = READABLE
-        sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.slot if fixed else self._sock_fd,
-                                     IOSQE_FIXED_FILE if fixed else 0, 0)
-        sqe.poll32_events = POLLIN
-        self.receiving = op
+            self.mode = ONE_BY_ONE
         return 0
 
     cdef int poll_ended(self, int res) except -1:
-        if self._closing:
-            return self.maybe_finish()
+        transport = <SocketTransport>self.transport
+        if transport.state >= CLOSING:
+            return transport.kernel_let_go()
         if res >= 0:
             self.readable = True
-            return self.schedule_delivery()
+            return transport.delivery.schedule()
         if res != -ECANCELED:
-            self.one_by_one = False
-            self.post(ERROR, OSError(-res, os.strerror(-res)), None)
-        return self.flush_quietly()
+            self.mode = BY_MULTISHOT
+            transport.delivery.post(RECEIVE_ERROR, OSError(-res, os.strerror(-res)), None)
+        return transport.flush_soon()
 
-    cdef int inbox_empty(self) except -1:
-        try:
-            if self.readable or self.one_by_one:
-                self.read_on()
-        finally:
-            # After a KeyboardInterrupt too: what comes is still to be heard of.
-            if self.receiving is NULL and not self._closing and not self.paused_reading:
-                self.flush_later()
+    # -- delivering ------------------------------------------------------------------------------
+
+    cdef int begin_turn(self) except -1:
+        self.enough = False
         return 0
 
-    cdef int read_on(self) except -1:
+    cdef int hand_over(self, received_item* item) except -1:
+        """Give the protocol what ``received`` or ``ended`` has posted."""
+        raise NotImplementedError
+
+    cdef int all_delivered(self) except -1:
+        """All that was posted is delivered: read on, or have the ring receive more."""
+        transport = <SocketTransport>self.transport
+        try:
+            if self.readable or self.mode == ONE_BY_ONE:
+                self.read()
+        finally:
+            # After a KeyboardInterrupt too: what comes is still to be heard of.
+            if self.armed is NULL and transport.state < CLOSING and not transport.delivery.paused:
+                transport.flush_later()
+        return 0
+
+    cdef int read(self) except -1:
         """Read what is there, and hand it over."""
         return 0
 
-    cdef int socket_closed(self) except -1:
-        """The program has closed its socket, whose number is not to be used any more."""
-        self._fatal_error(OSError(EBADF, os.strerror(EBADF)), 'Fatal error on transport')
-        return 0
-
-    cdef int choose_way(self, bint one_by_one) except -1:
-        """Receive the next ones so."""
-        if one_by_one == self.one_by_one \
-                or one_by_one and self._sock.fileno() != self._sock_fd \
-                or not one_by_one and self.receive_buffers() is None:
-            return 0
-        self.one_by_one = one_by_one
-        if self.receiving is not NULL and (self.receiving.status == READABLE) != one_by_one:
-            # The one that is armed goes; the other way is taken once it is gone.
-            self.cancel_due = True
-            return self.flush_later()
+    cdef int read_before_errors(self) except -1:
         return 0

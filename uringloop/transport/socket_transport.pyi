@@ -1,21 +1,13 @@
 """What datagram and stream transports have in common."""
 import asyncio
-from asyncio import trsock
 from socket import socket
 from typing import Any
 
 from uringloop.ring.operations import OperationOwner
 
-class TransportSocket(trsock.TransportSocket):
-    """What ``get_extra_info('socket')`` gives: what is deferred leaves before it changes."""
-
-    def __init__(self, sock: socket, transport: SocketTransport) -> None: ...
-
 class SocketTransport(OperationOwner):
-    """A transport's protocol, write buffer and inbox, and how it ends."""
+    """asyncio's transport API, and the life of a transport."""
 
-    def try_again(self) -> None:
-        """There may be room by now."""
     def _set_batching(self, batching: bool) -> None:
         """Whether the sends of a bulk may wait for the end of the turn."""
     _closing: bool
@@ -64,5 +56,3 @@ class SocketTransport(OperationOwner):
     def _force_close(self, exc: BaseException | None) -> None: ...
     def _start_reading(self, waiter: asyncio.Future[None] | None) -> None: ...
     def _write_on_lost(self) -> None: ...
-    def resume_writing(self) -> None: ...
-    def tell_protocol(self, name: str) -> None: ...

@@ -1,0 +1,53 @@
+"""Datagrams that leave as one segmented send (UDP_SEGMENT)."""
+from libc.stdint cimport uint32_t
+from libc.string cimport memcmp, memcpy
+
+from uringloop.ring.abi cimport sockaddr_storage
+from uringloop.ring.operations cimport flag, operation
+
+
+cdef enum:
+    SEGMENTS = 64                  # of one send: UDP_MAX_SEGMENTS of older kernels
+    SEGMENTED_BYTES = 65000        # with headers it must stay below 64 KiB
+    LONGEST_SEGMENT = 16384        # of two longer ones, each may as well leave by itself
+
+
+cdef enum Likeness:
+    DIFFERENT = 0
+    SAME = 1                       # address and length are those of the datagram before
+    SHORTER = 2                    # the same address, and shorter: the last segment of a send
+
+
+cdef struct segmentation:
+    size_t limit                   # longer datagrams are no segments; 0: none is
+    size_t last_length             # of the datagram before
+    uint32_t last_address_length
+    char[28] last_address
+    unsigned one_by_one_due        # of a segmented send that was refused
+    int refusal                    # the errno
+    flag allowed                   # the socket's options leave a datagram the same as a segment
+    double allowed_until           # when to look at them again
+
+
+cdef inline Likeness compare(segmentation* these, size_t length, sockaddr_storage* address,
+                             uint32_t address_length) noexcept:
+    """Whether this datagram can be a segment of one send with the one before; remembers it."""
+    cdef Likeness likeness = DIFFERENT
+    if 0 < length <= these.limit and address_length == these.last_address_length \
+            and memcmp(address, &these.last_address, address_length) == 0:
+        if length == these.last_length:
+            return SAME
+        if length < these.last_length:
+            likeness = SHORTER
+    these.last_length = length
+    # Of AF_UNIX nothing is a segment.
+    these.last_address_length = min(address_length, <uint32_t>sizeof(these.last_address))
+    memcpy(&these.last_address, address, these.last_address_length)
+    return likeness
+
+
+cdef unsigned count_alike(segmentation* these, operation* first) noexcept
+cdef bint is_allowed(segmentation* these, int fd, bint options_changed) noexcept
+cdef int send_segmented(operation* first, unsigned count, int fd) noexcept
+cdef void refused(segmentation* these, unsigned count, int error) noexcept
+cdef void sent_by_itself(segmentation* these, size_t length, int error) noexcept

@@ -1,0 +1,57 @@
+"""How datagrams leave."""
+from libc.stdint cimport uint32_t
+
+from uringloop.datagram.segmentation cimport segmentation
+from uringloop.ring.abi cimport sockaddr_storage
+from uringloop.ring.buffers cimport payload
+from uringloop.ring.operations cimport flag, operation
+from uringloop.ring.zerocopy cimport CopyReports
+from uringloop.transport.sender cimport Sender
+
+
+cdef class DatagramSender(Sender):
+    cdef:
+        operation* queue
+        operation** queue_end
+        size_t queued
+        segmentation segments
+        # zero-copy sends
+        CopyReports paths           # None until one was copied
+        operation* retried          # of the present chain, in order
+        operation** retried_end
+        size_t retried_count
+        unsigned chain_limit
+        unsigned accepted_of_chain
+        flag zerocopy_able
+        flag connected
+        unsigned char futile_polls  # since the last that left
+
+    cdef int send(self, object owner, payload* memory, sockaddr_storage* address,
+                  uint32_t address_length) except -1
+    cdef int send_explicitly(self, object owner, payload* memory, sockaddr_storage* address,
+                             uint32_t address_length, object future) except -1
+    cdef int send_now(self, object owner, payload* memory, sockaddr_storage* address,
+                      uint32_t address_length) except -1
+    cdef bint goes_zerocopy(self, const void* base, size_t length, bint explicit,
+                            const void* address, uint32_t address_length) noexcept
+    cdef int enqueue(self, object owner, payload* memory, sockaddr_storage* address,
+                     uint32_t address_length, object future) except -1
+    cdef int defer(self) except -1
+    cdef int send_deferred_of_others(self) except -1
+    cdef int has_no_room(self) except -1
+    cdef int wait_for_room(self) except -1
+    cdef int maybe_pause_full(self) except -1
+    cdef operation* pop_queue(self) noexcept
+    cdef int send_by_calls(self) except -1
+    cdef int send_alike(self, unsigned count) except -1
+    cdef int send_first(self) noexcept
+    cdef int sent_by_call(self) except -1
+    cdef bint goes_by_ring(self, operation* op) except -1
+    cdef int send_chain(self) except -1
+    cdef int submit_chain(self, unsigned room) except -1
+    cdef int chain_done(self) except -1
+    cdef int retry_or_fail(self, operation* op, int error) except -1
+    cdef int accepted(self, operation* op) except -1
+    cdef int failed(self, operation* op, int error) except -1
+    cdef int resolve(self, operation* op, int error) except -1
+    cdef object error_of(self, int error, size_t length)

@@ -1,0 +1,502 @@
+"""How datagrams leave.
+
+    sendto -> system call -> kernel                  what is copied
+    sendto -> queue -> submission -> kernel          what is not
+
+A datagram leaves inside ``sendto``, as with asyncio.  Two kinds are put into the queue
+first, to leave with their neighbours: those of one size that a turn sends in bulk to one
+address, as one segmented send; and those that go zero-copy, as one submission.
+
+Order: datagrams leave in the order of the calls.  Nothing waits inside the ring: what a
+socket has no room for stays in the queue, and so does all that is sent later, until a
+poll finds room.  The zero-copy sends of one submission are linked, a chain: when one fails
+the kernel cancels those behind it, and they are put back, in front.
+"""
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_INCREF
+from libc.stdint cimport uint16_t, uint32_t, uintptr_t
+from libc.string cimport memcpy
+
+from uringloop._cpython cimport fd_of
+from uringloop.datagram.segmentation cimport (
+    DIFFERENT, SAME, SEGMENTED_BYTES, SHORTER, Likeness, compare, count_alike, is_allowed,
+    refused, send_segmented, sent_by_itself)
+from uringloop.datagram.transport cimport DatagramTransport
+from uringloop.ring.abi cimport *
+from uringloop.ring.buffers cimport copy_payload, payload
+from uringloop.ring.operations cimport (
+    EXPLICIT, FOLLOWER, MEMORY, NOTIF_DUE, SEND, ZEROCOPY, operation)
+from uringloop.ring.zerocopy cimport (
+    SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, CopyReports, is_reported, send_report, zerocopy_pays)
+from uringloop.transport.sender cimport FULL, Sender
+
+import os
+import sys
+
+
+cdef extern from "<errno.h>" nogil:
+    int errno_now "errno"
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t sendto(int, const void*, size_t, int, const sockaddr*, socklen_t)
+
+cdef enum:
+    CHAIN_LIMIT = 64          # sends of one submission, linked to one another
+    QUEUE_LIMIT = 64          # datagrams that wait for the end of the turn
+
+cdef enum Way:
+    # ``status`` of a queued operation; -errno once it has failed
+    UNDECIDED = 0
+    PLAIN = 1                 # zero-copy was refused for this one
+    BY_CALL = 2               # and so was the ring
+
+# From 3.13 on asyncio counts a header with each datagram.
+cdef size_t HEADER = 8 if sys.version_info >= (3, 13) else 0
+
+
+cdef class DatagramSender(Sender):
+
+    def __cinit__(self):
+        self.queue_end = &self.queue
+        self.retried_end = &self.retried
+        self.chain_limit = CHAIN_LIMIT
+
+    # -- one datagram --------------------------------------------------------------------------
+
+    cdef int send(self, object owner, payload* memory, sockaddr_storage* address,
+                  uint32_t address_length) except -1:
+        """Send a datagram, or queue it; ``owner`` holds the memory."""
+        transport = <DatagramTransport>self.transport
+        cdef Likeness likeness = compare(&self.segments, memory.length, address, address_length)
+        cdef bint zerocopy, bulk
+        if likeness == SAME and transport.loop.deferring is transport and memory.immutable \
+                and self.bulk.turn == transport.loop.turns and not self.waits():
+            # The usual case in a bulk, decided already.
+            self.bulk.sends += 1
+            self.enqueue(owner, memory, address, address_length, None)
+            return self.defer()
+        if likeness == SHORTER and self.queue is NULL:
+            likeness = DIFFERENT
+        zerocopy = memory.immutable and memory.length >= ZEROCOPY_MINIMUM \
+            and self.goes_zerocopy(memory.base, memory.length, False, address, address_length)
+        bulk = self.is_bulk() and (zerocopy or likeness != DIFFERENT)
+        self.send_deferred_of_others()
+        if not self.waits() and not bulk:
+            if self.queue is not NULL:
+                self.send_queued()
+            if self.queue is NULL and not zerocopy:
+                return self.send_now(owner, memory, address, address_length)
+        if not memory.immutable:
+            owner = copy_payload(owner, memory)
+        self.enqueue(owner, memory, address, address_length, None)
+        if bulk and likeness != SHORTER and not self.waits():
+            self.defer()
+        else:
+            self.send_queued()
+            while transport.delivery.errors and not bulk:
+                # At the call, as asyncio tells it.
+                transport.deliver_error(transport.delivery.errors.pop(0))
+        return self.maybe_pause_full()
+
+    cdef int send_explicitly(self, object owner, payload* memory, sockaddr_storage* address,
+                             uint32_t address_length, object future) except -1:
+        """Send without copying, and resolve ``future`` when the kernel has let go."""
+        self.send_deferred_of_others()
+        self.enqueue(owner, memory, address, address_length, future)
+        if self.is_bulk() and not self.waits():
+            self.defer()
+        else:
+            self.send_queued()
+        return self.maybe_pause_full()
+
+    cdef int send_now(self, object owner, payload* memory, sockaddr_storage* address,
+                      uint32_t address_length) except -1:
+        """Send by a plain system call, as asyncio does, and tell as it does."""
+        transport = <DatagramTransport>self.transport
+        cdef int error
+        if fd_of(transport._sock) != transport._sock_fd:
+            error = EBADF                # the program has closed it: the number may be another's
+        elif sendto(transport._sock_fd, memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL,
+                    <sockaddr*>address if address_length else NULL, address_length) >= 0:
+            transport.loop.datagrams_sent += 1
+            return 0
+        else:
+            error = errno_now
+        if (error == EAGAIN or error == EINTR) and not transport._conn_lost:
+            if not memory.immutable:
+                owner = copy_payload(owner, memory)
+            self.enqueue(owner, memory, address, address_length, None)
+            self.room = FULL
+            self.has_no_room()
+            return self.maybe_pause_full()
+        transport.loop.datagrams_dropped += 1
+        transport._protocol.error_received(self.error_of(error, memory.length))
+        return 0
+
+    cdef bint goes_zerocopy(self, const void* base, size_t length, bint explicit,
+                            const void* address, uint32_t address_length) noexcept:
+        return (self.zerocopy_able and self.may_submit()
+                and zerocopy_pays(
+                    base, length, explicit, address, address_length, self.paths,
+                    (<DatagramTransport>self.transport).loop.operations.pinned))
+
+    # -- the queue -----------------------------------------------------------------------------
+
+    cdef int enqueue(self, object owner, payload* memory, sockaddr_storage* address,
+                     uint32_t address_length, object future) except -1:
+        transport = <DatagramTransport>self.transport
+        cdef operation* op = transport.loop.operations.acquire(transport)
+        memcpy(&op.address, address, address_length)
+        op.address_length = address_length
+        Py_INCREF(owner)
+        op.data = <PyObject*>owner
+        op.base = memory.base
+        op.length = memory.length
+        if future is not None:
+            Py_INCREF(future)
+            op.future = <PyObject*>future
+            op.traits = EXPLICIT
+        self.queue_end[0] = op
+        self.queue_end = &op.next
+        self.queued += 1
+        self.buffered += memory.length + HEADER
+        return 0
+
+    cdef operation* pop_queue(self) noexcept:
+        cdef operation* op = self.queue
+        self.queue = op.next
+        if self.queue is NULL:
+            self.queue_end = &self.queue
+        op.next = NULL
+        self.queued -= 1
+        return op
+
+    cdef int drop_queue(self) except -1:
+        transport = <DatagramTransport>self.transport
+        cdef operation* op
+        while self.queue is not NULL:
+            op = self.pop_queue()
+            self.buffered -= op.length + HEADER
+            transport.loop.datagrams_dropped += 1
+            if op.future is not NULL:
+                self.resolve(op, ECANCELED)
+            transport.loop.operations.release(op)
+        return 0
+
+    cdef bint has_queue(self) noexcept:
+        return self.queue is not NULL
+
+    cdef int defer(self) except -1:
+        """What is queued leaves at the end of the turn, or as soon as that is enough of it.
+
+        Only one transport of a loop does so at a time: when another sends, this one's go
+        first, so that all leave in the order of the calls.
+        """
+        transport = <DatagramTransport>self.transport
+        cdef size_t length = self.queue.length
+        if self.queued >= QUEUE_LIMIT or length <= self.segments.limit \
+                and self.buffered - self.queued * HEADER + length > SEGMENTED_BYTES:
+            return self.send_queued()
+        if transport.loop.deferring is not transport:
+            self.send_deferred_of_others()
+            transport.loop.deferring = transport
+        return transport.flush_later()
+
+    cdef int send_deferred_of_others(self) except -1:
+        transport = <DatagramTransport>self.transport
+        if transport.loop.deferring is not None and transport.loop.deferring is not transport:
+            transport.loop.deferring.send_deferred()
+        return 0
+
+    cdef int send_queued(self) except -1:
+        transport = <DatagramTransport>self.transport
+        if self.sending or transport._sock is None or transport.loop.closing:
+            return 0
+        self.sending = True
+        try:
+            if self.may_submit():
+                transport.join_ring()
+            while self.queue is not NULL and not self.waits():
+                if self.goes_by_ring(self.queue):
+                    self.send_chain()
+                else:
+                    self.send_by_calls()
+        finally:
+            self.sending = False
+        if transport.loop.deferring is transport:
+            transport.loop.deferring = None
+        self.has_no_room()
+        # The protocol may send more when it is told to resume: so first that.
+        self.maybe_resume()
+        return transport.all_sent()
+
+    # -- room ------------------------------------------------------------------------------------
+
+    cdef int has_no_room(self) except -1:
+        """If the socket is full, have the queue wait for it to have room."""
+        if self.room == FULL:
+            return (<DatagramTransport>self.transport).flush_later()
+        return 0
+
+    cdef int wait_for_room(self) except -1:
+        # An AF_UNIX socket that is not connected is writable at any time, however full its
+        # peer is.  (asyncio's loop spins on it.)
+        transport = <DatagramTransport>self.transport
+        if transport.family == AF_UNIX and not self.connected and transport.peername is None:
+            if self.futile_polls >= 2:
+                return self.start_retry_timer()
+            self.futile_polls += 1
+        return self.poll_room()
+
+    cdef int maybe_pause_full(self) except -1:
+        """What is only deferred is no reason to pause: the socket may have room for it."""
+        if self.buffered > self.high_water and self.waits():
+            return self.maybe_pause()
+        return 0
+
+    # -- by plain system calls -----------------------------------------------------------------
+
+    cdef int send_by_calls(self) except -1:
+        """Send the front of the queue: neighbours that are alike as one segmented send."""
+        transport = <DatagramTransport>self.transport
+        cdef unsigned count = count_alike(&self.segments, self.queue)
+        cdef int error
+        if count > 1 and transport.has_socket():
+            changed, self.options_changed = self.options_changed, False
+            if is_allowed(&self.segments, transport._sock_fd, changed):
+                return self.send_alike(count)
+        error = self.send_first()
+        if error == EAGAIN or error == EINTR:
+            self.room = FULL
+            return 0
+        sent_by_itself(&self.segments, self.queue.length, error)
+        if error == 0:
+            return self.sent_by_call()
+        op = self.pop_queue()
+        self.failed(op, error)
+        transport.loop.operations.release(op)
+        return 0
+
+    cdef int send_alike(self, unsigned count) except -1:
+        transport = <DatagramTransport>self.transport
+        cdef int error = send_segmented(self.queue, count, transport._sock_fd)
+        if error == EAGAIN or error == EINTR:
+            self.room = FULL
+        elif error:
+            refused(&self.segments, count, error)
+        else:
+            transport.loop.datagrams_gathered += count
+            while count:
+                count -= 1
+                self.sent_by_call()
+        return 0
+
+    cdef int send_first(self) noexcept:
+        """Send the first of the queue by itself: 0 or an errno."""
+        transport = <DatagramTransport>self.transport
+        cdef operation* op = self.queue
+        if fd_of(transport._sock) != transport._sock_fd:
+            return EBADF
+        return 0 if sendto(transport._sock_fd, op.base, op.length, MSG_DONTWAIT | MSG_NOSIGNAL,
+                           <sockaddr*>&op.address if op.address_length else NULL,
+                           op.address_length) >= 0 else errno_now
+
+    cdef int sent_by_call(self) except -1:
+        cdef operation* op = self.pop_queue()
+        self.accepted(op)
+        (<DatagramTransport>self.transport).loop.operations.release(op)
+        return 0
+
+    # -- by the ring ---------------------------------------------------------------------------
+
+    cdef bint goes_by_ring(self, operation* op) except -1:
+        transport = <DatagramTransport>self.transport
+        cdef bint open_here = fd_of(transport._sock) == transport._sock_fd
+        if transport.slot < 0 and not open_here:
+            return False         # the number may be another's
+        if op.status == UNDECIDED and (op.traits & EXPLICIT or op.length >= ZEROCOPY_MINIMUM) \
+                and self.goes_zerocopy(op.base, op.length, op.traits & EXPLICIT,
+                                       &op.address, op.address_length):
+            return True
+        # The program has closed its socket meanwhile: the ring still has the file.
+        return (op.status != BY_CALL and transport.slot >= 0 and not open_here
+                and self.may_submit())
+
+    cdef int send_chain(self) except -1:
+        """Submit the front of the queue, each send linked to the next; take the results."""
+        transport = <DatagramTransport>self.transport
+        cdef unsigned count, room = transport.loop.ring.sqes_left(self.chain_limit)
+        if room == 0:
+            self.queue.status = BY_CALL          # the kernel takes no submissions now
+            return 0
+        self.accepted_of_chain = 0
+        count = self.submit_chain(room)
+        return transport.loop.ring.submit_sends(transport, count)
+
+    cdef int submit_chain(self, unsigned room) except -1:
+        """Prepare up to ``room`` sends; returns how many."""
+        transport = <DatagramTransport>self.transport
+        cdef:
+            unsigned traits, count = 0
+            bint fixed = transport.slot >= 0
+            operation* op
+            io_uring_sqe* sqe = NULL
+            io_uring_sqe* before
+            bint zerocopy
+        while count < room and self.queue is not NULL and self.goes_by_ring(self.queue):
+            op = self.pop_queue()
+            before = sqe
+            zerocopy = op.status == UNDECIDED and self.goes_zerocopy(
+                op.base, op.length, op.traits & EXPLICIT, &op.address, op.address_length)
+            traits = MEMORY | SEND if before is NULL else MEMORY | SEND | FOLLOWER
+            sqe = transport.loop.ring.prepare(
+                op, IORING_OP_SEND_ZC if zerocopy else IORING_OP_SEND,
+                transport.slot if fixed else transport._sock_fd, IOSQE_FIXED_FILE if fixed else 0,
+                traits | ZEROCOPY if zerocopy else traits)
+            if zerocopy:
+                sqe.ioprio = SEND_ZC_FLAGS
+            sqe.addr = <uintptr_t>op.base
+            sqe.len = <uint32_t>min(op.length, <size_t>0x7fffffff)
+            if op.address_length:
+                sqe.addr2 = <uintptr_t>&op.address
+                sqe.addr_len = <uint16_t>op.address_length
+            sqe.msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT
+            if before is not NULL:
+                before.flags |= IOSQE_IO_LINK
+            self.results_due += 1
+            count += 1
+        return count
+
+    cdef int completed(self, operation* op, int res) except -1:
+        self.results_due -= 1
+        if res >= 0:
+            self.accepted_of_chain += 1
+            self.accepted(op)
+        else:
+            self.retry_or_fail(op, -res)
+        if self.results_due == 0:
+            self.chain_done()
+        return 0
+
+    cdef int chain_done(self) except -1:
+        """All results are in: what has to be tried again goes first."""
+        transport = <DatagramTransport>self.transport
+        if self.retried is NULL and self.accepted_of_chain:
+            self.chain_limit = min(2 * self.chain_limit, <unsigned>CHAIN_LIMIT)
+        else:
+            # So that many failures don't cost the square of their number.
+            self.chain_limit = max(self.accepted_of_chain, <unsigned>1)
+        if self.retried is not NULL:
+            self.retried_end[0] = self.queue
+            if self.queue is NULL:
+                self.queue_end = self.retried_end
+            self.queue = self.retried
+            self.queued += self.retried_count
+            self.retried = NULL
+            self.retried_end = &self.retried
+            self.retried_count = 0
+        if self.sending:
+            return 0               # send_queued() goes on
+        if self.queue is not NULL:
+            transport.flush_soon()
+        self.maybe_resume()
+        transport.all_sent()
+        return transport.kernel_let_go()
+
+    cdef int retry_or_fail(self, operation* op, int error) except -1:
+        """A send of the chain did not go out: try again, perhaps another way, or tell."""
+        transport = <DatagramTransport>self.transport
+        cdef operation* second
+        cdef bint again = error == ECANCELED
+        cdef int status = op.status
+        if error == EAGAIN:
+            again = True
+            self.room = FULL
+        elif op.traits & ZEROCOPY and error in (ENOMEM, ENOBUFS, EOPNOTSUPP, EMSGSIZE):
+            # The same datagram by plain send, in its place in the order.
+            again = True
+            status = PLAIN
+            if error == EOPNOTSUPP:
+                self.zerocopy_able = False
+        if not again or transport.aborted:
+            return self.failed(op, error)
+        second = transport.loop.operations.clone_for_retry(op)
+        second.status = status
+        op.status = -error       # its notification tells nothing of the path
+        second.next = NULL
+        self.retried_end[0] = second
+        self.retried_end = &second.next
+        self.retried_count += 1
+        return 0
+
+    # -- what became of it ---------------------------------------------------------------------
+
+    cdef int accepted(self, operation* op) except -1:
+        transport = <DatagramTransport>self.transport
+        self.buffered -= op.length + HEADER
+        self.futile_polls = 0
+        self.retry_delay = 0
+        transport.loop.datagrams_sent += 1
+        if op.traits & ZEROCOPY:
+            transport.loop.zerocopy_sent += 1
+        elif op.status == PLAIN:
+            transport.loop.zerocopy_sent += 1
+            transport.loop.zerocopy_fell_back += 1
+        if op.future is not NULL and not op.due & NOTIF_DUE:
+            op.copied = True
+            self.resolve(op, 0)
+        return 0
+
+    cdef int failed(self, operation* op, int error) except -1:
+        transport = <DatagramTransport>self.transport
+        self.buffered -= op.length + HEADER
+        transport.loop.datagrams_dropped += 1
+        op.status = -error
+        if op.future is not NULL:
+            if not op.due & NOTIF_DUE:
+                self.resolve(op, error)
+        elif not transport.aborted:
+            transport.delivery.post_error(self.error_of(error, op.length))
+        return 0
+
+    cdef int notified(self, operation* op) except -1:
+        transport = <DatagramTransport>self.transport
+        transport.loop.buffers_released += 1
+        if op.status >= 0 and is_reported(op):
+            transport.loop.zerocopy_copied += op.copied
+            if self.paths is None and op.copied:
+                self.paths = CopyReports()
+            if self.paths is not None:
+                self.paths.record(&op.address, op.address_length, op.length, op.copied)
+        if op.future is not NULL:
+            self.resolve(op, -op.status if op.status < 0 else 0)
+        return 0
+
+    cdef int ring_lost(self, operation* op) except -1:
+        # A closed loop will not tell when; one that runs on in another thread will.
+        if op.future is not NULL and (<DatagramTransport>self.transport).loop.closing:
+            (<object>op.future).cancel()
+        return 0
+
+    cdef int resolve(self, operation* op, int error) except -1:
+        transport = <DatagramTransport>self.transport
+        future = <object>op.future
+        if future.done():
+            return 0         # cancelled by the caller; the datagram went its way
+        if error == ECANCELED and transport.loop.closing:
+            future.cancel()
+        elif error == ECANCELED:
+            future.set_exception(ConnectionAbortedError(
+                f'{transport!r} was aborted: {op.length} bytes were not sent'))
+        elif error:
+            future.set_exception(self.error_of(error, op.length))
+        else:
+            future.set_result(send_report(op.length, op.copied, is_reported(op)))
+        Py_CLEAR(op.future)
+        return 0
+
+    cdef object error_of(self, int error, size_t length):
+        """The OSError that tells of a datagram of ``length`` bytes."""
+        text = os.strerror(error)
+        return OSError(
+            error, f'{text}: a datagram of {length} bytes' if error == EMSGSIZE else text)

@@ -1,0 +1,42 @@
+"""How a transport calls its protocol."""
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t
+
+from uringloop.ring.operations cimport flag
+
+
+cdef enum:
+    RECEIVE_ERROR = 0       # kind of a received_item: its payload is an exception
+
+
+cdef struct received_item:
+    int kind                # of the receiver's own, but for RECEIVE_ERROR
+    PyObject* payload       # strong
+    PyObject* address       # strong
+
+
+cdef class Delivery:
+    cdef:
+        PyObject* transport         # that has this part: borrowed
+        object context              # that the protocol is called in
+        # received and not yet delivered
+        received_item* items
+        uint32_t first
+        uint32_t count
+        uint32_t size
+        list errors                 # of sends: these don't wait for resume_reading()
+        object internal_error       # an exception that is to end the transport, or None
+        flag paused                 # by pause_reading()
+        flag scheduled              # the transport is in the ready queue
+        flag resume_due             # the protocol is to be told resume_writing()
+
+    cdef int post(self, int kind, object payload, object address) except -1
+    cdef int post_first(self, int kind, object payload) except -1
+    cdef received_item take(self) noexcept
+    cdef int post_error(self, object exc) except -1
+    cdef int post_internal_error(self, object exc) except -1
+    cdef int schedule(self) except -1
+    cdef int run(self) except -1
+    cdef int call_protocol(self) except -1
+    cdef int deliver_errors(self) except -1
+    cdef int run_again(self) except -1

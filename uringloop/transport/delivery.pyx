@@ -1,0 +1,161 @@
+"""How a transport calls its protocol.
+
+What completes is posted while completions are settled, where no code of the program may run.
+The transport then waits in the loop's ready queue; when its turn comes the protocol is called
+with all that was posted, in the transport's context.
+"""
+from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_INCREF
+from libc.stdlib cimport free, realloc
+from libc.string cimport memmove
+
+from uringloop.transport.socket_transport cimport CLOSING, SocketTransport
+
+
+cdef class Delivery:
+
+    def __dealloc__(self):
+        while self.count:
+            self.count -= 1
+            Py_CLEAR(self.items[self.first + self.count].payload)
+            Py_CLEAR(self.items[self.first + self.count].address)
+        free(self.items)
+
+    # -- what is to be delivered -----------------------------------------------------------------
+
+    cdef int post(self, int kind, object payload, object address) except -1:
+        """Have the receiver's ``hand_over`` called with this."""
+        cdef received_item* item
+        cdef uint32_t end = self.first + self.count
+        if end == self.size:
+            item = <received_item*>realloc(self.items, (2 * end + 2) * sizeof(received_item))
+            if item is NULL:
+                raise MemoryError
+            self.items = item
+            self.size = 2 * end + 2
+        item = &self.items[end]
+        Py_INCREF(payload)
+        Py_INCREF(address)
+        item.kind = kind
+        item.payload = <PyObject*>payload
+        item.address = <PyObject*>address
+        self.count += 1
+        return self.schedule()
+
+    cdef int post_first(self, int kind, object payload) except -1:
+        """The same, before all others: what was taken and could not be handed over whole."""
+        cdef uint32_t before = self.count
+        cdef received_item last
+        self.post(kind, payload, None)
+        last = self.items[self.first + before]
+        memmove(&self.items[self.first + 1], &self.items[self.first],
+                before * sizeof(received_item))
+        self.items[self.first] = last
+        return 0
+
+    cdef received_item take(self) noexcept:
+        """The oldest, whose references are the caller's now; there is one."""
+        cdef received_item item = self.items[self.first]
+        self.first += 1
+        self.count -= 1
+        if self.count == 0:
+            self.first = 0
+        return item
+
+    cdef int post_error(self, object exc) except -1:
+        """A send has failed: tell, even while reading is paused."""
+        if self.errors is None:
+            self.errors = []
+        self.errors.append(exc)
+        return self.schedule()
+
+    cdef int post_internal_error(self, object exc) except -1:
+        """What our own code has met, say a MemoryError, ends the transport and not the loop.
+
+        As with asyncio; but not now, for completions may be being settled.
+        """
+        if self.internal_error is None:
+            self.internal_error = exc
+        if isinstance(exc, MemoryError):
+            (<SocketTransport>self.transport).loop.memory_reserve = None
+        return self.schedule()
+
+    cdef int schedule(self) except -1:
+        """Have ``run`` called in the loop's next turn."""
+        transport = <SocketTransport>self.transport
+        if not self.scheduled:
+            if transport.loop.thread:
+                transport.loop.push(transport)
+            else:
+                # What was waiting when the loop starts to run goes first.
+                transport.loop.deliveries_due.append(transport)
+            self.scheduled = True
+        return 0
+
+    # -- delivering ------------------------------------------------------------------------------
+
+    cdef int run(self) except -1:
+        """Call the protocol with what was posted, in the transport's context."""
+        self.scheduled = False
+        if PyContext_Enter(self.context) < 0:
+            return -1
+        try:
+            self.call_protocol()
+        finally:
+            PyContext_Exit(self.context)
+            self.run_again()
+        return 0
+
+    cdef int call_protocol(self) except -1:
+        transport = <SocketTransport>self.transport
+        receiver = transport.receiver
+        # What comes meanwhile has to wait for its turn, as everything else.
+        cdef uint32_t left = self.count
+        cdef received_item item
+        receiver.begin_turn()
+        if self.internal_error is not None:
+            try:
+                transport.end_by_internal_error(self.internal_error)
+            finally:
+                self.internal_error = None
+        while left and self.count and not self.paused and not receiver.enough:
+            left -= 1
+            item = self.take()
+            receiver.hand_over(&item)
+        if self.errors:
+            self.deliver_errors()
+        if not self.count and not self.paused and transport.state < CLOSING:
+            receiver.all_delivered()
+        if self.resume_due:
+            self.resume_due = False
+            try:
+                transport.resume_writing()
+            finally:
+                transport.all_sent()
+        if receiver.enough:
+            # Nothing more is to come meanwhile, or a peer could fill the memory.
+            receiver.cancel_due = True
+            transport.flush_later()
+        return 0
+
+    cdef int deliver_errors(self) except -1:
+        # What had come before a send failed is heard of first; it may be the reason.
+        transport = <SocketTransport>self.transport
+        if not self.count and not self.paused and transport.state < CLOSING:
+            transport.receiver.read_before_errors()
+        while self.errors and (not self.count or self.paused):
+            transport.deliver_error(self.errors.pop(0))
+        return 0
+
+    cdef int run_again(self) except -1:
+        """Whatever is left, also by an exception that goes on (KeyboardInterrupt), has its turn."""
+        transport = <SocketTransport>self.transport
+        receiver = transport.receiver
+        if self.internal_error is not None or self.errors or self.resume_due \
+                or not self.paused and (
+                    self.count or receiver.readable and transport.state < CLOSING):
+            return self.schedule()
+        if receiver.wants_arming():
+            transport.flush_soon()
+        return 0

@@ -1,0 +1,49 @@
+"""How a transport sends."""
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t
+
+from uringloop.ring.operations cimport flag, operation
+from uringloop.transport.bulk cimport bulk_count
+
+
+cdef enum Room:
+    ROOM = 0            # the socket takes what is sent, as far as is known
+    FULL = 1            # it does not; a poll is to be armed
+    POLLED = 2          # a poll is armed
+    TIMED = 3           # a timer will try again, because a poll would end at once
+
+
+cdef class Sender:
+    cdef:
+        PyObject* transport         # that has this part: borrowed
+        operation* polling          # the poll for room that is in flight
+        double retry_delay          # seconds
+        unsigned results_due        # of submitted sends
+        bulk_count bulk
+        Room room
+        flag sending                # send_queued() is at work
+        flag batching               # the sends of a bulk may leave together
+        flag options_changed        # of the socket, by the program, as far as that is seen
+        # the write buffer
+        size_t buffered             # bytes not yet accepted by the socket
+        size_t high_water
+        size_t low_water
+        flag protocol_paused
+
+    # what each kind has its own of
+    cdef bint has_queue(self) noexcept
+    cdef int send_queued(self) except -1
+    cdef int drop_queue(self) except -1
+    cdef int completed(self, operation* op, int res) except -1
+    cdef int notified(self, operation* op) except -1
+    cdef int ring_lost(self, operation* op) except -1
+    # and what they share
+    cdef int poll_room(self) except -1
+    cdef int poll_ended(self, int res) except -1
+    cdef int start_retry_timer(self) except -1
+    cdef int retry(self) except -1
+    cdef bint is_bulk(self) noexcept
+    cdef bint waits(self) noexcept
+    cdef bint may_submit(self) noexcept
+    cdef int maybe_pause(self) except -1
+    cdef int maybe_resume(self) except -1

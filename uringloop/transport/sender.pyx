@@ -1,0 +1,112 @@
+"""How a transport sends.
+
+What is sent leaves by a system call inside ``sendto`` and ``write``, or waits in a queue: for
+the end of the turn, to leave with others; for results; or until the socket has room.  Nothing
+waits inside the ring.
+"""
+from uringloop.ring.abi cimport *
+from uringloop.ring.operations cimport POLL_OUT, operation
+from uringloop.transport.bulk cimport counts_as_bulk
+from uringloop.transport.socket_transport cimport LOST, SocketTransport
+
+
+cdef extern from "<poll.h>":
+    enum:
+        POLLOUT
+        POLLERR
+        POLLHUP
+
+cdef double RETRY_FIRST = 0.001      # seconds
+cdef double RETRY_LAST = 0.016
+
+
+cdef class Sender:
+
+    cdef bint has_queue(self) noexcept:
+        return False
+
+    cdef int send_queued(self) except -1:
+        """Send what is queued, in order, until the socket is full."""
+        return 0
+
+    cdef int drop_queue(self) except -1:
+        """Forget what is queued and not yet given to the kernel."""
+        return 0
+
+    cdef int completed(self, operation* op, int res) except -1:
+        """The result of a submitted send."""
+        raise NotImplementedError
+
+    cdef int notified(self, operation* op) except -1:
+        """The kernel has let go of the memory of a zero-copy send."""
+        return 0
+
+    cdef int ring_lost(self, operation* op) except -1:
+        """The ring is closed, and nobody knows yet whether the kernel has let go."""
+        return 0
+
+    cdef bint is_bulk(self) noexcept:
+        """Count a send: whether it is to wait for the turn's others, to leave with them."""
+        transport = <SocketTransport>self.transport
+        return (counts_as_bulk(&self.bulk, transport.loop.turns) and self.batching
+                and transport.loop.runs_here())
+
+    cdef bint waits(self) noexcept:
+        """Whether what is sent now has to queue up behind what waits for the kernel."""
+        return self.room != ROOM or self.results_due != 0
+
+    cdef bint may_submit(self) noexcept:
+        """Whether this is a moment to submit, and have the results at once."""
+        transport = <SocketTransport>self.transport
+        return transport.loop.runs_here() and not transport.loop.ring.settling
+
+    # -- room ------------------------------------------------------------------------------------
+
+    cdef int poll_room(self) except -1:
+        """Have the ring say when the socket takes more."""
+        if self.room == FULL:
+            self.polling = (<SocketTransport>self.transport).poll(POLL_OUT)
+            self.room = POLLED
+        return 0
+
+    cdef int poll_ended(self, int res) except -1:
+        transport = <SocketTransport>self.transport
+        self.polling = NULL
+        if transport.state >= LOST:
+            return transport.kernel_let_go()
+        if res > 0 and not res & (POLLOUT | POLLERR | POLLHUP):
+            # The ring's polls also end when the peer has shut its sending half (EPOLLRDHUP,
+            # asked for or not), and would at once each time.
+            return self.start_retry_timer()
+        self.room = ROOM         # if it is not so (an error, another ring), the next send tells
+        return transport.flush_soon()
+
+    cdef int start_retry_timer(self) except -1:
+        """Try again a little later: a poll would end at once, whether there is room or not."""
+        transport = <SocketTransport>self.transport
+        self.room = TIMED
+        self.retry_delay = min(max(2 * self.retry_delay, RETRY_FIRST), RETRY_LAST)
+        transport.loop.call_later(self.retry_delay, transport._retry_sending)
+        return 0
+
+    cdef int retry(self) except -1:
+        """There may be room by now."""
+        self.room = ROOM
+        if (<SocketTransport>self.transport).state < LOST:
+            self.send_queued()
+        return 0
+
+    # -- flow control ----------------------------------------------------------------------------
+
+    cdef int maybe_pause(self) except -1:
+        if self.buffered > self.high_water and not self.protocol_paused:
+            self.protocol_paused = True
+            (<SocketTransport>self.transport).tell_protocol('pause_writing')
+        return 0
+
+    cdef int maybe_resume(self) except -1:
+        transport = <SocketTransport>self.transport
+        if self.protocol_paused and self.buffered <= self.low_water:
+            transport.delivery.resume_due = True
+            transport.delivery.schedule()
+        return 0

@@ -1,0 +1,64 @@
+"""What ``get_extra_info`` tells of a transport's socket."""
+from uringloop._cpython cimport fd_of
+from uringloop.ring.abi cimport (
+    AF_INET, AF_INET6, AF_UNIX, sockaddr, sockaddr_storage, socklen_t)
+from uringloop.ring.addresses cimport AddressCache
+
+import weakref
+from asyncio import trsock
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    int getsockname(int, sockaddr*, socklen_t*)
+    int getpeername(int, sockaddr*, socklen_t*)
+
+
+cdef object name_of(AddressCache addresses, object sock, int family, bint peer):
+    """``sock.getsockname()`` or ``getpeername()``; None if there is none."""
+    cdef sockaddr_storage name
+    cdef socklen_t length = sizeof(name)
+    cdef int code
+    if family != AF_INET and family != AF_INET6 and family != AF_UNIX:
+        try:
+            return sock.getpeername() if peer else sock.getsockname()
+        except OSError:
+            return None
+    if peer:
+        code = getpeername(fd_of(sock), <sockaddr*>&name, &length)
+    else:
+        code = getsockname(fd_of(sock), <sockaddr*>&name, &length)
+    return None if code < 0 else addresses.to_python(&name, length)
+
+
+class TransportSocket(trsock.TransportSocket):
+    """What ``get_extra_info('socket')`` gives: what is deferred leaves before it changes.
+
+    So the options of a datagram are those of the moment at which it was sent.
+    """
+
+    __slots__ = ('_transport',)
+
+    def __init__(self, sock, transport):
+        super().__init__(sock)
+        self._transport = weakref.ref(transport)
+
+    def _send_deferred(self):
+        transport = self._transport()
+        if transport is not None:
+            transport._before_socket_changes()
+
+    def fileno(self):
+        self._send_deferred()
+        return super().fileno()
+
+    def dup(self):
+        self._send_deferred()
+        return super().dup()
+
+    def setsockopt(self, *args):
+        self._send_deferred()
+        super().setsockopt(*args)
+
+    def shutdown(self, how):
+        self._send_deferred()
+        super().shutdown(how)
