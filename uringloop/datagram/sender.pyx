@@ -67,6 +67,9 @@ cdef class DatagramSender(Sender):
                   uint32_t address_length) except -1:
         """Send a datagram, or queue it; ``owner`` holds the memory."""
         transport = <DatagramTransport>self.transport
+        if transport.loop.closing:
+            # The socket may outlive the loop, as with asyncio: a last message leaves, at once.
+            return self.send_now(owner, memory, address, address_length)
         cdef Likeness likeness = compare(&self.segments, memory.length, address, address_length)
         cdef bint zerocopy, bulk
         if likeness == SAME and transport.loop.deferring is transport and memory.immutable \
@@ -122,7 +125,8 @@ cdef class DatagramSender(Sender):
             return 0
         else:
             error = errno_now
-        if (error == EAGAIN or error == EINTR) and not transport._conn_lost:
+        if (error == EAGAIN or error == EINTR) and not transport._conn_lost \
+                and not transport.loop.closing:
             if not memory.immutable:
                 owner = copy_payload(owner, memory)
             self.enqueue(owner, memory, address, address_length, None)

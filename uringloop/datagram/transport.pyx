@@ -90,9 +90,6 @@ cdef class DatagramTransport(SocketTransport):
         if self._conn_lost and (self._address or self._sock is None):
             self._drop()
             return
-        if self.loop.closing:
-            self.loop.datagrams_dropped += 1       # nothing will leave any more
-            return
         # First: an address may be code of the program, and that may move the memory.
         if not sender.connected and not self.to_kernel(addr, &address, &address_length):
             return

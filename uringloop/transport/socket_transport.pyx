@@ -532,6 +532,7 @@ cdef class SocketTransport(OperationOwner):
             # Closing is asynchronous.  By now most have been cancelled; else later.
             self.enter(HELD)
             return
+        self.aborted = False      # all of that has ended; what connection_lost sends is sent
         self.release_slot()
         try:
             self._protocol.connection_lost(exc)
