@@ -1,0 +1,157 @@
+"""After traffic an idle loop is idle: it sleeps, whatever flags the kernel has left set."""
+import asyncio
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+import uringloop
+from tests.stream.test_streams import certificate, contexts  # noqa: F401  (fixtures)
+from tests.support.cases import assert_no_leaks
+from tests.support.protocols import endpoint
+
+
+async def udp():
+    receiver, _ = await endpoint(local_addr=('127.0.0.1', 0))
+    sender, _ = await endpoint(remote_addr=receiver.get_extra_info('sockname'))
+    for i in range(3000):
+        sender.sendto(bytes(30_000) if i % 2 else b'y')
+        if i % 20 == 0:
+            await asyncio.sleep(0)
+    return [sender, receiver]
+
+
+async def zerocopy():
+    receiver, _ = await endpoint(local_addr=('127.0.0.1', 0))
+    sender, _ = await endpoint(remote_addr=receiver.get_extra_info('sockname'))
+    for _ in range(30):
+        await asyncio.gather(*(sender.sendto_zerocopy(bytearray(20_000)) for _ in range(20)))
+    return [sender, receiver]
+
+
+async def tcp(server_context=None, client_context=None):
+    async def serve(reader, writer):
+        while data := await reader.read(100_000):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, '127.0.0.1', 0, ssl=server_context)
+    reader, writer = await asyncio.open_connection(
+        *server.sockets[0].getsockname(), ssl=client_context)
+    for size in (10, 1000, 100_000) * 30:
+        writer.write(bytes(size))
+        await reader.readexactly(size)
+    server.close()
+    return [writer]
+
+
+async def tls(contexts):  # noqa: F811
+    return await tcp(*contexts)
+
+
+async def unix_streams():
+    loop = asyncio.get_running_loop()
+    near, far = socket.socketpair()
+    far.setblocking(False)
+    reader, writer = await asyncio.open_unix_connection(sock=near)
+    for size in (10, 1000, 50_000) * 30:
+        writer.write(bytes(size))
+        left = size
+        while left:
+            left -= len(await loop.sock_recv(far, 50_000))
+    far.close()
+    assert await reader.read() == b''
+    return [writer]
+
+
+async def sock_calls():
+    loop = asyncio.get_running_loop()
+    one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with one, two:
+        one.setblocking(False)
+        two.setblocking(False)
+        for _ in range(200):
+            sending = asyncio.ensure_future(loop.sock_sendall(one, bytes(300_000)))
+            left = 300_000
+            while left:
+                left -= len(await loop.sock_recv(two, 70_000))
+            await sending
+    return []
+
+
+async def subprocesses():
+    for _ in range(5):
+        process = await asyncio.create_subprocess_exec(
+            'cat', stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        out, _ = await process.communicate(bytes(200_000))
+        assert len(out) == 200_000
+    return []
+
+
+async def threads():
+    loop = asyncio.get_running_loop()
+    called = 0
+
+    def count():
+        nonlocal called
+        called += 1
+
+    def flood():
+        for _ in range(5000):
+            loop.call_soon_threadsafe(count)
+
+    flooding = [threading.Thread(target=flood) for _ in range(3)]
+    for thread in flooding:
+        thread.start()
+    while called < 15_000:
+        await loop.run_in_executor(None, int)
+    for thread in flooding:
+        thread.join()
+    return []
+
+
+async def add_reader():
+    loop = asyncio.get_running_loop()
+    one, two = socket.socketpair()
+    got = asyncio.Queue()
+    loop.add_reader(one, lambda: got.put_nowait(one.recv(10)))
+    for _ in range(500):
+        two.send(b'x')
+        await got.get()
+    loop.remove_reader(one)
+    one.close()
+    two.close()
+    return []
+
+
+@pytest.mark.parametrize('busy_poll', [0, 50])
+@pytest.mark.parametrize('traffic', [
+    udp, zerocopy, tcp, tls, unix_streams, sock_calls, subprocesses, threads, add_reader],
+    ids=lambda traffic: traffic.__name__)
+def test_idle_after(traffic, busy_poll, contexts):  # noqa: F811
+    async def main():
+        open_still = await (traffic(contexts) if traffic is tls else traffic())
+        for _ in range(20):                  # whatever that has set going
+            await asyncio.sleep(0.005)
+        entered, used = loop.stats().syscalls, time.process_time()
+        await asyncio.sleep(0.5)
+        entered, used = loop.stats().syscalls - entered, time.process_time() - used
+        assert entered <= 5
+        assert used < 0.1
+        # A flag that stays set costs one system call, not one a turn.
+        before = loop.stats().syscalls
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert loop.stats().syscalls - before <= 5
+        for transport in open_still:
+            getattr(transport, 'transport', transport).abort()
+        await asyncio.sleep(0.01)
+
+    loop = uringloop.new_event_loop(require_uring=True, busy_poll=busy_poll)
+    loop.run_until_complete(asyncio.wait_for(main(), 20))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    assert_no_leaks(loop)

@@ -1,0 +1,251 @@
+"""Sockets that the program closes while a call waits on them, and other odd sockets and buffers."""
+import _socket
+import asyncio
+import errno
+import mmap
+import os
+import socket
+import sys
+
+import pytest
+
+from tests.ring.test_lifetime import in_thread, python, udp
+from tests.support.cases import UringCase, both_sides, settle
+from tests.support.namespaces import needs_root
+from tests.support.protocols import endpoint
+from tests.support.streams import LOCAL, tcp_pair
+
+
+class _Calls:
+
+    async def waiting(self, coroutine):
+        """A task that has begun to wait."""
+        task = self.loop.create_task(coroutine)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not task.done()
+        return task
+
+    async def given_up(self, task):
+        """Nobody hears of a socket that was closed: whoever waits is to be cancelled."""
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def listener():
+    sock = socket.create_server(LOCAL)
+    sock.setblocking(False)
+    return sock
+
+
+class _TestClosedUnderACall(_Calls):
+    """``sock.close()`` is the end for the peer and the port, whoever waits on the socket."""
+
+    def test_peer_sees_the_end(self):
+        async def main():
+            one, two = tcp_pair()
+            with two:
+                one.setblocking(False)
+                two.setblocking(False)
+                task = await self.waiting(self.loop.sock_recv(one, 10))
+                one.close()
+                assert await self.loop.sock_recv(two, 10) == b''
+                await self.given_up(task)
+
+        self.run(main())
+
+    def test_nobody_listens(self):
+        async def main():
+            sock = listener()
+            address = sock.getsockname()
+            task = await self.waiting(self.loop.sock_accept(sock))
+            sock.close()
+            await asyncio.sleep(0.001)
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address)
+            socket.create_server(address).close()
+            await self.given_up(task)
+
+        self.run(main())
+
+    def test_nobody_listens_for_a_server(self):
+        """The program closes the socket that it had given to ``create_server``."""
+        async def main():
+            sock = listener()
+            address = sock.getsockname()
+            server = await self.loop.create_server(asyncio.Protocol, sock=sock)
+            await settle()
+            sock.close()
+            await asyncio.sleep(0.001)
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address)
+            socket.create_server(address).close()
+            try:
+                server.close()
+            except ValueError:
+                assert not self.uring       # asyncio minds
+
+        self.run(main())
+
+    @pytest.mark.parametrize('name', ['sock_recv', 'sock_recvfrom'])
+    def test_datagram_port_is_free(self, name):
+        if not self.uring and name == 'sock_recvfrom' and sys.version_info < (3, 11):
+            pytest.skip("asyncio's sock_recvfrom is new in 3.11")
+
+        async def main():
+            sock = udp()
+            address = sock.getsockname()
+            task = await self.waiting(getattr(self.loop, name)(sock, 10))
+            sock.close()
+            await asyncio.sleep(0.001)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+                again.bind(address)
+            await self.given_up(task)
+
+        self.run(main())
+
+
+class TestNumberTakenByAnother(_Calls, UringCase):
+    """An operation that has yet to be submitted knows a number; a socket was meant."""
+
+    def test_receive_that_moves_to_another_ring(self):
+        async def first():
+            return await self.waiting(self.loop.sock_recv(one, 100))
+
+        async def second():
+            with pytest.raises(OSError) as caught:
+                await asyncio.wait_for(task, 2)
+            assert caught.value.errno == errno.EBADF
+
+        one, two = socket.socketpair()
+        one.setblocking(False)
+        task = in_thread(lambda: self.run(first()))
+        number = one.fileno()
+        one.close()
+        pair = socket.socketpair()
+        mine, other = pair if pair[0].fileno() == number else reversed(pair)
+        with two, mine, other:
+            assert mine.fileno() == number
+            other.send(b'private')
+            self.run(second())
+            assert mine.recv(100) == b'private'
+
+    @needs_root
+    def test_plain_send_after_a_refused_zerocopy_send(self):
+        """Without memory to lock the datagram is copied, at the call, and not by any socket."""
+        assert python('''
+            import asyncio, os, resource, socket
+            import uringloop
+
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(60000 + os.getpid() % 5000)
+
+            def udp():
+                sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                sock.setblocking(False)
+                sock.bind(('127.0.0.1', 0))
+                return sock
+
+            async def main():
+                loop = asyncio.get_running_loop()
+                sock = udp()
+                number, mine = sock.fileno(), sock.getsockname()
+                future = loop.sock_sendto_zerocopy(sock, bytearray(65_000), sink.getsockname())
+                sock.close()
+                with udp() as other:
+                    assert other.fileno() == number
+                    await asyncio.wait([future])
+                    assert future.result() == (65_000, True)
+                    sink.settimeout(1)
+                    assert sink.recvfrom(70_000) == (bytes(65_000), mine)
+                assert loop.stats().zerocopy_fell_back == 1
+
+            sink = udp()
+            with sink:
+                loop = uringloop.new_event_loop(require_uring=True)
+                loop.run_until_complete(main())
+                loop.close()
+        ''', timeout=20) == (0, '')
+
+
+class _TestSocketsOfOtherKinds(_Calls):
+
+    def test_socket_without_weak_references(self):
+        """The class below ``socket.socket`` serves as well, and so does a cancelled call on it."""
+        async def main():
+            sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+            sock.bind(LOCAL)
+            sock.setblocking(False)
+            with udp() as peer:
+                task = await self.waiting(self.loop.sock_recv(sock, 100))
+                peer.sendto(b'first', sock.getsockname())
+                assert await task == b'first'
+                task = await self.waiting(self.loop.sock_recv(sock, 100))
+                peer.sendto(b'second', sock.getsockname())
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert await self.loop.sock_recv(sock, 100) == b'second'
+            sock.close()
+
+        self.run(main())
+
+
+class _TestNothingToReceive:
+    """A receive of nothing does not wait."""
+
+    def test_stream(self):
+        async def main():
+            one, two = socket.socketpair()
+            with one, two:
+                one.setblocking(False)
+                assert await self.loop.sock_recv(one, 0) == b''
+                assert await self.loop.sock_recv_into(one, bytearray()) == 0
+                two.send(b'x')
+                assert await self.loop.sock_recv(one, 0) == b''
+                assert await self.loop.sock_recv(one, 10) == b'x'
+
+        self.run(main())
+
+    def test_datagrams(self):
+        """Nor does it cost a datagram."""
+        async def main():
+            with udp() as sock, udp() as peer:
+                peer.sendto(b'hello', sock.getsockname())
+                assert await self.loop.sock_recv_into(sock, bytearray()) == 0
+                assert await self.loop.sock_recv(sock, 10) == b'hello'
+
+        self.run(main())
+
+
+class TestTooLong(UringCase):
+
+    @pytest.mark.skipif(sys.maxsize < 1 << 33, reason='no buffer is as long')
+    def test_more_than_4_gibibytes(self):
+        """The kernel takes 32 bits of the length: 100 bytes would leave."""
+        async def main():
+            with udp() as sink, udp() as sock:
+                transport, _ = await endpoint(remote_addr=sink.getsockname())
+                for send in (lambda: transport.sendto_zerocopy(memory),
+                             lambda: self.loop.sock_sendto_zerocopy(
+                                 sock, memory, sink.getsockname())):
+                    with pytest.raises(OSError) as caught:
+                        await send()
+                    assert caught.value.errno == errno.EMSGSIZE
+                with pytest.raises(BlockingIOError):
+                    sink.recv(100)
+                transport.close()
+
+        try:
+            # Never touched, so none of it is really there.
+            memory = mmap.mmap(-1, (4 << 30) + 100, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+                               | getattr(mmap, 'MAP_NORESERVE', 0x4000))
+        except OSError as exc:
+            pytest.skip(f'no address space: {os.strerror(exc.errno)}')
+        with memory:
+            self.run(main())
+
+
+both_sides(globals(), _TestClosedUnderACall, _TestSocketsOfOtherKinds, _TestNothingToReceive)
