@@ -14,7 +14,9 @@ import pytest
 
 import uringloop
 from tests.support.cases import Case, both_sides
-from tests.support.streams import PAIRS, Recorder, turns
+from tests.support.sockets import PAIRS
+from tests.support.streams import Recorder
+from tests.support.turns import turns
 
 
 class _TestCallbacksInC(Case):

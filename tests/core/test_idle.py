@@ -8,7 +8,6 @@ import time
 import pytest
 
 import uringloop
-from tests.stream.test_streams import certificate, contexts  # noqa: F401  (fixtures)
 from tests.support.cases import assert_no_leaks
 from tests.support.protocols import endpoint
 
@@ -48,7 +47,7 @@ async def tcp(server_context=None, client_context=None):
     return [writer]
 
 
-async def tls(contexts):  # noqa: F811
+async def tls(contexts):
     return await tcp(*contexts)
 
 
@@ -131,7 +130,7 @@ async def add_reader():
 @pytest.mark.parametrize('traffic', [
     udp, zerocopy, tcp, tls, unix_streams, sock_calls, subprocesses, threads, add_reader],
     ids=lambda traffic: traffic.__name__)
-def test_idle_after(traffic, busy_poll, contexts):  # noqa: F811
+def test_idle_after(traffic, busy_poll, contexts):
     async def main():
         open_still = await (traffic(contexts) if traffic is tls else traffic())
         for _ in range(20):                  # whatever that has set going

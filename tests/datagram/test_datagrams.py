@@ -12,117 +12,20 @@ import pytest
 
 import uringloop
 from tests.support.cases import ASYNCIO_PAUSES, UringCase, both_sides
+from tests.support.endpoints import Endpoints, Recorder
+from tests.support.sockets import LOCAL, bound, needs_ipv6, unix_pair
+from tests.support.turns import turns
 
 EMPTY_ALLOWED = sys.version_info >= (3, 13)
-LOCAL = ('127.0.0.1', 0)
 
 variable = contextvars.ContextVar('variable', default='unset')
-
-
-def has_ipv6():
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            sock.bind(('::1', 0))
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason='this machine has no IPv6')
-
-
-def unix_pair():
-    """As ``socketpair``, but named: asyncio takes nameless peers for none at all."""
-    one, two = (bound(socket.AF_UNIX, '') for _ in range(2))     # abstract names
-    one.connect(two.getsockname())
-    two.connect(one.getsockname())
-    return one, two
 
 
 # Python 3.10 asserts.
 NOT_A_PAIR = AssertionError if sys.version_info < (3, 11) else TypeError
 
 
-class Recorder(asyncio.DatagramProtocol):
-    """Keeps everything it is told, in order."""
-
-    def __init__(self):
-        self.calls = []
-        self.datagrams = asyncio.Queue()
-        self.errors = asyncio.Queue()
-        self.changes = asyncio.Queue()
-        self.lost = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport):
-        self.calls.append('made')
-        self.transport = transport
-
-    def datagram_received(self, data, addr):
-        self.calls.append('datagram')
-        self.datagrams.put_nowait((data, addr))
-
-    def error_received(self, exc):
-        self.calls.append('error')
-        self.errors.put_nowait(exc)
-
-    def pause_writing(self):
-        self.calls.append('pause')
-        self.changes.put_nowait('pause')
-
-    def resume_writing(self):
-        self.calls.append('resume')
-        self.changes.put_nowait('resume')
-
-    def connection_lost(self, exc):
-        self.calls.append('lost')
-        self.lost.set_result(exc)
-
-
-class _Datagrams:
-    """Opens endpoints and closes them when the test is over."""
-
-    def run(self, main):
-        self.opened = []
-
-        async def bounded():
-            try:
-                return await main
-            finally:
-                for transport, protocol in self.opened:
-                    transport.close()
-                    await protocol.lost
-                await asyncio.sleep(0)
-
-        return super().run(bounded())
-
-    async def endpoint(self, factory=Recorder, **kwargs):
-        if not kwargs:
-            kwargs = {'local_addr': LOCAL}
-        transport, protocol = await self.loop.create_datagram_endpoint(factory, **kwargs)
-        self.opened.append((transport, protocol))
-        return transport, protocol
-
-    async def pair(self):
-        """A connected client's transport and the server's protocol."""
-        server, receiver = await self.endpoint()
-        client, _ = await self.endpoint(remote_addr=server.get_extra_info('sockname'))
-        return client, receiver
-
-
-async def turns(count=5):
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-def bound(family=socket.AF_INET, address=LOCAL):
-    """A plain socket to talk to an endpoint with."""
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    sock.bind(address)
-    sock.settimeout(5)
-    return sock
-
-
-class _TestCreate(_Datagrams):
+class _TestCreate(Endpoints):
 
     def test_local(self):
         async def main():
@@ -420,7 +323,7 @@ class _TestCreate(_Datagrams):
         self.run(main())
 
 
-class _TestSend(_Datagrams):
+class _TestSend(Endpoints):
 
     @pytest.mark.parametrize('size', [1, 2, 1200, 1472, 1473, 9000, 16384, 40000, 65507])
     def test_sizes(self, size):
@@ -736,7 +639,7 @@ class _TestSend(_Datagrams):
             self.turns(5)
 
 
-class _TestReceive(_Datagrams):
+class _TestReceive(Endpoints):
 
     def test_many(self):
         async def main():
@@ -1140,7 +1043,7 @@ class _TestReceive(_Datagrams):
         self.run(main())
 
 
-class _TestBackpressure(_Datagrams):
+class _TestBackpressure(Endpoints):
 
     async def blocked(self, factory=Recorder):
         """A transport whose peer, a plain socket, does not read."""
@@ -1288,7 +1191,7 @@ class _TestBackpressure(_Datagrams):
         self.run(main())
 
 
-class _TestClose(_Datagrams):
+class _TestClose(Endpoints):
 
     @pytest.mark.parametrize('how', ['close', 'abort'])
     def test_once(self, how):
@@ -1429,7 +1332,7 @@ class _TestClose(_Datagrams):
 both_sides(globals(), _TestCreate, _TestSend, _TestReceive, _TestBackpressure, _TestClose)
 
 
-class TestZerocopy(_Datagrams, UringCase):
+class TestZerocopy(Endpoints, UringCase):
     """What only this loop has: buffers lent to the kernel, and given back."""
 
     @pytest.mark.parametrize('size', [0, 1, 1200, 20000, 65507])
@@ -1570,7 +1473,7 @@ class TestZerocopy(_Datagrams, UringCase):
         self.run(main())
 
 
-class TestLong(_Datagrams, UringCase):
+class TestLong(Endpoints, UringCase):
 
     def test_the_program_closes_the_socket(self):
         """The ring has the file all the same; nothing spins."""
@@ -1593,7 +1496,7 @@ class TestLong(_Datagrams, UringCase):
         self.run(main())
 
 
-class TestStats(_Datagrams, UringCase):
+class TestStats(Endpoints, UringCase):
 
     def test_a_datagram(self):
         async def main():

@@ -5,51 +5,22 @@ import gc
 import os
 import resource
 import socket
-import struct
 import sys
 
 import pytest
 
 import uringloop
 from tests.support.cases import UringCase
-from tests.support.namespaces import Namespace, Wire, needs_root
-from tests.support.protocols import Recorder, endpoint, turns_until
-
-SO_RCVBUFFORCE = 33
-SO_SNDBUFFORCE = 32
-
-
-def numbered(count, size=100):
-    """Datagrams that say which they are."""
-    return [struct.pack('!I', i).ljust(size, b'.') for i in range(count)]
-
-
-def numbers(datagrams):
-    return [struct.unpack_from('!I', data)[0] for data in datagrams]
-
-
-def udp(address=('127.0.0.1', 0)):
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.setblocking(False)
-    sock.bind(address)
-    return sock
-
-
-def deserted():
-    """A loopback address that nobody listens at."""
-    with udp() as sock:
-        return sock.getsockname()
+from tests.support.endpoints import numbered, numbers
+from tests.support.namespaces import Namespace, needs_root
+from tests.support.protocols import Recorder, endpoint
+from tests.support.sockets import SO_RCVBUFFORCE, deserted, udp
+from tests.support.turns import turns_until
 
 
 @pytest.fixture(scope='module')
 def empty():
     with Namespace() as namespace:
-        yield namespace
-
-
-@pytest.fixture(scope='module')
-def wire():
-    with Wire() as namespace:
         yield namespace
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import uringloop
 from tests.support.cases import Case, UringCase, both_sides
+from tests.support.endpoints import Sending
 from tests.support.namespaces import Namespace, Wire
 from tests.support.protocols import Recorder, endpoint
 
@@ -21,28 +22,7 @@ IP_RECVTTL = 12                         # linux/in.h
 SO_TIMESTAMPING, SO_NO_CHECK, SO_RCVBUFFORCE = 37, 11, 33      # asm-generic/socket.h
 
 
-class _Sending(Case):
-    """With ``self.peer``, a plain socket that is only looked at."""
-
-    @pytest.fixture(autouse=True)
-    def _peer(self):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as self.peer:
-            self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-            self.peer.bind(('127.0.0.1', 0))
-            self.peer.setblocking(False)
-            self.to = self.peer.getsockname()
-            yield
-
-    def arrived(self) -> list[bytes]:
-        """What has come so far, on loopback all that was sent."""
-        got = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                got.append(self.peer.recv(70_000))
-        return got
-
-
-class _TestLeavesAtTheCall(_Sending):
+class _TestLeavesAtTheCall(Sending):
 
     @pytest.mark.parametrize('connected', [False, True])
     @pytest.mark.parametrize('size', [0, 1, 1200, 20_000, 60_000])
@@ -294,7 +274,7 @@ class _TestLeavesAtTheCall(_Sending):
         self.run(main())
 
 
-class TestBulk(_Sending, UringCase):
+class TestBulk(Sending, UringCase):
 
     def test_leaves_by_the_end_of_the_turn(self):
         async def main():

@@ -11,8 +11,9 @@ import threading
 import pytest
 
 from tests.support.cases import UringCase
-from tests.support.namespaces import Hole, Wire, needs_root
-from tests.support.protocols import endpoint, turns_until
+from tests.support.namespaces import Hole, needs_root
+from tests.support.protocols import endpoint
+from tests.support.turns import turns_until
 from uringloop import SendReport
 from uringloop.ring import orphans
 
@@ -29,12 +30,6 @@ def hole():
 @pytest.fixture(scope='module')
 def narrow():
     with Hole(mtu=1500) as namespace:
-        yield namespace
-
-
-@pytest.fixture(scope='module')
-def wire():
-    with Wire() as namespace:
         yield namespace
 
 
@@ -453,7 +448,7 @@ class TestHeld(UringCase):
 UNPRIVILEGED = '''
 import asyncio, os, resource, sys
 from tests.support.namespaces import Hole
-from tests.support.protocols import endpoint, turns_until
+from tests.support.protocols import endpoint
 import uringloop
 
 with Hole() as hole:

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 import uringloop
-from tests.support.cases import both_sides, settle
+from tests.support.cases import both_sides
+from tests.support.turns import settle
+from tests.support.versions import since_314, since_315
 
 ROOT = Path(__file__).resolve().parents[2]
 variable = contextvars.ContextVar('variable', default='unset')
-since_314 = pytest.mark.skipif(sys.version_info < (3, 14), reason='new in Python 3.14')
-since_315 = pytest.mark.skipif(sys.version_info < (3, 15), reason='new in Python 3.15')
 
 
 class Watched(asyncio.Protocol):

@@ -10,14 +10,13 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
-from pathlib import Path
 
 import pytest
 
 import uringloop
+from tests.support.programs import ROOT, python
 from uringloop.stream.transport import StreamTransport
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / 'uringloop'
 STUBS = sorted(PACKAGE.rglob('*.pyi'))
 EXTENSIONS = sorted(PACKAGE.rglob('*.pyx'))
@@ -26,12 +25,6 @@ EXTENSIONS = sorted(PACKAGE.rglob('*.pyx'))
 def module_of(path):
     """The dotted name of what is in ``path``."""
     return '.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__')
-
-
-def python(*arguments, **options):
-    """Run a Python of this kind; its output is in ``stdout`` and ``stderr``."""
-    return subprocess.run([sys.executable, *arguments], check=False, capture_output=True,
-                          text=True, timeout=60, **options)
 
 
 # -- versions ----------------------------------------------------------------------------------
@@ -219,8 +212,7 @@ def test_each_package_says_what_it_may_import():
 def test_build_without_liburing_says_what_to_install(tmp_path, pkg_config, missing):
     shutil.copy(ROOT / 'setup.py', tmp_path)
     (tmp_path / 'uringloop').mkdir()
-    done = python('setup.py', 'build_ext', cwd=tmp_path,
-                  env={**os.environ, 'PKG_CONFIG': pkg_config})
+    done = python('setup.py', 'build_ext', cwd=tmp_path, PKG_CONFIG=pkg_config)
     assert done.returncode == 1
     line, = done.stderr.splitlines()
     assert line.startswith(f'uringloop: {missing} is not installed.')
@@ -249,8 +241,7 @@ def test_examples_run(document, tmp_path):
     blocks = examples(document, 'python')
     assert blocks
     for block in blocks:
-        done = python('-W', 'error', '-c', block, cwd=tmp_path,
-                      env={**os.environ, 'PYTHONPATH': str(ROOT)})
+        done = python('-W', 'error', '-c', block, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, '')
         shown = re.findall(r'# prints: (.*)', block)
         assert done.stdout.splitlines() == shown

@@ -1,59 +1,15 @@
 """How programs get the loop, and what they get where io_uring is forbidden."""
 import asyncio
-import os
 import re
-import subprocess
 import sys
 import textwrap
 import warnings
-from pathlib import Path
 
 import pytest
 
 import uringloop
-
-ROOT = Path(uringloop.__file__).parent.parent
-
-# A child that forbids itself io_uring_setup (425; enter is 426, register 427), as containers do.
-FORBID = '''
-import ctypes, struct
-
-def forbid_io_uring(error, call=425):
-    """Answer io_uring_setup with an errno from now on, by a real seccomp filter."""
-    code = [(0x20, 0, 0, 0),                       # load the system call's number
-            (0x15, 0, 1, call),                    # not that one? skip the next line
-            (0x06, 0, 0, 0x00050000 | error),      # SECCOMP_RET_ERRNO
-            (0x06, 0, 0, 0x7fff0000)]              # SECCOMP_RET_ALLOW
-    program = b''.join(struct.pack('HBBI', *line) for line in code)
-    buffer = ctypes.create_string_buffer(program)
-    header = ctypes.create_string_buffer(
-        struct.pack('HxxxxxxP', len(code), ctypes.addressof(buffer)))
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.prctl(38, 1, 0, 0, 0) == 0         # PR_SET_NO_NEW_PRIVS
-    assert libc.prctl(22, 2, header) == 0          # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
-
-'''
-
-
-def python(*arguments, **environment):
-    """Run this interpreter; returns the finished process."""
-    env = {name: value for name, value in os.environ.items() if name != 'URINGLOOP_REQUIRE'}
-    env['PYTHONPATH'] = str(ROOT)
-    env.update(environment)
-    return subprocess.run([sys.executable, *map(str, arguments)], env=env, timeout=30,
-                          capture_output=True, text=True, check=False)
-
-
-def script(text, *options, **environment):
-    """Run a script that must succeed; returns its output."""
-    done = python(*options, '-c', textwrap.dedent(text), **environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def forbidden(text, error=1, **environment):
-    """Run a script in a process that may not make rings."""
-    return script(FORBID + f'forbid_io_uring({error})\n' + textwrap.dedent(text), **environment)
+from tests.support.programs import python, script
+from tests.support.seccomp import FORBID, forbidden
 
 
 @pytest.fixture

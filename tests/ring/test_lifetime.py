@@ -5,9 +5,7 @@ import gc
 import os
 import signal
 import socket
-import subprocess
 import sys
-import textwrap
 import threading
 import warnings
 import weakref
@@ -15,47 +13,14 @@ import weakref
 import pytest
 
 import uringloop
-from tests.support.cases import UringCase, assert_no_leaks, settle
+from tests.support.cases import UringCase, assert_no_leaks
 from tests.support.namespaces import Wire, needs_root
-from tests.support.protocols import Recorder, endpoint, turns_until
+from tests.support.process import descriptors, in_thread
+from tests.support.programs import outcome
+from tests.support.protocols import Recorder, endpoint
+from tests.support.sockets import udp
+from tests.support.turns import settle, turns_until
 from uringloop.ring import orphans
-
-
-def in_thread(function):
-    """Call ``function`` in a thread that ends before this returns."""
-    outcome = []
-
-    def run():
-        try:
-            outcome.extend((True, function()))
-        except BaseException as exc:
-            outcome.extend((False, exc))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    succeeded, value = outcome
-    if not succeeded:
-        raise value
-    return value
-
-
-def descriptors():
-    return sorted(os.listdir('/proc/self/fd'))
-
-
-def python(source, *options, timeout=60):
-    """Run a program in another interpreter: ``(exit code, stderr)``."""
-    done = subprocess.run([sys.executable, *options, '-c', textwrap.dedent(source)],
-                          capture_output=True, text=True, timeout=timeout, check=False)
-    return done.returncode, done.stderr
-
-
-def udp():
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.setblocking(False)
-    sock.bind(('127.0.0.1', 0))
-    return sock
 
 
 async def talk(one, two):
@@ -201,8 +166,9 @@ class TestThreads(UringCase):
 FORK = '''
     import asyncio, gc, os, socket
     import uringloop
-    from tests.support.cases import assert_no_leaks, settle
+    from tests.support.cases import assert_no_leaks
     from tests.support.protocols import endpoint
+    from tests.support.turns import settle
 
     async def echo_to_oneself(size=20_000):
         transport, protocol = await endpoint(local_addr=('127.0.0.1', 0))
@@ -232,7 +198,7 @@ FORK = '''
 
 def test_fork():
     """The child cannot use the loop, can have one of its own, and does not keep the port."""
-    assert python(FORK + '''
+    assert outcome(FORK + '''
     transport, protocol = loop.run_until_complete(echo_to_oneself())
     address = transport.get_extra_info('sockname')
     transport.sendto(b'in flight', address)
@@ -267,7 +233,7 @@ def test_fork():
 
 
 def test_fork_inside_a_coroutine():
-    assert python(FORK + '''
+    assert outcome(FORK + '''
     async def main():
         transport, protocol = await echo_to_oneself()
         child = os.fork()
@@ -300,7 +266,7 @@ def test_fork_inside_a_coroutine():
 
 def test_exit_of_a_forked_child():
     """A child that leaves by ``sys.exit`` tears its copies down, and harms nothing."""
-    assert python(FORK + '''
+    assert outcome(FORK + '''
     import sys
     transport, protocol = loop.run_until_complete(echo_to_oneself())
     child = os.fork()
@@ -318,11 +284,12 @@ def test_exit_of_a_forked_child():
 @needs_root
 def test_many_loops_of_an_unprivileged_user():
     """Teardown of rings is asynchronous, and locked memory small: it is waited for."""
-    assert python('''
+    assert outcome('''
     import asyncio, os, resource
     import uringloop
-    from tests.support.cases import assert_no_leaks, settle
+    from tests.support.cases import assert_no_leaks
     from tests.support.protocols import endpoint
+    from tests.support.turns import settle
 
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (8 << 20, 8 << 20))
     os.setgroups([])
@@ -848,4 +815,4 @@ EXIT = '''
     started.wait()''', 0),
 ])
 def test_interpreter_exits_with_operations_in_flight(source, code):
-    assert python(EXIT + '    ' + source.strip()) == (code, '')
+    assert outcome(EXIT + '    ' + source.strip()) == (code, '')

@@ -9,11 +9,12 @@ import threading
 import pytest
 
 import uringloop
-from tests.ring.test_lifetime import python, udp
 from tests.support.cases import UringCase, assert_no_leaks, both_sides
+from tests.support.programs import outcome
 from tests.support.protocols import Recorder, endpoint
-from tests.support.streams import PAIRS, Streams
+from tests.support.sockets import PAIRS, udp
 from tests.support.streams import Recorder as StreamRecorder
+from tests.support.streams import Streams
 
 
 class Mortal(bytearray):
@@ -77,7 +78,7 @@ class TestWhileCompletionsAreSettled(UringCase):
 
     def test_keyboard_interrupt(self):
         """Wherever it comes, what the kernel has completed is done when the loop runs again."""
-        assert python('''
+        assert outcome('''
             import asyncio, signal, socket
             import uringloop
 

@@ -15,101 +15,18 @@ from pathlib import Path
 import pytest
 
 import uringloop
-from tests.package.test_policy import FORBID, script
-from tests.support.cases import UringCase, settle
+from tests.support.cases import UringCase
 from tests.support.namespaces import Wire, needs_root
-from tests.support.protocols import endpoint, turns_until
+from tests.support.process import descriptors, in_thread, limited
+from tests.support.programs import script
+from tests.support.protocols import endpoint
+from tests.support.seccomp import FORBID
+from tests.support.sockets import udp
+from tests.support.turns import settle, turns_until
+from tests.support.work import WORK
 from uringloop.ring import orphans
 from uringloop.ring import ring as ring_module
 from uringloop.ring.operations import OperationTable
-
-
-def udp(address=('127.0.0.1', 0)):
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.setblocking(False)
-    sock.bind(address)
-    return sock
-
-
-def descriptors():
-    return sorted(os.listdir('/proc/self/fd'))
-
-
-def thread(function):
-    """Call ``function`` in a thread that ends before this returns."""
-    outcome = []
-    running = threading.Thread(target=lambda: outcome.append(function()))
-    running.start()
-    running.join()
-    return outcome[0]
-
-
-class limited:
-    """RLIMIT_NOFILE, for a moment."""
-
-    def __init__(self, count):
-        self.count = count
-
-    def __enter__(self):
-        self.before = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (self.count, self.before[1]))
-
-    def __exit__(self, *exc):
-        resource.setrlimit(resource.RLIMIT_NOFILE, self.before)
-
-
-# What a program does with a loop: datagrams long and short, AF_UNIX ones, streams.
-WORK = '''
-import asyncio, os, socket, sys, warnings
-import uringloop
-from tests.support.protocols import Recorder, endpoint
-
-async def work():
-    loop = asyncio.get_running_loop()
-    receiver, received = await endpoint(local_addr=('127.0.0.1', 0))
-    sender, _ = await endpoint(remote_addr=receiver.get_extra_info('sockname'))
-    for size in (100, 9000, 60_000, 60_000, 60_000, 60_000, 60_000, 1, 100):
-        received.datagrams.clear()
-        sender.sendto(bytes(size))
-        await received.until(lambda p: p.datagrams == [bytes(size)])
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    ours.setblocking(False)
-    ours.bind(b'\\0ring-%d' % os.getpid())
-    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    local, heard = await endpoint(sock=ours)
-    for size in (10, 90_000):
-        heard.datagrams.clear()
-        theirs.send(bytes(size))
-        await heard.until(lambda p: p.datagrams == [bytes(size)])
-
-    async def echo(reader, writer):
-        writer.write(await reader.readexactly(300_000))
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(echo, '127.0.0.1', 0)
-    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-    data = os.urandom(300_000)
-    writer.write(data)
-    assert await reader.read(-1) == data
-    writer.close()
-    server.close()
-    for transport in (receiver, sender, local):
-        transport.close()
-    theirs.close()
-    return type(loop).__name__
-
-def work_on(loop):
-    return loop.run_until_complete(asyncio.wait_for(work(), 20))
-
-def become(user, locked):
-    """Give up privileges and locked memory."""
-    import resource
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (locked, locked))
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(user + os.getpid() % 5000)
-'''
 
 
 class TestMadeWithTheLoop(UringCase):
@@ -117,7 +34,7 @@ class TestMadeWithTheLoop(UringCase):
     def test_run_by_another_thread(self):
         """The ring is the one that was made with the loop, whoever runs it first."""
         rings = set(ring_module.open_rings)
-        thread(lambda: self.run(asyncio.sleep(0)))
+        in_thread(lambda: self.run(asyncio.sleep(0)))
         assert set(ring_module.open_rings) == rings
 
     def test_never_run(self):
@@ -127,9 +44,9 @@ class TestMadeWithTheLoop(UringCase):
         before = descriptors()
         for _ in range(50):
             uringloop.Loop().close()
-        thread(uringloop.Loop).close()
+        in_thread(uringloop.Loop).close()
         loop = uringloop.Loop()
-        thread(loop.close)
+        in_thread(loop.close)
         assert descriptors() == before
 
     def test_not_running(self):
@@ -448,20 +365,20 @@ class TestEnd(UringCase):
         transport, protocol = self.run(endpoint(local_addr=('127.0.0.1', 0)))
         self.run(self.talk(transport, protocol))
         monkeypatch.setattr(ring_module, 'hung_up', interrupted)
-        thread(move)
+        in_thread(move)
         transport.abort()
         for witness, *_ in orphans.graveyard:
             assert orphans.hung_up(witness, 10)
         assert self.loop.stats().rings_buried == 1
         orphans.bury()
-        thread(lambda: self.run(settle()))
+        in_thread(lambda: self.run(settle()))
 
     async def talk(self, transport, protocol):
         protocol.datagrams.clear()
         transport.sendto(b'x', transport.get_extra_info('sockname'))
         await protocol.until(lambda p: p.datagrams)
         woken = self.loop.create_future()
-        thread(lambda: self.loop.call_soon_threadsafe(woken.set_result, None))
+        in_thread(lambda: self.loop.call_soon_threadsafe(woken.set_result, None))
         await woken
 
     @needs_root

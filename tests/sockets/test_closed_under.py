@@ -9,36 +9,16 @@ import sys
 
 import pytest
 
-from tests.ring.test_lifetime import in_thread, python, udp
-from tests.support.cases import UringCase, both_sides, settle
+from tests.support.cases import UringCase, both_sides
 from tests.support.namespaces import needs_root
+from tests.support.process import in_thread
+from tests.support.programs import outcome
 from tests.support.protocols import endpoint
-from tests.support.streams import LOCAL, tcp_pair
+from tests.support.sockets import LOCAL, Calls, listener, tcp_pair, udp
+from tests.support.turns import settle
 
 
-class _Calls:
-
-    async def waiting(self, coroutine):
-        """A task that has begun to wait."""
-        task = self.loop.create_task(coroutine)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert not task.done()
-        return task
-
-    async def given_up(self, task):
-        """Nobody hears of a socket that was closed: whoever waits is to be cancelled."""
-        task.cancel()
-        await asyncio.wait([task])
-
-
-def listener():
-    sock = socket.create_server(LOCAL)
-    sock.setblocking(False)
-    return sock
-
-
-class _TestClosedUnderACall(_Calls):
+class _TestClosedUnderACall(Calls):
     """``sock.close()`` is the end for the peer and the port, whoever waits on the socket."""
 
     def test_peer_sees_the_end(self):
@@ -105,7 +85,7 @@ class _TestClosedUnderACall(_Calls):
         self.run(main())
 
 
-class TestNumberTakenByAnother(_Calls, UringCase):
+class TestNumberTakenByAnother(Calls, UringCase):
     """An operation that has yet to be submitted knows a number; a socket was meant."""
 
     def test_receive_that_moves_to_another_ring(self):
@@ -133,7 +113,7 @@ class TestNumberTakenByAnother(_Calls, UringCase):
     @needs_root
     def test_plain_send_after_a_refused_zerocopy_send(self):
         """Without memory to lock the datagram is copied, at the call, and not by any socket."""
-        assert python('''
+        assert outcome('''
             import asyncio, os, resource, socket
             import uringloop
 
@@ -170,7 +150,7 @@ class TestNumberTakenByAnother(_Calls, UringCase):
         ''', timeout=20) == (0, '')
 
 
-class _TestSocketsOfOtherKinds(_Calls):
+class _TestSocketsOfOtherKinds(Calls):
 
     def test_socket_without_weak_references(self):
         """The class below ``socket.socket`` serves as well, and so does a cancelled call on it."""

@@ -9,27 +9,12 @@ import threading
 
 import pytest
 
-from tests.ring.test_lifetime import python
-from tests.support.cases import UringCase, both_sides, settle
+from tests.support.cases import UringCase, both_sides
+from tests.support.programs import outcome
 from tests.support.protocols import Recorder as Datagrams
-from tests.support.streams import LOCAL, Recorder, Streams
-
-
-class Named(asyncio.Protocol):
-    """Says its name and hangs up."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def connection_made(self, transport):
-        transport.write(self.name)
-        transport.close()
-
-
-def listener():
-    sock = socket.create_server(LOCAL)
-    sock.setblocking(False)
-    return sock
+from tests.support.sockets import LOCAL, listener
+from tests.support.streams import Named, Recorder, Streams
+from tests.support.turns import settle
 
 
 class _TestTakenByACancelledCall(Streams):
@@ -246,7 +231,7 @@ class TestForked(UringCase):
 
     def test_wakes_nobody_in_the_child(self):
         """There the numbers of the loop's own descriptors may be somebody else's."""
-        assert python('''
+        assert outcome('''
             import os, socket, threading
             import uringloop
 

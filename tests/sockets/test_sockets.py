@@ -9,62 +9,10 @@ import pytest
 
 import uringloop
 from tests.support.cases import UringCase, both_sides
+from tests.support.sockets import Sockets
 
 
-class _Sockets:
-    """Makes sockets and closes them when the test is over."""
-
-    def run(self, main):
-        self.opened = []
-        try:
-            return super().run(main)
-        finally:
-            for sock in self.opened:
-                sock.close()
-
-    def udp(self, family=socket.AF_INET, address=('127.0.0.1', 0)):
-        sock = socket.socket(family, socket.SOCK_DGRAM)
-        self.opened.append(sock)
-        sock.setblocking(False)
-        sock.bind(address)
-        return sock
-
-    def pair(self, kind=socket.SOCK_STREAM):
-        pair = socket.socketpair(socket.AF_UNIX, kind)
-        for sock in pair:
-            sock.setblocking(False)
-            self.opened.append(sock)
-        return pair
-
-    def listener(self):
-        sock = socket.socket()
-        self.opened.append(sock)
-        sock.setblocking(False)
-        sock.bind(('127.0.0.1', 0))
-        sock.listen(100)
-        return sock
-
-    def tcp(self):
-        sock = socket.socket()
-        self.opened.append(sock)
-        sock.setblocking(False)
-        return sock
-
-    async def waiting(self, coroutine):
-        """A task that has begun to wait."""
-        task = self.loop.create_task(coroutine)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert not task.done()
-        return task
-
-    async def cancelled(self, task):
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-
-class _TestDatagramSockets(_Sockets):
+class _TestDatagramSockets(Sockets):
 
     @pytest.mark.parametrize('size', [0, 1, 1200, 16384, 65507])
     def test_sendto_and_recvfrom(self, size):
@@ -335,7 +283,7 @@ class _TestDatagramSockets(_Sockets):
         self.run(main())
 
 
-class _TestStreamSockets(_Sockets):
+class _TestStreamSockets(Sockets):
 
     def test_connect_accept_sendall_recv(self):
         async def main():
@@ -646,7 +594,7 @@ else:
         pass
 
 
-class TestZerocopy(_Sockets, UringCase):
+class TestZerocopy(Sockets, UringCase):
 
     @pytest.mark.parametrize('size', [0, 1, 1200, 20000, 65507])
     def test_report(self, size):
@@ -691,7 +639,7 @@ class TestZerocopy(_Sockets, UringCase):
         self.run(main())
 
 
-class TestSubclasses(_Sockets, UringCase):
+class TestSubclasses(Sockets, UringCase):
 
     def test_methods_of_a_subclass_are_called(self):
         class Socket(socket.socket):
@@ -731,7 +679,7 @@ class TestSubclasses(_Sockets, UringCase):
         self.run(main())
 
 
-class TestWithoutTheRing(_Sockets, UringCase):
+class TestWithoutTheRing(Sockets, UringCase):
 
     @pytest.mark.parametrize('size', [10, 60_000])
     def test_before_the_loop_runs(self, size):
@@ -768,7 +716,7 @@ class TestWithoutTheRing(_Sockets, UringCase):
             other.close()
 
 
-class TestWhatIsThereAlready(_Sockets, UringCase):
+class TestWhatIsThereAlready(Sockets, UringCase):
     """What need not wait costs one plain system call; what must, one submission."""
 
     async def receive(self, how, sock):
@@ -812,7 +760,7 @@ class TestWhatIsThereAlready(_Sockets, UringCase):
         self.run(main())
 
 
-class TestConcurrentCalls(_Sockets, UringCase):
+class TestConcurrentCalls(Sockets, UringCase):
     """asyncio's calls on one socket replace one another; here each has its turn."""
 
     def test_receives(self):

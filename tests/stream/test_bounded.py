@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.cases import Case, UringCase, both_sides
 from tests.support.protocols import Recorder, endpoint
-from tests.support.streams import PAIRS, turns
+from tests.support.sockets import PAIRS
+from tests.support.turns import turns
 
 MEBIBYTE = 1 << 20
 

@@ -7,7 +7,9 @@ import threading
 import pytest
 
 from tests.support.cases import UringCase, both_sides
-from tests.support.streams import PAIRS, Buffered, Recorder, Streams, turns
+from tests.support.sockets import PAIRS
+from tests.support.streams import Buffered, Recorder, Streams
+from tests.support.turns import turns
 
 MEBIBYTE = 1 << 20
 

@@ -7,7 +7,6 @@ import select
 import signal
 import socket
 import ssl
-import struct
 import subprocess
 import sys
 import textwrap
@@ -16,18 +15,10 @@ import warnings
 
 import pytest
 
-from tests.stream.test_streams import MANY_BYTES, certificate, contexts  # noqa: F401  (fixtures)
 from tests.support.cases import UringCase, both_sides
-from tests.support.protocols import turns_until
-from tests.support.streams import LOCAL, PAIRS, Buffered, Echo, Recorder, Streams, tcp_pair, turns
-
-both_kinds = pytest.mark.parametrize('kind', PAIRS)
-
-
-def reset(sock):
-    """Close a TCP socket by a reset."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
-    sock.close()
+from tests.support.sockets import LOCAL, PAIRS, reset, tcp_pair
+from tests.support.streams import MANY_BYTES, Buffered, Echo, Recorder, Streams, both_kinds
+from tests.support.turns import turns, turns_until
 
 
 class _TestPeers(Streams):
@@ -181,7 +172,7 @@ class _TestPeers(Streams):
 
         self.run(main())
 
-    def test_garbage_for_tls(self, contexts):  # noqa: F811
+    def test_garbage_for_tls(self, contexts):
         async def main():
             _, address = await self.serve(Echo, ssl=contexts[0])
             with socket.create_connection(address) as peer:
@@ -200,7 +191,7 @@ class _TestPeers(Streams):
 
         self.run(main())
 
-    def test_tls_peer_vanishes_in_the_handshake(self, contexts):  # noqa: F811
+    def test_tls_peer_vanishes_in_the_handshake(self, contexts):
         async def main():
             one, peer = tcp_pair()
             connecting = self.loop.create_task(self.loop.create_connection(

@@ -16,44 +16,22 @@ import warnings
 import pytest
 
 from tests.support.cases import UringCase, both_sides
+from tests.support.sockets import LOCAL, PAIRS
 from tests.support.streams import (
-    LOCAL,
-    PAIRS,
+    MANY_BYTES,
     Buffered,
     BufferedEcho,
     Echo,
     Recorder,
     Streams,
-    turns,
+    both_kinds,
 )
+from tests.support.turns import turns
 
 SIZES = [1, 100, 4096, 65_537, 1_000_003, 5_000_000]
-MANY_BYTES = random.Random(7).randbytes(10_000_000)
 
-both_kinds = pytest.mark.parametrize('kind', PAIRS)
 needs_server_clients = pytest.mark.skipif(
     sys.version_info < (3, 13), reason='Server.close_clients() is new in Python 3.13')
-
-
-@pytest.fixture(scope='module')
-def certificate(tmp_path_factory):
-    """A self-signed certificate for 127.0.0.1, as ``(certificate, key)``."""
-    where = tmp_path_factory.mktemp('certificate')
-    names = str(where / 'certificate.pem'), str(where / 'key.pem')
-    subprocess.run(
-        ['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256',
-         '-nodes', '-days', '2', '-subj', '/CN=localhost',
-         '-addext', 'subjectAltName=IP:127.0.0.1,DNS:localhost',
-         '-out', names[0], '-keyout', names[1]], check=True, capture_output=True)
-    return names
-
-
-@pytest.fixture
-def contexts(certificate):
-    """The server's TLS context and the client's."""
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(*certificate)
-    return server, ssl.create_default_context(cafile=certificate[0])
 
 
 variable = contextvars.ContextVar('variable', default='unset')

@@ -21,6 +21,7 @@ from asyncio import selector_events
 import pytest
 
 import uringloop
+from tests.support.turns import settle
 from uringloop.ring import orphans
 
 # In Python 3.10, and in the first releases of 3.11 (Debian 12 has 3.11.2), only stream
@@ -108,12 +109,6 @@ def both_sides(namespace: dict, *mixins: type) -> None:
         for case in (AsyncioCase, UringCase):
             name = mixin.__name__.lstrip('_') + case.__name__.removesuffix('Case')
             namespace[name] = type(name, (mixin, case), {'__module__': namespace['__name__']})
-
-
-async def settle() -> None:
-    """Let closing transports finish."""
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 def assert_no_leaks(loop) -> None:

@@ -148,3 +148,10 @@ class Wire(Namespace):
     def release(self) -> None:
         """Let out what waits."""
         self.ip('neigh', 'replace', self.peer[0], 'lladdr', self.far_lladdr, 'dev', 'wire')
+
+
+@pytest.fixture(scope='module')
+def wire():
+    """One for all tests of a module; conftest makes it known to them."""
+    with Wire() as namespace:
+        yield namespace

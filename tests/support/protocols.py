@@ -50,12 +50,6 @@ class Recorder(asyncio.DatagramProtocol):
             await self._changed
 
 
-async def turns_until(condition) -> None:
-    """Turn the loop until ``condition()``: for what has no callback, as counters."""
-    while not condition():
-        await asyncio.sleep(0)
-
-
 async def endpoint(**how) -> tuple:
     """``(transport, Recorder)``, of ``create_datagram_endpoint``."""
     loop = asyncio.get_running_loop()

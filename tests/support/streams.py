@@ -2,9 +2,15 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import random
 
-LOCAL = ('127.0.0.1', 0)
+import pytest
+
+from tests.support.sockets import LOCAL, PAIRS
+from tests.support.turns import turns
+
+MANY_BYTES = random.Random(7).randbytes(10_000_000)
+both_kinds = pytest.mark.parametrize('kind', PAIRS)
 
 
 class _Events:
@@ -97,15 +103,15 @@ class BufferedEcho(Buffered):
         super().received(data)
 
 
-def tcp_pair():
-    """Two connected TCP sockets."""
-    with socket.create_server(LOCAL) as listener:
-        one = socket.create_connection(listener.getsockname())
-        two, _ = listener.accept()
-    return one, two
+class Named(asyncio.Protocol):
+    """Says its name and hangs up."""
 
+    def __init__(self, name):
+        self.name = name
 
-PAIRS = {'tcp': tcp_pair, 'unix': socket.socketpair}
+    def connection_made(self, transport):
+        transport.write(self.name)
+        transport.close()
 
 
 class Streams:
@@ -128,8 +134,7 @@ class Streams:
                         await protocol.until_lost()
                 for sock in self.sockets:
                     sock.close()
-                for _ in range(5):
-                    await asyncio.sleep(0)
+                await turns()
 
         return super().run(bounded())
 
@@ -187,8 +192,3 @@ class Streams:
         while part := await self.loop.sock_recv(sock, 1 << 18):
             data += part
         return data
-
-
-async def turns(count=5):
-    for _ in range(count):
-        await asyncio.sleep(0)

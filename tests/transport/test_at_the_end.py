@@ -3,17 +3,16 @@ import asyncio
 import contextlib
 import os
 import socket
-import textwrap
 import threading
 
 import pytest
 
-from tests.ring.test_lifetime import python
 from tests.support.cases import UringCase, both_sides
+from tests.support.programs import program
 from tests.support.protocols import Recorder as Datagrams
-from tests.support.streams import PAIRS, Buffered, Recorder, Streams, turns
-
-both_kinds = pytest.mark.parametrize('kind', PAIRS)
+from tests.support.sockets import PAIRS
+from tests.support.streams import Buffered, Recorder, Streams, both_kinds
+from tests.support.turns import turns
 
 
 class _TestWrittenBefore(Streams):
@@ -170,21 +169,7 @@ class _TestReceivedBefore(Streams):
             self.loop.run_until_complete(asyncio.wait_for(second(), self.timeout))
 
 
-LOOPS = {
-    'asyncio': 'asyncio.SelectorEventLoop()',
-    'uring': 'uringloop.new_event_loop(require_uring=True)',
-    'uring, no busy_poll': 'uringloop.new_event_loop(require_uring=True, busy_poll=0)',
-}
 on_each_loop = pytest.mark.parametrize('loop', ['asyncio', 'uring'])
-
-
-def program(loop, source):
-    """Run a program that has such a ``loop``: its exit code."""
-    code, errors = python(f'import asyncio\nimport uringloop\nloop = {LOOPS[loop]}\n'
-                          + textwrap.dedent(source), '-W', 'ignore', timeout=20)
-    if code not in (0, 7):
-        print(errors)
-    return code
 
 
 @pytest.mark.parametrize('loop', ['asyncio', 'uring, no busy_poll'])
