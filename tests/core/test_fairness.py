@@ -1,22 +1,21 @@
-"""Who gets a turn, and what is told when: signals, threads, failed writes, the end."""
+"""One that is always busy leaves their turns to timers, signals, threads and other tasks."""
 import asyncio
+import contextlib
 import functools
-import gc
 import os
 import signal
 import socket
 import threading
 import time
-import warnings
-import weakref
 
-import pytest
-
-import uringloop
 from tests.support.cases import Case, both_sides
+from tests.support.protocols import Recorder
 from tests.support.sockets import PAIRS
-from tests.support.streams import Recorder
+from tests.support.streams import Recorder as StreamRecorder
+from tests.support.streams import Streams
 from tests.support.turns import turns
+
+MEBIBYTE = 1 << 20
 
 
 class _TestCallbacksInC(Case):
@@ -59,270 +58,146 @@ class _TestCallbacksInC(Case):
         assert done.is_set()
 
 
-class _TestFailedWrite(Case):
+class Amplifier(StreamRecorder):
+    """Writes twice what it reads, and counts how often it is called in a turn."""
 
-    def test_closing_at_once(self):
-        """A writer that goes on until the transport is closing ends, and keeps nothing."""
-        async def main():
-            near, far = PAIRS['tcp']()
-            transport, protocol = await self.loop.create_connection(Recorder, sock=near)
-            transport.pause_reading()
-            far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
-            far.close()                    # a reset
-            writes = 0
-            while not transport.is_closing():
-                transport.write(bytes(65536))
-                writes += 1
-                assert writes < 100
-            for _ in range(3):
-                transport.write(bytes(65536))
-            assert transport.get_write_buffer_size() <= 65536
-            assert type(await protocol.until_lost()) in (ConnectionResetError, BrokenPipeError)
+    calls_now = calls_at_most = 0
 
-        self.run(main())
+    def data_received(self, data):
+        if not self.calls_now:
+            asyncio.get_running_loop().call_soon(self.next_turn)
+        self.calls_now += 1
+        self.transport.write(data + data)
+
+    def next_turn(self):
+        self.calls_at_most = max(self.calls_at_most, self.calls_now)
+        self.calls_now = 0
 
 
-class _TestHalfClosed(Case):
-    """The peer has shut its sending half, and does not read for a while."""
+class Flood:
+    """Calls ``send`` in a thread, for up to 3 seconds."""
 
-    @pytest.mark.parametrize('how', ['transport', 'sock_sendall'])
-    @pytest.mark.parametrize('kind', sorted(PAIRS))
-    def test_waits_without_spinning(self, kind, how):
-        async def main():
-            near, far = PAIRS[kind]()
-            near.setblocking(False)
-            far.setblocking(False)
-            far.shutdown(socket.SHUT_WR)
-            data = os.urandom(1 << 23)
-            if how == 'transport':
-                transport, protocol = await self.loop.create_connection(StaysOpen, sock=near)
-                await protocol.until(lambda: 'eof' in protocol.calls)
-                transport.write(data)
-                sending = None
-            else:
-                sending = asyncio.ensure_future(self.loop.sock_sendall(near, data))
-            await asyncio.sleep(0.05)
-            used = time.process_time()
-            await asyncio.sleep(0.3)
-            assert time.process_time() - used < 0.1
-            received = bytearray()
-            while len(received) < len(data):
-                received += await self.loop.sock_recv(far, 1 << 20)
-            assert received == data
-            if sending is None:
-                transport.close()
-                await protocol.until_lost()
-            else:
-                await sending
-                near.close()
-            far.close()
+    def __init__(self, send):
+        self.send = send
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.end = threading.Timer(3, self.over.set)
 
-        self.run(main())
+    def run(self):
+        while not self.over.is_set():
+            with contextlib.suppress(OSError):
+                self.send()
 
-    @pytest.mark.parametrize('kind', sorted(PAIRS))
-    def test_given_up(self, kind):
-        async def main():
-            near, far = PAIRS[kind]()
-            near.setblocking(False)
-            far.shutdown(socket.SHUT_WR)
-            sending = asyncio.ensure_future(self.loop.sock_sendall(near, bytes(1 << 23)))
-            await asyncio.sleep(0.05)
-            sending.cancel()
-            await asyncio.wait([sending])
-            transport, protocol = await self.loop.create_connection(StaysOpen, sock=near)
-            transport.write(bytes(1 << 23))
-            await asyncio.sleep(0.05)
-            transport.abort()
-            await protocol.until_lost()
-            far.close()
+    def __enter__(self):
+        self.thread.start()
+        self.end.start()
+        return self
 
-        self.run(main())
+    def __exit__(self, *exc):
+        self.over.set()
+        self.end.cancel()
+        self.end.join()
+        self.thread.join()
 
 
-class StaysOpen(Recorder):
-    keep_open = True
+class _TestGreedyProtocols(Streams):
+    """One busy socket whose every event makes more work leaves the timers their turns."""
 
+    timeout = 10.0
 
-class _TestWakeUps(Case):
-
-    @pytest.mark.parametrize('busy_poll', [0, 50])
-    def test_behind_zerocopy_writes(self, busy_poll):
-        """Whatever has been sent: a wake-up from a thread is heard at once."""
-        async def main():
-            listening = socket.create_server(('127.0.0.1', 0))
-            with listening:
-                transport, _ = await asyncio.get_running_loop().create_connection(
-                    asyncio.Protocol, *listening.getsockname())
-                for _ in range(3):
-                    transport.write(bytes(70_000))
-                woken = asyncio.get_running_loop().create_future()
-                waker = threading.Timer(0.05, asyncio.get_running_loop().call_soon_threadsafe,
-                                        (woken.set_result, None))
-                waker.start()
-                begin = time.monotonic()
-                await asyncio.wait_for(woken, 4)
-                assert time.monotonic() - begin < 2
-                waker.join()
-                transport.abort()
-                await turns(3)
-
-        if not self.uring:
-            return self.run(main())
-        loop = uringloop.new_event_loop(require_uring=True, busy_poll=busy_poll)
-        loop.run_until_complete(main())
-        loop.close()
-
-
-class _TestDying(Case):
-
-    def test_weak_reference(self):
-        """What is told of a transport's end does not come upon it once more."""
-        async def main():
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore', ResourceWarning)
-                for _ in range(20):
-                    transport, _ = await self.loop.create_datagram_endpoint(
-                        asyncio.DatagramProtocol, local_addr=('127.0.0.1', 0))
-                    await turns(2)
-                    transport.pause_reading()
-                    await turns(3)
-                    fd = transport._sock_fd
-                    found = []
-                    reference = weakref.ref(
-                        transport, lambda _, fd=fd, found=found: found.append(
-                            (self.loop._transports.get(fd), self.loop.remove_reader(fd))))
-                    transport = _ = None
-                    gc.collect()
-                    await turns(2)
-                    if reference() is None:
-                        assert found[0][0] is None
-
-        self.needs_pausing()
-        self.run(main())
-
-
-class SmallBuffer(asyncio.BufferedProtocol):
-
-    def __init__(self):
-        self.buffer = bytearray(256)
-        self.received = 0
-
-    def get_buffer(self, sizehint):
-        return self.buffer
-
-    def buffer_updated(self, nbytes):
-        self.received += nbytes
-
-
-class _TestSmallBuffers(Case):
-
-    def test_others_have_their_turn(self):
-        """What takes thousands of calls to hand over is handed over in several turns."""
-        async def main():
-            near, far = PAIRS['tcp']()
-            with far:
-                _, protocol = await self.loop.create_connection(SmallBuffer, sock=near)
-                far.setblocking(False)
-                sent = most = 0
-                while sent < 1 << 20:
-                    try:
-                        sent += far.send(bytes(1 << 16))
-                    except BlockingIOError:  # noqa: PERF203
-                        before = protocol.received
-                        await asyncio.sleep(0)
-                        most = max(most, protocol.received - before)
-                while protocol.received < sent:
-                    before = protocol.received
-                    await asyncio.sleep(0)
-                    most = max(most, protocol.received - before)
-                assert 0 < most <= 64 * 256
+    async def timers_run(self, flood, count):
+        for _ in range(count):
             await asyncio.sleep(0.01)
+        assert not flood.over.is_set(), 'timers waited for the end of the flood'
 
-        self.run(main())
-
-
-class _TestInterrupted(Case):
-    """What is raised through the loop costs nobody anything once it runs again."""
-
-    @pytest.mark.parametrize('kind', [KeyboardInterrupt, SystemExit])
-    def test_datagrams(self, kind):
-        class Interrupting(asyncio.DatagramProtocol):
-            def datagram_received(self, data, addr):
-                got.append(data)
-                if len(got) <= 8:
-                    raise kind
-
-        async def open_one():
-            transport, _ = await self.loop.create_datagram_endpoint(
-                Interrupting, local_addr=('127.0.0.1', 0))
-            return transport
-
-        async def wait():
-            while len(got) < expected:
-                await asyncio.sleep(0)
-
-        got = []
-        transport = self.loop.run_until_complete(open_one())
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            for expected in 12, 15:
-                for _ in range(expected - len(got)):
-                    sender.sendto(b'x', transport.get_extra_info('sockname'))
-                for _ in range(20):
-                    try:
-                        self.run(wait())
-                        break
-                    except kind:
-                        pass
-                assert len(got) == expected
-        transport.close()
-        self.turns(3)
-
-    def test_end_of_a_stream(self):
-        class Interrupting(Recorder):
-            def eof_received(self):
-                super().eof_received()
-                if self.calls.count('eof') == 1:
-                    raise KeyboardInterrupt
-
+    def test_stream_that_writes_more_than_it_reads(self):
         async def main():
             near, far = PAIRS['tcp']()
-            with far:
-                _, protocol = await self.loop.create_connection(Interrupting, sock=near)
-                protocols.append(protocol)
-            await until_lost()
+            reading = threading.Thread(target=read_all, args=[far], daemon=True)
+            protocol = await self.open(near, Amplifier)
+            reading.start()
+            with Flood(lambda: far.send(bytes(200_000))) as flood:
+                await self.timers_run(flood, 50)
+                far.shutdown(socket.SHUT_RDWR)
+            assert protocol.calls_at_most < 100
+            protocol.transport.abort()
+            await protocol.until_lost()
+            reading.join()
+            far.close()
 
-        async def until_lost():
-            while not protocols[0].lost:
-                await asyncio.sleep(0)
+        def read_all(sock):
+            try:
+                while sock.recv(1 << 20):
+                    pass
+            except OSError:
+                pass
 
-        protocols = []
-        with pytest.raises(KeyboardInterrupt):
-            self.run(main())
-        self.run(until_lost())
-        assert protocols[0].calls == ['made', 'eof', 'eof', 'lost']
+        self.run(main())
 
+    def test_datagram_protocol_that_answers_many_times(self):
+        """Nor does the loop collect what the protocol has no time for."""
+        class Answering(Recorder):
+            handled = 0
 
-class _TestEnd(Case):
+            def datagram_received(self, data, addr):
+                self.handled += 1
+                for _ in range(70):
+                    self.transport.sendto(bytes(100), addr)
 
-    @pytest.mark.parametrize('end', ['close', 'abort'])
-    @pytest.mark.parametrize('paused', [False, True])
-    @pytest.mark.parametrize('kind', sorted(PAIRS))
-    def test_told_in_the_next_turn(self, kind, paused, end):
-        """Before what is scheduled behind it."""
         async def main():
-            near, far = PAIRS[kind]()
-            with far:
-                transport, protocol = await self.loop.create_connection(Recorder, sock=near)
-                if paused:
-                    transport.pause_reading()
-                await turns(3)
-                getattr(transport, end)()
-                self.loop.call_soon(protocol.note, 'soon')
-                await turns(2)
-                assert protocol.calls[-2:] == ['lost', 'soon']
+            transport, protocol = await self.loop.create_datagram_endpoint(
+                Answering, local_addr=('127.0.0.1', 0))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.connect(transport.get_extra_info('sockname'))
+                with Flood(lambda: sock.send(bytes(1400))) as flood:
+                    await self.timers_run(flood, 5)
+                    if self.uring:
+                        received = self.loop.stats().datagrams_received
+                        assert received - protocol.handled < 1000
+            transport.abort()
+            await protocol.until(lambda p: p.lost)
 
         self.run(main())
 
 
-both_sides(globals(), _TestCallbacksInC, _TestFailedWrite, _TestHalfClosed, _TestEnd,
-           _TestSmallBuffers, _TestInterrupted, _TestWakeUps, _TestDying)
+class _TestStreams(Case):
+
+    timeout = 20.0
+
+    def test_others_have_their_turns(self):
+        """A coroutine that writes and drains, and a reader and a ticker beside it."""
+        async def main():
+            async def serve(reader, writer):
+                nonlocal received
+                while data := await reader.read(MEBIBYTE):
+                    received += len(data)
+                writer.close()
+
+            async def tick():
+                nonlocal ticks
+                while True:
+                    ticks += 1
+                    await asyncio.sleep(0)
+
+            received = ticks = behind = 0
+            server = await asyncio.start_server(serve, '127.0.0.1', 0)
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            ticker = asyncio.ensure_future(tick())
+            for i in range(1, 501):
+                writer.write(bytes(200_000))
+                await writer.drain()
+                behind = max(behind, i * 200_000 - received)
+            assert behind < 32 * MEBIBYTE
+            assert ticks > 100
+            ticker.cancel()
+            writer.close()
+            await writer.wait_closed()
+            while received < 500 * 200_000:
+                await asyncio.sleep(0)
+            server.close()
+            await turns(5)
+
+        self.run(main())
+
+
+both_sides(globals(), _TestCallbacksInC, _TestGreedyProtocols, _TestStreams)

@@ -1,15 +1,21 @@
-"""After traffic an idle loop is idle: it sleeps, whatever flags the kernel has left set."""
+"""A loop that is idle sleeps, whatever traffic it has had; what is open costs nothing."""
 import asyncio
+import os
+import resource
 import socket
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 import uringloop
-from tests.support.cases import assert_no_leaks
+from tests.support.cases import UringCase, assert_no_leaks
 from tests.support.protocols import endpoint
+from tests.support.streams import Streams
+from tests.support.turns import turns
 
 
 async def udp():
@@ -154,3 +160,69 @@ def test_idle_after(traffic, busy_poll, contexts):
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     assert_no_leaks(loop)
+
+
+def blocked():
+    """How many threads of this machine are waiting for a disk."""
+    [line] = [line for line in Path('/proc/stat').read_text().splitlines()
+              if line.startswith('procs_blocked')]
+    return int(line.split()[1])
+
+
+IDLE = '''
+import asyncio, threading
+import uringloop
+
+async def idle():
+    end = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(ready.release)
+    await end
+
+def run():
+    loop = uringloop.new_event_loop(require_uring=True, busy_poll=0)
+    loop.run_until_complete(idle())
+
+ready = threading.Semaphore(0)
+for _ in range(30):
+    threading.Thread(target=run, daemon=True).start()
+for _ in range(30):
+    ready.acquire()
+print('ready', flush=True)
+input()
+'''
+
+
+@pytest.mark.skipif(tuple(map(int, os.uname().release.split('.')[:2])) < (6, 15),
+                    reason='IORING_ENTER_NO_IOWAIT is new in Linux 6.15')
+def test_idle_is_not_waiting_for_a_disk():
+    with subprocess.Popen([sys.executable, '-c', IDLE], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as idle:
+        try:
+            assert idle.stdout.readline() == b'ready\n'
+            # Other programs come and go; the threads would stay.
+            least = min(blocked() for _ in range(50) if not time.sleep(0.01))
+        finally:
+            idle.kill()
+    assert least < 15
+
+
+class TestRing(Streams, UringCase):
+
+    def test_idle_connections_cost_nothing(self):
+        async def main():
+            for _ in range(1000):
+                await self.half(kind='unix')
+            await turns(10)
+            before = self.loop.stats()
+            assert before.operations_in_flight >= 1000
+            await turns(50)
+            after = self.loop.stats()
+            assert after.syscalls == before.syscalls
+            assert after.submissions == before.submissions
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
+        try:
+            self.run(main())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,14 +1,19 @@
-"""A loop that moves between threads, and one that is left by an exception."""
+"""A loop that is run by one thread after another: what was armed goes on."""
 import asyncio
+import gc
 import os
 import signal
 import socket
-import sys
 import threading
 
 import pytest
 
-from tests.support.cases import UringCase, both_sides
+from tests.support.cases import UringCase, assert_no_leaks, both_sides
+from tests.support.process import descriptors, in_thread
+from tests.support.protocols import endpoint
+from tests.support.sockets import LOCAL, udp
+from tests.support.streams import MANY_BYTES, Echo, Recorder, Streams
+from tests.support.turns import settle, turns
 
 
 class _TestMoving:
@@ -85,63 +90,174 @@ class _TestMoving:
             self.run(self.loop.shutdown_default_executor())
 
 
-class TestLeaving(UringCase):
-    """However ``run_forever`` is left, the thread is as it was."""
-
-    @pytest.mark.parametrize('depth', range(3))
-    def test_interrupted_while_it_leaves(self, depth):
-        """A signal's exception in the midst of it leaves nothing undone."""
-        def trace(frame, event, arg):
-            if 'origin_tracking' in frame.f_code.co_name:
-                # As a signal's handler could, between two instructions.
-                sys.settrace(None)
-                raise KeyboardInterrupt
-
-        def stop():
-            self.loop.stop()
-            sys.settrace(trace)
-
-        before = sys.get_asyncgen_hooks()
-        sys.set_coroutine_origin_tracking_depth(depth)
-        try:
-            self.loop.set_debug(True)
-            self.loop.call_soon(stop)
-            self.loop.run_forever()
-            sys.settrace(None)
-            assert sys.get_coroutine_origin_tracking_depth() == depth
-            assert sys.get_asyncgen_hooks() == before
-            assert asyncio._get_running_loop() is None
-            assert not self.loop.is_running()
-        finally:
-            sys.settrace(None)
-            sys.set_coroutine_origin_tracking_depth(0)
-            self.loop.set_debug(False)
+async def talk(one, two):
+    """Each of two ``(transport, Recorder)`` sends to the other, three ways."""
+    for (sender, _), (receiver, received) in ((one, two), (two, one)):
+        received.datagrams.clear()
+        address = receiver.get_extra_info('sockname')
+        sender.sendto(b'short', address)
+        sender.sendto(bytes(20_000), address)
+        assert await sender.sendto_zerocopy(bytearray(1000), address) == (1000, True)
+        await received.until(lambda p: len(p.datagrams) == 3)
+        assert received.datagrams == [b'short', bytes(20_000), bytes(1000)]
 
 
-class _TestClosing:
+class TestThreads(UringCase):
 
-    def test_what_finalizers_schedule_is_refused(self):
-        class Thing:
-            def __init__(self, *how):
-                self.how = how
+    def test_runs_in_another_thread(self):
+        """What was armed on the first thread's ring goes on, on the second's."""
+        async def first():
+            pair = [await endpoint(local_addr=('127.0.0.1', 0)) for _ in range(2)]
+            await talk(*pair)
+            task = asyncio.ensure_future(self.loop.sock_recvfrom(sock, 100))
+            await asyncio.sleep(0)
+            return pair, task
 
-            def __del__(self):
-                method, *args = self.how
-                try:
-                    said.append(getattr(loop, method)(*args, print))
-                except RuntimeError as exc:
-                    said.append(str(exc))
+        async def second(pair, task):
+            await talk(*pair)
+            pair[0][0].sendto(b'to the pending call', sock.getsockname())
+            assert (await task)[0] == b'to the pending call'
+            assert await self.loop.sock_sendto(sock, b'x', sock.getsockname()) == 1
+            assert (await self.loop.sock_recvfrom(sock, 100))[0] == b'x'
 
-        said = []
-        loop = self.loop
-        for how in [('call_soon',), ('call_soon_threadsafe',), ('call_later', 1),
-                    ('call_at', 1)]:
-            loop.call_soon(print, Thing(*how))
-            loop.call_later(60, print, Thing(*how))
+        async def third(pair):
+            await talk(*pair)
+            for transport, protocol in pair:
+                transport.close()
+                await protocol.until(lambda p: p.lost)
+                assert not protocol.errors
+
+        with udp() as sock:
+            pair, task = self.run(first())
+            in_thread(lambda: self.run(second(pair, task)))
+            self.run(third(pair))
+        assert not self.problems
+
+    def test_sent_between_two_threads(self):
+        """What is sent while the loop does not run, and its ring is another thread's."""
+        async def first():
+            return [await endpoint(local_addr=('127.0.0.1', 0)) for _ in range(2)]
+
+        async def second(pair):
+            await pair[1][1].until(lambda p: len(p.datagrams) == 2)
+            assert pair[1][1].datagrams == [b'first', b'second']
+            for transport, protocol in pair:
+                transport.close()
+                await protocol.until(lambda p: p.lost)
+
+        pair = self.run(first())
+        address = pair[1][0].get_extra_info('sockname')
+
+        def other():
+            pair[0][0].sendto(b'first', address)
+            pair[0][0].sendto(b'second', address)
+
+        in_thread(other)
+        self.run(second(pair))
+
+    @pytest.mark.parametrize('runs_in', ['this thread', 'another'])
+    def test_closed_by_another_thread(self, runs_in):
+        async def main():
+            transport, protocol = await endpoint(local_addr=('127.0.0.1', 0))
+            address = transport.get_extra_info('sockname')
+            transport.sendto(bytes(20_000), address)
+            task = asyncio.ensure_future(self.loop.sock_recv(sock, 10))
+            await protocol.until(lambda p: p.datagrams)
+            task.cancel()
+            await asyncio.wait([task])
+            transport.abort()
+            pending = asyncio.ensure_future(self.loop.sock_recv(sock, 10))
+            await asyncio.sleep(0)
+            return pending
+
+        with udp() as sock:
+            if runs_in == 'this thread':
+                pending = self.run(main())
+                in_thread(self.loop.close)
+            else:
+                pending = in_thread(lambda: self.run(main()))
+                self.loop.close()
+            pending._log_destroy_pending = False
+            del pending
+        closed, self.loop = self.loop, self.new_loop()
+        assert closed.is_closed()
+        gc.collect()
+        assert_no_leaks(closed)
+
+    def test_thread_ends_with_its_loop_unclosed(self):
+        before = descriptors()
+
+        def forgetful():
+            async def main():
+                transport, protocol = await endpoint(local_addr=('127.0.0.1', 0))
+                transport.sendto(bytes(20_000), transport.get_extra_info('sockname'))
+                await protocol.until(lambda p: p.datagrams)
+                return transport
+
+            loop = self.new_loop()
+            return loop, loop.run_until_complete(main())
+
+        loop, transport = in_thread(forgetful)
+        transport.abort()
+        loop.run_until_complete(settle())
         loop.close()
-        assert said == ['Event loop is closed'] * 8
-        assert not loop._ready
-        assert not loop._scheduled
+        assert_no_leaks(loop)
+        assert descriptors() == before
 
 
-both_sides(globals(), _TestMoving, _TestClosing)
+class _TestSystem(Streams):
+
+    def test_another_thread(self):
+        """The connections, paused or not, go on when the loop runs in another thread."""
+        async def start():
+            server = await self.loop.create_server(Echo, *LOCAL)
+            address = server.sockets[0].getsockname()
+            one, two = [
+                (await self.loop.create_connection(Recorder, *address))[1] for _ in range(2)]
+            one.transport.write(b'first')
+            await one.until_length(5)
+            two.transport.pause_reading()
+            two.transport.write(b'later')
+            await turns()
+            return server, one, two
+
+        async def go_on():
+            one.transport.write(MANY_BYTES[:500_000])
+            await one.until_length(500_005)
+            two.transport.resume_reading()
+            await two.until_length(5)
+            _, three = await self.loop.create_connection(
+                Recorder, *server.sockets[0].getsockname())
+            three.transport.write(b'new')
+            await three.until_length(3)
+            assert (one.data[5:], two.data) == (MANY_BYTES[:500_000], b'later')
+            one.data.clear()
+            three.transport.close()
+            await three.until_lost()
+
+        async def end():
+            one.transport.write(b'back')
+            await one.until_length(4)
+            server.close()
+            for protocol in (one, two):
+                protocol.transport.close()
+                assert await protocol.until_lost() is None
+            await turns()
+
+        def work():
+            try:
+                self.loop.run_until_complete(asyncio.wait_for(go_on(), 5))
+            except BaseException as exc:
+                raised.append(exc)
+                raise
+
+        raised = []
+        server, one, two = self.loop.run_until_complete(asyncio.wait_for(start(), 5))
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert not raised
+        self.loop.run_until_complete(asyncio.wait_for(end(), 5))
+
+
+both_sides(globals(), _TestMoving, _TestSystem)

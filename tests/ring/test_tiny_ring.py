@@ -1,9 +1,128 @@
-"""A submission queue of one entry, and a receiver that is full: the wait for room goes alone."""
+"""Queues of one or two entries: more than they hold is submitted, completed, and in order."""
 import asyncio
 import socket
 
 import uringloop
 from tests.support.cases import UringCase
+from tests.support.endpoints import numbered, numbers
+from tests.support.namespaces import needs_root
+from tests.support.protocols import Recorder, endpoint
+from tests.support.sockets import SO_RCVBUFFORCE, udp
+
+
+class _TinyRing(UringCase):
+    entries = 1
+
+    def new_loop(self):
+        return uringloop.new_event_loop(require_uring=True, entries=self.entries)
+
+
+class TestTinyRing(_TinyRing):
+
+    def test_many_sends_in_a_turn(self):
+        async def main():
+            sock = udp()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            receiver, received = await endpoint(sock=sock)
+            transport, protocol = await endpoint(sock=udp())
+            # Of two sizes, so that they are not gathered.
+            datagrams = [data[:50 + i % 2] for i, data in enumerate(numbered(200))]
+            for data in datagrams:
+                transport.sendto(data, sock.getsockname())
+            await received.until(lambda p: len(p.datagrams) == 200)
+            assert received.datagrams == datagrams
+            assert not protocol.errors
+            transport.close()
+            receiver.close()
+
+        self.run(main())
+
+    def test_zerocopy_futures(self):
+        async def main():
+            sock = udp()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+            receiver, received = await endpoint(sock=sock)
+            transport, _ = await endpoint(sock=udp())
+            datagrams = numbered(100, 20_000)
+            reports = await asyncio.gather(
+                *(transport.sendto_zerocopy(data, sock.getsockname()) for data in datagrams))
+            assert reports == [(20_000, True)] * 100
+            await received.until(lambda p: len(p.datagrams) >= 60)
+            arrived = numbers(received.datagrams)
+            assert arrived == list(range(len(arrived)))
+            transport.close()
+            receiver.close()
+
+        self.run(main())
+
+    def test_completion_queue_overflows(self):
+        """More completions at once than the queue has room for: the kernel keeps them."""
+        async def main():
+            pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(100)]
+            for pair in pairs:
+                for sock in pair:
+                    sock.setblocking(False)
+            tasks = [asyncio.ensure_future(self.loop.sock_recv(mine, 10)) for mine, _ in pairs]
+            await asyncio.sleep(0)
+            assert self.loop.stats().operations_in_flight >= 100
+            for i, (_, other) in enumerate(pairs):
+                other.send(b'%d' % i)
+            assert await asyncio.gather(*tasks) == [b'%d' % i for i in range(100)]
+            if self.entries == 1:
+                # With more room the kernel hands them over before the queue is full.
+                assert self.loop.stats().cq_overflows > 0
+            for pair in pairs:
+                for sock in pair:
+                    sock.close()
+
+        self.run(main())
+
+    def test_echo_both_ways(self):
+        """2,000 datagrams echoed, hundreds under way: all come back, in order."""
+        async def main():
+            class Echo(Recorder):
+                def datagram_received(self, data, addr):
+                    self.transport.sendto(data, addr)
+
+            one, two = udp(), udp()
+            for sock in one, two:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            server, _ = await self.loop.create_datagram_endpoint(Echo, sock=one)
+            two.connect(one.getsockname())
+            client, received = await endpoint(sock=two)
+            datagrams = [data[:60 + i % 3] for i, data in enumerate(numbered(2000))]
+            for start in range(0, 2000, 100):
+                for data in datagrams[start:start + 100]:
+                    client.sendto(data)
+                await received.until(lambda p, n=start: len(p.datagrams) >= n + 50)
+            await received.until(lambda p: len(p.datagrams) == 2000)
+            assert received.datagrams == datagrams
+            client.close()
+            server.close()
+
+        self.run(main())
+
+    @needs_root
+    def test_multishot_overflow(self):
+        """A flood of datagrams overflows the queue; reception goes on and loses none."""
+        async def main():
+            sock = udp()
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+            receiver, received = await endpoint(sock=sock)
+            datagrams = numbered(2000)
+            with udp() as sender:
+                await asyncio.sleep(0)
+                for data in datagrams:
+                    sender.sendto(data, sock.getsockname())
+                await received.until(lambda p: len(p.datagrams) == 2000)
+            assert received.datagrams == datagrams
+            receiver.close()
+
+        self.run(main())
+
+
+class TestSmallRing(TestTinyRing):
+    entries = 2
 
 
 class Numbers(asyncio.DatagramProtocol):
@@ -20,7 +139,7 @@ class Numbers(asyncio.DatagramProtocol):
             self.done.set_result(None)
 
 
-class TestTinyRing(UringCase):
+class TestFullReceiver(UringCase):
 
     def new_loop(self):
         return uringloop.new_event_loop(require_uring=True, entries=1)

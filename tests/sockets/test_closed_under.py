@@ -1,9 +1,6 @@
-"""Sockets that the program closes while a call waits on them, and other odd sockets and buffers."""
-import _socket
+"""Sockets that the program closes while a call waits on them, and numbers that change hands."""
 import asyncio
 import errno
-import mmap
-import os
 import socket
 import sys
 
@@ -13,8 +10,7 @@ from tests.support.cases import UringCase, both_sides
 from tests.support.namespaces import needs_root
 from tests.support.process import in_thread
 from tests.support.programs import outcome
-from tests.support.protocols import endpoint
-from tests.support.sockets import LOCAL, Calls, listener, tcp_pair, udp
+from tests.support.sockets import Calls, listener, tcp_pair, udp
 from tests.support.turns import settle
 
 
@@ -150,82 +146,39 @@ class TestNumberTakenByAnother(Calls, UringCase):
         ''', timeout=20) == (0, '')
 
 
-class _TestSocketsOfOtherKinds(Calls):
+class TestDescriptors(UringCase):
 
-    def test_socket_without_weak_references(self):
-        """The class below ``socket.socket`` serves as well, and so does a cancelled call on it."""
+    def test_number_of_plain_socket_reused(self):
         async def main():
-            sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
-            sock.bind(LOCAL)
-            sock.setblocking(False)
-            with udp() as peer:
-                task = await self.waiting(self.loop.sock_recv(sock, 100))
-                peer.sendto(b'first', sock.getsockname())
-                assert await task == b'first'
-                task = await self.waiting(self.loop.sock_recv(sock, 100))
-                peer.sendto(b'second', sock.getsockname())
-                task.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await task
-                assert await self.loop.sock_recv(sock, 100) == b'second'
+            with udp() as receiver:
+                sock = udp()
+                mine = sock.getsockname()
+                sending = asyncio.ensure_future(
+                    self.loop.sock_sendto(sock, bytes(20_000), receiver.getsockname()))
+                await asyncio.sleep(0)
+                sock.close()
+                with udp():
+                    data, address = await self.loop.sock_recvfrom(receiver, 65536)
+                assert (len(data), address) == (20_000, mine)
+                assert await sending == 20_000
+
+        self.run(main())
+
+    def test_closed_socket(self):
+        async def main():
+            sock = udp()
+            address = sock.getsockname()
             sock.close()
+            for sending in (self.loop.sock_sendto(sock, b'x', address),
+                            self.loop.sock_recvfrom(sock, 10)):
+                with pytest.raises(OSError) as caught:
+                    await sending
+                assert caught.value.errno == errno.EBADF
+            with pytest.raises(OSError) as caught:
+                await self.loop.sock_sendto_zerocopy(sock, b'x', address)
+            assert caught.value.errno == errno.EBADF
 
         self.run(main())
 
 
-class _TestNothingToReceive:
-    """A receive of nothing does not wait."""
-
-    def test_stream(self):
-        async def main():
-            one, two = socket.socketpair()
-            with one, two:
-                one.setblocking(False)
-                assert await self.loop.sock_recv(one, 0) == b''
-                assert await self.loop.sock_recv_into(one, bytearray()) == 0
-                two.send(b'x')
-                assert await self.loop.sock_recv(one, 0) == b''
-                assert await self.loop.sock_recv(one, 10) == b'x'
-
-        self.run(main())
-
-    def test_datagrams(self):
-        """Nor does it cost a datagram."""
-        async def main():
-            with udp() as sock, udp() as peer:
-                peer.sendto(b'hello', sock.getsockname())
-                assert await self.loop.sock_recv_into(sock, bytearray()) == 0
-                assert await self.loop.sock_recv(sock, 10) == b'hello'
-
-        self.run(main())
-
-
-class TestTooLong(UringCase):
-
-    @pytest.mark.skipif(sys.maxsize < 1 << 33, reason='no buffer is as long')
-    def test_more_than_4_gibibytes(self):
-        """The kernel takes 32 bits of the length: 100 bytes would leave."""
-        async def main():
-            with udp() as sink, udp() as sock:
-                transport, _ = await endpoint(remote_addr=sink.getsockname())
-                for send in (lambda: transport.sendto_zerocopy(memory),
-                             lambda: self.loop.sock_sendto_zerocopy(
-                                 sock, memory, sink.getsockname())):
-                    with pytest.raises(OSError) as caught:
-                        await send()
-                    assert caught.value.errno == errno.EMSGSIZE
-                with pytest.raises(BlockingIOError):
-                    sink.recv(100)
-                transport.close()
-
-        try:
-            # Never touched, so none of it is really there.
-            memory = mmap.mmap(-1, (4 << 30) + 100, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-                               | getattr(mmap, 'MAP_NORESERVE', 0x4000))
-        except OSError as exc:
-            pytest.skip(f'no address space: {os.strerror(exc.errno)}')
-        with memory:
-            self.run(main())
-
-
-both_sides(globals(), _TestClosedUnderACall, _TestSocketsOfOtherKinds, _TestNothingToReceive)
+both_sides(globals(), _TestClosedUnderACall)

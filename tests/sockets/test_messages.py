@@ -1,4 +1,4 @@
-"""sock_sendmsg and sock_recvmsg: the socket module's messages, waited for on the ring."""
+"""``sock_sendmsg`` and ``sock_recvmsg``: the socket module's messages, waited for on the ring."""
 import array
 import asyncio
 import os
@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.support.cases import UringCase, both_sides
+from tests.support.cases import UringCase
 
 
 def pair(kind=socket.SOCK_STREAM):
@@ -88,65 +88,3 @@ class TestMessages(UringCase):
                 assert (await loop.sock_recvmsg(right, 100))[0] == b'kept'
 
         self.run(main())
-
-
-class TestSubprocess(UringCase):
-
-    def test_no_thread_watches_the_child(self):
-        import threading
-
-        async def main():
-            before = threading.active_count()
-            children = [await asyncio.create_subprocess_exec('sh', '-c', f'exit {code}')
-                        for code in range(5)]
-            assert threading.active_count() == before
-            assert [await child.wait() for child in children] == list(range(5))
-
-        self.run(main())
-
-    # asyncio's own objects complain, rightly, that nobody waited for the child.
-    @pytest.mark.filterwarnings('ignore::ResourceWarning')
-    @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
-    def test_a_child_that_outlives_the_loop_leaves_no_descriptor(self):
-        async def main():
-            return await asyncio.create_subprocess_exec('cat', stdin=asyncio.subprocess.PIPE)
-
-        child = self.run(main())
-        pidfds = set(self.loop._pidfds)
-        assert len(pidfds) == 1
-        child._transport.close()
-        self.loop.close()
-        for fd in pidfds:
-            with pytest.raises(OSError, match='Bad file descriptor'):
-                os.fstat(fd)
-
-
-class _TestCancelled:
-
-    def test_a_cancelled_call_has_taken_nothing(self):
-        """Whoever asks next gets it: the socket itself, a server, a transport."""
-        async def main():
-            loop = asyncio.get_running_loop()
-            with socket.create_server(('127.0.0.1', 0)) as listener:
-                listener.setblocking(False)
-                accepting = asyncio.create_task(loop.sock_accept(listener))
-                await asyncio.sleep(0)
-                client = socket.create_connection(listener.getsockname())
-                accepting.cancel()        # the connection is there already
-                with pytest.raises(asyncio.CancelledError):
-                    await accepting
-                server, _ = listener.accept()
-            with client, server:
-                server.setblocking(False)
-                receiving = asyncio.create_task(loop.sock_recv(server, 100))
-                await asyncio.sleep(0)
-                client.send(b'sent')
-                receiving.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await receiving
-                assert server.recv(100) == b'sent'
-
-        self.run(main())
-
-
-both_sides(globals(), _TestCancelled)

@@ -1,4 +1,4 @@
-"""Names of asyncio's transports that programs and tests assign."""
+"""Names of asyncio's transports that programs and tests assign, and sockets of their own."""
 import asyncio
 import socket
 import sys
@@ -9,35 +9,8 @@ import pytest
 from tests.support.cases import both_sides
 from tests.support.protocols import Recorder as Datagrams
 from tests.support.protocols import endpoint
+from tests.support.sockets import LOCAL
 from tests.support.streams import BufferedEcho, Echo, Recorder, Streams
-
-
-class Wrapped:
-    """A socket of the program's own, as tests put it into transports."""
-
-    def __init__(self, sock, step=None):
-        self.sock = sock
-        self.step = step
-        self.calls = []
-        self.full = False
-
-    def send(self, data):
-        self.calls.append('send')
-        if self.full:
-            self.full = False
-            raise BlockingIOError
-        return self.sock.send(bytes(data)[:self.step])
-
-    def recv(self, size):
-        self.calls.append('recv')
-        return self.sock.recv(size)
-
-    def recv_into(self, buffer):
-        self.calls.append('recv_into')
-        return self.sock.recv_into(buffer)
-
-    def __getattr__(self, name):
-        return getattr(self.sock, name)
 
 
 class _TestDatagrams:
@@ -76,6 +49,34 @@ class _TestDatagrams:
             await protocol.until(lambda p: p.lost)
 
         self.run(main())
+
+
+class Wrapped:
+    """A socket of the program's own, as tests put it into transports."""
+
+    def __init__(self, sock, step=None):
+        self.sock = sock
+        self.step = step
+        self.calls = []
+        self.full = False
+
+    def send(self, data):
+        self.calls.append('send')
+        if self.full:
+            self.full = False
+            raise BlockingIOError
+        return self.sock.send(bytes(data)[:self.step])
+
+    def recv(self, size):
+        self.calls.append('recv')
+        return self.sock.recv(size)
+
+    def recv_into(self, buffer):
+        self.calls.append('recv_into')
+        return self.sock.recv_into(buffer)
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
 
 
 class _TestStreams(Streams):
@@ -217,4 +218,60 @@ class _TestStreams(Streams):
         self.run(main())
 
 
-both_sides(globals(), _TestDatagrams, _TestStreams)
+class _TestConnect(Streams):
+
+    def test_transports_take_attributes(self):
+        async def main():
+            _server, address = await self.serve(Echo)
+            client = await self.connect(address)
+            transport = client.transport
+            transport.note = 'mine'
+            assert transport.note == 'mine'
+            written = []
+            transport.write = written.append
+            transport.write(b'seen')
+            assert written == [b'seen']
+            del transport.write
+            transport.write(b'sent')
+            await client.until_length(4)
+            assert client.data == b'sent'
+            transport._extra['peername'] = 'behind a proxy'
+            assert transport.get_extra_info('peername') == 'behind a proxy'
+            assert not transport._paused
+
+        self.run(main())
+
+    def test_sockets_that_want_to_be_asked(self):
+        class Socket(socket.socket):
+            def recv(self, *args):
+                seen.append('recv')
+                return super().recv(*args)
+
+            def send(self, *args):
+                seen.append('send')
+                return super().send(*args)
+
+            def accept(self):
+                seen.append('accept')
+                return super().accept()
+
+        async def main():
+            listening = Socket()
+            listening.bind(LOCAL)
+            server = await self.loop.create_server(self.kept(Echo), sock=listening)
+            self.servers.append(server)
+            sock = Socket()
+            sock.setblocking(False)
+            await self.loop.sock_connect(sock, listening.getsockname())
+            client = await self.open(sock)
+            client.transport.write(b'ask')
+            await client.until_length(3)
+            client.transport.close()
+            await client.until_lost()
+
+        seen = []
+        self.run(main())
+        assert {'accept', 'send', 'recv'} <= set(seen)
+
+
+both_sides(globals(), _TestDatagrams, _TestStreams, _TestConnect)
