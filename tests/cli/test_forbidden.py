@@ -3,7 +3,7 @@ from tests.support.programs import python
 from tests.support.seccomp import FORBID
 
 
-def test_run_where_it_is_forbidden(tmp_path):
+def test_the_program_runs_and_is_told_once(tmp_path):
     # The program runs all the same, and is told once.
     program = tmp_path / 'program.py'
     program.write_text('import asyncio, sys\n'

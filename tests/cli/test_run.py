@@ -266,7 +266,7 @@ def test_the_loop_is_this_one(tmp_path, command):
 
 
 @pytest.mark.parametrize('source', [b'# coding: nothing\n', b'"\xe9"\n', b'\0\n'])
-def test_source_that_cannot_be_decoded(tmp_path, source):
+def test_source_that_cannot_be_decoded_is_told_of(tmp_path, source):
     """Said in the words of compile(), not in those that python has for files."""
     (tmp_path / 'program.py').write_bytes(source)
     done = python(tmp_path, *RUN, 'program.py')
@@ -276,7 +276,7 @@ def test_source_that_cannot_be_decoded(tmp_path, source):
     assert 'command.py' not in done.stderr
 
 
-def test_original_arguments(tmp_path):
+def test_original_arguments_are_kept(tmp_path):
     done = python(tmp_path, *RUN, '-c', 'import sys; print(sys.orig_argv[1:])', 'a')
     assert done.stdout == f"{[*RUN, '-c', 'import sys; print(sys.orig_argv[1:])', 'a']}\n"
 
@@ -301,7 +301,7 @@ def test_interrupted_by_a_signal(tmp_path):
     assert 'command.py' not in errors
 
 
-def test_in_a_directory_that_is_gone(directory, tmp_path):
+def test_runs_in_a_directory_that_is_gone(directory, tmp_path):
     ways = []
     for run in ([], RUN):
         gone = tmp_path / 'gone'
@@ -357,7 +357,7 @@ def test_deprecated_policies_are_not_the_programs_fault(tmp_path):
     (['run', '--'], 'unknown option --'),
     (['walk'], 'walk'),
     (['--walk'], 'walk')])
-def test_usage_errors(tmp_path, arguments, message):
+def test_usage_errors_are_told(tmp_path, arguments, message):
     done = python(tmp_path, '-m', 'uringloop', *arguments)
     assert done.returncode == 2
     assert message in done.stderr
@@ -365,7 +365,7 @@ def test_usage_errors(tmp_path, arguments, message):
 
 
 @pytest.mark.parametrize('arguments', [['--help'], ['-h'], ['run', '--help'], ['run', '-h']])
-def test_help(tmp_path, arguments):
+def test_help_fits_80_columns(tmp_path, arguments):
     done = python(tmp_path, '-m', 'uringloop', *arguments)
     assert (done.returncode, done.stderr) == (0, '')
     assert 'examples:\n  python -m uringloop run server.py' in done.stdout

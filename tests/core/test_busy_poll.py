@@ -59,7 +59,7 @@ class TestBusyPoll(_BusyPoll):
         # The luck it begins with, and two tries every 32 waits.
         assert 0 < stats.busy_polls <= 20
 
-    def test_a_timer_that_is_due_sooner(self):
+    def test_no_looking_where_a_timer_is_due_sooner(self):
         async def main():
             for _ in range(20):
                 await asyncio.sleep(0.0005)
@@ -80,7 +80,7 @@ class TestBusyPoll(_BusyPoll):
 
         assert 0.0012 <= self.run(main()) < 0.0021
 
-    def test_a_handler_that_runs_after_looking(self, monkeypatch):
+    def test_what_a_handler_completes_after_looking_is_seen(self, monkeypatch):
         """What it makes the kernel complete is seen before the loop sleeps."""
         async def main():
             reading, writing = os.pipe()
@@ -113,7 +113,7 @@ class TestBusyPoll(_BusyPoll):
         self.run(main())
 
 
-class TestWithout(_BusyPoll):
+class TestSwitchedOff(_BusyPoll):
     busy_poll = 0
 
     def test_it_never_looks(self):

@@ -14,7 +14,7 @@ variable = contextvars.ContextVar('variable', default='unset')
 
 class _TestCallbacks:
 
-    def test_order_and_arguments(self):
+    def test_run_in_order_with_their_arguments(self):
         seen = []
         for n in range(1000):
             self.loop.call_soon(lambda *args: seen.append(args), n, 'x' * (n % 3))
@@ -23,7 +23,7 @@ class _TestCallbacks:
         assert seen == [(n, 'x' * (n % 3)) for n in range(1000)]
 
     @pytest.mark.parametrize('count', [0, 1, 2, 7])
-    def test_argument_counts(self, count):
+    def test_take_any_number_of_arguments(self, count):
         seen = []
         self.loop.call_soon(lambda *args: seen.append(args), *range(count))
         self.turns()
@@ -43,7 +43,7 @@ class _TestCallbacks:
         self.turns()
         assert seen == ['first', 'second', 'third']
 
-    def test_cancel(self):
+    def test_a_cancelled_one_does_not_run(self):
         seen = []
         handle = self.loop.call_soon(seen.append, 1)
         later = self.loop.call_soon(seen.append, 2)
@@ -56,7 +56,7 @@ class _TestCallbacks:
         later.cancel()          # after it has run: harmless
         assert later.cancelled()
 
-    def test_cancel_in_the_same_turn(self):
+    def test_cancelled_by_an_earlier_one_of_the_same_turn(self):
         def cancel():
             handle.cancel()
 
@@ -80,7 +80,7 @@ class _TestCallbacks:
         assert gone == [True]
         self.turns()
 
-    def test_contexts(self):
+    def test_run_in_the_context_given_or_current(self):
         seen = []
         context = contextvars.copy_context()
         context.run(variable.set, 'given')
@@ -104,7 +104,7 @@ class _TestCallbacks:
         self.turns()
         assert seen == ['unset']
 
-    def test_get_context(self):
+    def test_a_handle_tells_its_context(self):
         if sys.version_info < (3, 12):
             handle = self.loop.call_soon(print)
             handle.cancel()
@@ -115,7 +115,7 @@ class _TestCallbacks:
         assert handle.get_context() is context
         handle.cancel()
 
-    def test_repr(self):
+    def test_repr_names_the_callback_until_cancelled(self):
         def callback_name():
             raise AssertionError('cancelled')
 
@@ -130,13 +130,13 @@ class _TestCallbacks:
         timer.cancel()
         assert 'cancelled' in repr(timer)
 
-    def test_not_callable(self):
+    def test_what_is_not_callable_is_reported(self):
         self.loop.call_soon(None)
         self.turns()
         [context] = self.problems
         assert isinstance(context['exception'], TypeError)
 
-    def test_not_callable_in_debug_mode(self):
+    def test_what_is_not_callable_is_refused_in_debug_mode(self):
         async def coroutine():
             pass
 
@@ -201,7 +201,7 @@ class _TestCallbacks:
             self.loop.run_until_complete(leave())
         assert self.run(asyncio.sleep(0, 'usable')) == 'usable'
 
-    def test_a_generator_context_survives_exceptions(self):
+    def test_no_exception_is_being_handled_in_the_next_one(self):
         # The interpreter's exception state must be clean in the next callback.
         seen = []
 
@@ -215,14 +215,14 @@ class _TestCallbacks:
         assert len(self.problems) == 1
 
 
-class _TestContexts:
+class _TestContextsThatCannotBeEntered:
     """A callback whose context can't be entered is reported, and the others run."""
 
     def reported(self, caplog):
         # From 3.12 on asyncio calls the handler in that very context, and logs in the end.
         return len(self.problems) + len([r for r in caplog.records if r.name == 'asyncio'])
 
-    def test_callback(self, caplog):
+    def test_a_callback_is_reported_and_does_not_run(self, caplog):
         async def main():
             self.loop.call_soon(ran.append, 'never', context=entered)
             self.loop.call_later(0, ran.append, 'nor this', context=entered)
@@ -236,7 +236,7 @@ class _TestContexts:
         assert self.reported(caplog) >= 2
 
     @pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks' contexts are new in 3.11")
-    def test_task(self, caplog):
+    def test_a_task_is_reported_and_does_not_run(self, caplog):
         async def work():
             ran.append(True)
 
@@ -255,7 +255,7 @@ class _TestContexts:
         task._log_destroy_pending = False
         coroutine.close()
 
-    def test_no_context_at_all(self, caplog):
+    def test_no_context_at_all_is_reported(self, caplog):
         ran = []
         self.loop.call_soon(ran.append, 'never', context=42)
         self.loop.call_soon(ran.append, 'next')
@@ -265,4 +265,4 @@ class _TestContexts:
         assert self.reported(caplog)
 
 
-both_sides(globals(), _TestCallbacks, _TestContexts)
+both_sides(globals(), _TestCallbacks, _TestContextsThatCannotBeEntered)

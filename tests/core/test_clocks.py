@@ -25,7 +25,7 @@ class _TestClocks:
         finally:
             guard.cancel()
 
-    def test_a_function_in_its_place(self):
+    def test_a_function_in_the_place_of_time(self):
         async def main():
             now, fired = [1000.0], []
             self.loop.time = lambda: now[0]
@@ -42,7 +42,7 @@ class _TestClocks:
 
         self.finish_by_real_time(main())
 
-    def test_sleep_and_timeouts(self):
+    def test_sleep_and_timeouts_go_by_it(self):
         async def main():
             now = [0.0]
             with mock.patch.object(self.loop, 'time', lambda: now[0]):
@@ -58,7 +58,7 @@ class _TestClocks:
 
         self.finish_by_real_time(main())
 
-    def test_a_subclass(self):
+    def test_time_of_a_subclass(self):
         class Ahead(type(self.loop)):
             offset = 0.0
 
@@ -77,7 +77,7 @@ class _TestClocks:
         finally:
             loop.close()
 
-    def test_patched_in_the_class(self):
+    def test_time_patched_in_the_class(self):
         kind = type(self.loop)
         now, fired = [5.0], []
         with mock.patch.object(kind, 'time', lambda loop: now[0]):
@@ -108,7 +108,7 @@ class _TestClocks:
         del self.loop.time
         self.run(self.loop.shutdown_default_executor())
 
-    def test_resolution(self):
+    def test_timers_within_the_resolution_are_due(self):
         """Timers within the clock's resolution are due; programs set it."""
         fired = []
         self.loop.time = lambda: 10.0
@@ -171,7 +171,7 @@ class _TestClocks:
         finally:
             loop.close()
 
-    def test_an_overridden_call_at(self):
+    def test_an_overridden_call_at_is_called(self):
         class Counting(type(self.loop)):
             def call_at(self, when, callback, *args, context=None):
                 seen.append(callback)

@@ -12,7 +12,7 @@ on_each_loop = pytest.mark.parametrize('loop', ['asyncio', 'uring'])
 
 class _TestClosed:
 
-    def test_closed(self):
+    def test_a_closed_loop_refuses_all_calls(self):
         self.loop.close()
         self.loop.close()
         assert self.loop.is_closed()
@@ -54,7 +54,7 @@ class _TestClosed:
         loop.close()
 
 
-class _TestClosing:
+class _TestFinalizers:
 
     def test_what_finalizers_schedule_is_refused(self):
         class Thing:
@@ -167,4 +167,4 @@ def test_closed_loop_keeps_no_lists(loop, example):
     ''') == 0
 
 
-both_sides(globals(), _TestClosed, _TestClosing)
+both_sides(globals(), _TestClosed, _TestFinalizers)

@@ -16,7 +16,7 @@ SIZE = 3_000_000
 
 class _TestDescriptors:
 
-    def test_reader_and_writer(self):
+    def test_reader_and_writer_are_called_and_removed(self):
         one, two = socket.socketpair()
         with one, two:
             one.setblocking(False)
@@ -39,7 +39,7 @@ class _TestDescriptors:
             assert self.loop.remove_reader(two) is False
             assert self.loop.remove_writer(one) is False
 
-    def test_level_triggered(self):
+    def test_called_as_long_as_there_is_something(self):
         reader, writer = os.pipe()
         try:
             seen = []
@@ -58,7 +58,7 @@ class _TestDescriptors:
             os.close(reader)
             os.close(writer)
 
-    def test_hangup(self):
+    def test_a_hangup_is_readable(self):
         reader, writer = os.pipe()
         self.loop.add_reader(reader, self.loop.stop)
         self.loop.call_soon(os.close, writer)
@@ -66,7 +66,7 @@ class _TestDescriptors:
         self.loop.remove_reader(reader)
         os.close(reader)
 
-    def test_replaced(self):
+    def test_a_reader_replaces_another(self):
         reader, writer = os.pipe()
         seen = []
         self.loop.add_reader(reader, seen.append, 'first')
@@ -97,7 +97,7 @@ class _TestDescriptors:
             assert self.loop.remove_writer(one)
             assert self.loop.remove_reader(one)
 
-    def test_removed_in_the_same_turn(self):
+    def test_one_removed_in_the_same_turn_is_not_called(self):
         pairs = [socket.socketpair() for _ in range(2)]
         seen = []
 
@@ -116,20 +116,20 @@ class _TestDescriptors:
             for sock in pair:
                 sock.close()
 
-    def test_regular_file(self):
+    def test_a_regular_file_is_refused(self):
         with tempfile.TemporaryFile() as file:
             with pytest.raises(PermissionError):
                 self.loop.add_reader(file, print)
             assert self.loop.remove_reader(file) is False
 
-    def test_bad_descriptors(self):
+    def test_bad_descriptors_are_refused(self):
         for bad in (-1, 'file', None):
             with pytest.raises(ValueError):
                 self.loop.add_reader(bad, print)
         with pytest.raises(OSError):
             self.loop.add_reader(10 ** 6, print)
 
-    def test_closed_without_remove(self):
+    def test_closed_without_remove_harms_nobody(self):
         one, two = socket.socketpair()
         descriptor = one.fileno()
         self.loop.add_reader(one, print)
@@ -139,7 +139,7 @@ class _TestDescriptors:
         assert self.run(asyncio.sleep(0.001, 'alive')) == 'alive'
         assert self.loop.remove_reader(descriptor) is True
 
-    def test_context(self):
+    def test_called_in_the_context_of_add_reader(self):
         reader, writer = os.pipe()
         seen = []
         token = variable.set('then')
@@ -155,7 +155,7 @@ class _TestDescriptors:
         os.close(reader)
         os.close(writer)
 
-    def test_an_exception_in_a_reader(self):
+    def test_an_exception_in_a_reader_is_reported(self):
         reader, writer = os.pipe()
 
         def broken():
@@ -171,7 +171,7 @@ class _TestDescriptors:
         os.close(reader)
         os.close(writer)
 
-    def test_many_readers(self):
+    def test_many_readers_are_all_called(self):
         pairs = [socket.socketpair() for _ in range(100)]
         seen = set()
 
@@ -190,7 +190,7 @@ class _TestDescriptors:
             for sock in pair:
                 sock.close()
 
-    def test_across_threads(self):
+    def test_readers_go_on_in_another_thread(self):
         # A loop that moves to another thread keeps its readers.
         reader, writer = os.pipe()
         seen = []
@@ -249,9 +249,9 @@ class _TestWriters:
         self.run(main())
 
 
-class TestRegistry(UringCase):
+class TestInterrupted(UringCase):
 
-    def test_interrupted_while_events_are_processed(self):
+    def test_watched_on_after_an_interrupt_among_events(self):
         """Descriptors of add_reader are watched on."""
         reading, writing = os.pipe()
         got = []

@@ -10,7 +10,7 @@ from tests.support.cases import both_sides
 
 class _TestExceptionHandlers:
 
-    def test_set(self):
+    def test_the_one_that_is_set_is_called(self):
         def handler(loop, context):
             seen.append((loop, context))
 
@@ -22,7 +22,7 @@ class _TestExceptionHandlers:
         self.loop.call_exception_handler({'message': 'hello'})
         assert seen == [(self.loop, {'message': 'hello'})]
 
-    def test_default(self, caplog):
+    def test_the_default_one_logs(self, caplog):
         self.loop.set_exception_handler(None)
         assert self.loop.get_exception_handler() is None
 
@@ -36,7 +36,7 @@ class _TestExceptionHandlers:
         assert 'broken' in record.getMessage()
         assert record.exc_info[0] is ZeroDivisionError
 
-    def test_a_broken_handler(self, caplog):
+    def test_a_broken_one_is_logged_and_the_loop_goes_on(self, caplog):
         def handler(loop, context):
             raise TypeError('the handler itself')
 
@@ -51,7 +51,7 @@ class _TestExceptionHandlers:
                    for r in caplog.records)
         assert self.run(asyncio.sleep(0, 'usable')) == 'usable'
 
-    def test_an_exception_never_retrieved(self):
+    def test_an_exception_never_retrieved_is_reported(self):
         future = self.loop.create_future()
         future.set_exception(ValueError('lost'))
         del future

@@ -160,7 +160,7 @@ class _TestGreedyProtocols(Streams):
         self.run(main())
 
 
-class _TestStreams(Case):
+class _TestDrainingWriter(Case):
 
     timeout = 20.0
 
@@ -200,4 +200,4 @@ class _TestStreams(Case):
         self.run(main())
 
 
-both_sides(globals(), _TestCallbacksInC, _TestGreedyProtocols, _TestStreams)
+both_sides(globals(), _TestCallbacksInC, _TestGreedyProtocols, _TestDrainingWriter)

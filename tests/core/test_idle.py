@@ -206,9 +206,9 @@ def test_idle_is_not_waiting_for_a_disk():
     assert least < 15
 
 
-class TestRing(Streams, UringCase):
+class TestIdleConnections(Streams, UringCase):
 
-    def test_idle_connections_cost_nothing(self):
+    def test_they_cost_no_system_call(self):
         async def main():
             for _ in range(1000):
                 await self.half(kind='unix')

@@ -64,7 +64,7 @@ class _TestInstrumentation:
             assert type(task) is Task
             assert self.loop.run_until_complete(task) is Future
 
-    def test_overridden_call_soon(self):
+    def test_an_overridden_call_soon_is_called(self):
         class Counting(type(self.loop)):
             def call_soon(self, callback, *args, context=None):
                 counted.append(callback)
@@ -79,7 +79,7 @@ class _TestInstrumentation:
             loop.close()
 
     @pytest.mark.parametrize('debug', [False, True])
-    def test_a_turn_at_a_time(self, debug):
+    def test_a_callback_runs_turns_of_the_loop(self, debug):
         """Some drain the loop themselves, from within a callback."""
         def drain():
             self.loop.call_soon(self.loop.call_soon, seen.append, 'inner')

@@ -51,7 +51,7 @@ class _TestMoving:
         assert self.elsewhere(self.loop.run_forever) is None
         assert len(seen) == 4
 
-    def test_a_signal_that_came_before(self):
+    def test_a_signal_that_came_before_is_handled(self):
         seen = []
         self.loop.add_signal_handler(signal.SIGUSR1, seen.append, True)
         self.run(asyncio.sleep(0))
@@ -102,9 +102,9 @@ async def talk(one, two):
         assert received.datagrams == [b'short', bytes(20_000), bytes(1000)]
 
 
-class TestThreads(UringCase):
+class TestEndpoints(UringCase):
 
-    def test_runs_in_another_thread(self):
+    def test_endpoints_and_calls_go_on_in_another_thread(self):
         """What was armed on the first thread's ring goes on, on the second's."""
         async def first():
             pair = [await endpoint(local_addr=('127.0.0.1', 0)) for _ in range(2)]
@@ -133,7 +133,7 @@ class TestThreads(UringCase):
             self.run(third(pair))
         assert not self.problems
 
-    def test_sent_between_two_threads(self):
+    def test_what_is_sent_between_two_threads_arrives(self):
         """What is sent while the loop does not run, and its ring is another thread's."""
         async def first():
             return [await endpoint(local_addr=('127.0.0.1', 0)) for _ in range(2)]
@@ -156,7 +156,7 @@ class TestThreads(UringCase):
         self.run(second(pair))
 
     @pytest.mark.parametrize('runs_in', ['this thread', 'another'])
-    def test_closed_by_another_thread(self, runs_in):
+    def test_closed_by_another_thread_leaves_nothing(self, runs_in):
         async def main():
             transport, protocol = await endpoint(local_addr=('127.0.0.1', 0))
             address = transport.get_extra_info('sockname')
@@ -184,7 +184,7 @@ class TestThreads(UringCase):
         gc.collect()
         assert_no_leaks(closed)
 
-    def test_thread_ends_with_its_loop_unclosed(self):
+    def test_a_loop_outlives_its_thread(self):
         before = descriptors()
 
         def forgetful():
@@ -205,9 +205,9 @@ class TestThreads(UringCase):
         assert descriptors() == before
 
 
-class _TestSystem(Streams):
+class _TestConnections(Streams):
 
-    def test_another_thread(self):
+    def test_connections_go_on_in_another_thread(self):
         """The connections, paused or not, go on when the loop runs in another thread."""
         async def start():
             server = await self.loop.create_server(Echo, *LOCAL)
@@ -260,4 +260,4 @@ class _TestSystem(Streams):
         self.loop.run_until_complete(asyncio.wait_for(end(), 5))
 
 
-both_sides(globals(), _TestMoving, _TestSystem)
+both_sides(globals(), _TestMoving, _TestConnections)

@@ -9,10 +9,10 @@ from tests.support.cases import both_sides
 HOUR = 3600
 
 
-class _TestLookingIn:
+class _TestQueues:
     """``_ready`` and ``_scheduled`` are private, and looked at by every other test helper."""
 
-    def test_what_is_ready(self):
+    def test_ready_lists_what_is_to_run(self):
         assert not self.loop._ready
         assert len(self.loop._ready) == 0
         first = self.loop.call_soon(print, 'first')
@@ -29,7 +29,7 @@ class _TestLookingIn:
         self.turns()
         assert not self.loop._ready
 
-    def test_it_is_changed(self):
+    def test_ready_is_changed_as_a_deque(self):
         seen = []
         ready = self.loop._ready
         self.loop.call_soon(seen.append, 'dropped')
@@ -46,7 +46,7 @@ class _TestLookingIn:
         with pytest.raises(IndexError):
             ready.popleft()
 
-    def test_a_foreign_handle(self):
+    def test_a_foreign_handle_is_run(self):
         seen = []
         handle = asyncio.Handle(seen.append, ('foreign',), self.loop)
         self.loop._ready.append(handle)
@@ -75,7 +75,7 @@ class _TestLookingIn:
         done = []
         self.run(main())
 
-    def test_the_timers(self):
+    def test_scheduled_lists_the_timers(self):
         assert not self.loop._scheduled
         late = self.loop.call_later(2 * HOUR, print, 'late')
         soon = self.loop.call_later(HOUR, print, 'soon')
@@ -89,7 +89,7 @@ class _TestLookingIn:
         assert list(self.loop._scheduled) == [late]
         assert not soon._scheduled
 
-    def test_they_are_fired_by_hand(self):
+    def test_timers_are_fired_by_hand(self):
         """As Home Assistant's tests do."""
         seen = []
         for delay in (2 * HOUR, HOUR):
@@ -103,7 +103,7 @@ class _TestLookingIn:
         assert seen == [HOUR]
         assert [handle._args for handle in self.loop._scheduled] == [(2 * HOUR,)]
 
-    def test_a_list_that_is_kept(self):
+    def test_a_kept_list_of_timers_sees_what_comes_and_goes(self):
         """Whoever keeps it sees what comes and goes."""
         seen = []
         timers = self.loop._scheduled
@@ -124,7 +124,7 @@ class _TestLookingIn:
         self.loop.call_later(0, self.loop.stop)
         self.forever()
 
-    def test_they_are_taken_out(self):
+    def test_timers_are_taken_out(self):
         seen = []
         self.loop.call_later(0, seen.append, 'taken')
         self.loop.call_later(0, seen.append, 'stays')
@@ -156,4 +156,4 @@ class _TestLookingIn:
         assert seen == ['another']
 
 
-both_sides(globals(), _TestLookingIn)
+both_sides(globals(), _TestQueues)

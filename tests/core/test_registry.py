@@ -16,7 +16,7 @@ from tests.support.turns import turns
 
 class TestRegistry(UringCase):
 
-    def test_a_subclass_with_a_finalizer_of_its_own(self):
+    def test_a_transport_with_a_finalizer_of_its_own_is_forgotten(self):
         """Which descriptor a transport has is forgotten with it, whatever its class does."""
         class Transport(uringloop.DatagramTransport):
             def __del__(self):
@@ -64,7 +64,7 @@ class TestRegistry(UringCase):
             self.run(main())
 
 
-def test_dropped_endpoint_collected_in_another_thread():
+def test_an_endpoint_collected_in_another_thread_frees_its_port():
     """Its port is free again once the loop has had its turn."""
     async def main():
         transport, protocol = await endpoint(local_addr=('127.0.0.1', 0))
@@ -97,7 +97,7 @@ def test_dropped_endpoint_collected_in_another_thread():
 
 class _TestDying(Case):
 
-    def test_weak_reference(self):
+    def test_callbacks_of_weak_references_find_no_transport(self):
         """What is told of a transport's end does not come upon it once more."""
         async def main():
             with warnings.catch_warnings():

@@ -29,7 +29,7 @@ class _TestRunning:
         self.turns()
         assert seen == ['same turn', 'next turn']
 
-    def test_run_until_complete(self):
+    def test_run_until_complete_returns_and_raises(self):
         async def answer():
             await asyncio.sleep(0)
             return 42
@@ -46,13 +46,13 @@ class _TestRunning:
         with pytest.raises(TypeError):
             self.loop.run_until_complete(42)
 
-    def test_stopped_before_the_future(self):
+    def test_stopped_before_the_future_is_done(self):
         future = self.loop.create_future()
         self.loop.call_soon(self.loop.stop)
         with pytest.raises(RuntimeError, match='Event loop stopped before Future completed'):
             self.loop.run_until_complete(future)
 
-    def test_a_future_of_another_loop(self):
+    def test_a_future_of_another_loop_is_refused(self):
         other = self.new_loop()
         try:
             with pytest.raises(ValueError, match='different loop'):
@@ -60,7 +60,7 @@ class _TestRunning:
         finally:
             other.close()
 
-    def test_already_running(self):
+    def test_a_running_loop_is_neither_run_nor_closed(self):
         async def main():
             assert self.loop.is_running()
             if self.uring or sys.version_info < (3, 13):
@@ -78,7 +78,7 @@ class _TestRunning:
         self.run(main())
         assert not self.loop.is_running()
 
-    def test_another_loop_is_running(self):
+    def test_not_run_while_another_loop_is_running(self):
         other = self.new_loop()
 
         async def main():
@@ -101,10 +101,10 @@ class _TestRunning:
         assert self.run(asyncio.sleep(0, 2)) == 2
         assert seen == [1, 1, 1]
 
-    def test_repr(self):
+    def test_repr_tells_the_state(self):
         assert 'running=False closed=False debug=False' in repr(self.loop)
 
-    def test_debug_flag(self):
+    def test_debug_mode_is_switched(self):
         assert self.loop.get_debug() is False
         self.loop.set_debug(True)
         assert self.loop.get_debug() is True
@@ -124,7 +124,7 @@ class _TestRunning:
         assert record.getMessage().startswith('Executing <Handle ')
         assert ' took ' in record.getMessage()
 
-    def test_wrong_thread_in_debug_mode(self):
+    def test_another_thread_is_refused_in_debug_mode(self):
         self.loop.set_debug(True)
 
         def intrude():

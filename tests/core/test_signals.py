@@ -38,7 +38,7 @@ class _TestSignals:
         self.loop.call_soon(started.set)
         return thread
 
-    def test_handler(self):
+    def test_a_handler_runs_while_the_loop_sleeps(self):
         seen = []
 
         def handler(*args):
@@ -55,7 +55,7 @@ class _TestSignals:
         assert self.loop.remove_signal_handler(signal.SIGUSR1) is False
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
 
-    def test_replaced(self):
+    def test_a_handler_replaces_another(self):
         seen = []
         self.loop.add_signal_handler(signal.SIGUSR1, seen.append, 'first')
         self.loop.add_signal_handler(
@@ -64,12 +64,12 @@ class _TestSignals:
         self.forever()
         assert seen == ['second']
 
-    def test_close_removes(self):
+    def test_close_removes_handlers(self):
         self.loop.add_signal_handler(signal.SIGUSR1, print)
         self.loop.close()
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
 
-    def test_bad_arguments(self):
+    def test_bad_arguments_are_refused(self):
         async def coroutine():
             pass
 
@@ -82,7 +82,7 @@ class _TestSignals:
         with pytest.raises(TypeError):
             self.loop.add_signal_handler('SIGUSR1', print)
 
-    def test_interrupt_of_a_sleeping_loop(self):
+    def test_ctrl_c_interrupts_a_sleeping_loop(self):
         for _ in range(5):
             thread = self.kill_soon(signal.SIGINT)
             with pytest.raises(KeyboardInterrupt):
@@ -103,7 +103,7 @@ class _TestSignals:
             signal.signal(signal.SIGUSR1, before)
 
 
-class TestSignals(UringCase):
+class TestTimerSignals(UringCase):
 
     @pytest.fixture(autouse=True)
     def _alarm(self, _fresh_loop):
@@ -136,7 +136,7 @@ class TestSignals(UringCase):
         task.cancel()
         self.run(awake())
 
-    def test_handler_that_raises_nothing(self):
+    def test_the_sleep_goes_on_after_a_handler(self):
         """A signal interrupts the sleep, its handler runs, and the sleep goes on."""
         seen = []
 
@@ -156,7 +156,7 @@ class TestSignals(UringCase):
         self.run(main())
         assert seen == [signal.SIGALRM] * 3
 
-    def test_add_signal_handler(self):
+    def test_a_handler_of_the_loop_wakes_it(self):
         async def main():
             signalled = self.loop.create_future()
             self.loop.add_signal_handler(signal.SIGALRM, signalled.set_result, None)
@@ -167,7 +167,7 @@ class TestSignals(UringCase):
         self.run(main())
 
     @pytest.mark.skipif(sys.version_info < (3, 11), reason='asyncio.Runner is new in 3.11')
-    def test_interrupted_runner(self):
+    def test_an_interrupted_runner_cancels_its_task(self):
         async def main():
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             try:

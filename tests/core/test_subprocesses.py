@@ -16,7 +16,7 @@ from tests.support.streams import MANY_BYTES, Recorder, Streams
 
 class _TestSubprocesses:
 
-    def test_echo(self):
+    def test_communicate_and_exit_code(self):
         async def main():
             process = await asyncio.create_subprocess_exec(
                 sys.executable, '-c',
@@ -41,7 +41,7 @@ class _TestSubprocesses:
 
         self.run(main())
 
-    def test_child_that_is_gone_already(self):
+    def test_a_child_that_is_gone_already_has_ended_with_255(self):
         """Nobody waits for children where SIGCHLD is ignored."""
         async def main():
             for _ in range(5):
@@ -55,7 +55,7 @@ class _TestSubprocesses:
         finally:
             signal.signal(signal.SIGCHLD, before)
 
-    def test_no_descriptor_to_watch_by(self, monkeypatch):
+    def test_waited_for_without_a_pidfd(self, monkeypatch):
         def refuse(pid, flags=0):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
@@ -68,7 +68,7 @@ class _TestSubprocesses:
         if self.uring:
             self.run(main())
 
-    def test_no_such_program(self):
+    def test_no_such_program_is_told_at_the_call(self):
         async def main():
             with pytest.raises(FileNotFoundError):
                 await asyncio.create_subprocess_exec('/no/such/program')
@@ -78,7 +78,7 @@ class _TestSubprocesses:
 
 class _TestPipes(Streams):
 
-    def test_pipe(self):
+    def test_a_pipe_carries_a_megabyte_and_ends(self):
         async def main():
             read_end, write_end = os.pipe()
             _, reader = await self.loop.connect_read_pipe(
@@ -94,7 +94,7 @@ class _TestPipes(Streams):
 
         self.run(main())
 
-    def test_subprocess(self):
+    def test_communicate_a_megabyte(self):
         async def main():
             process = await asyncio.create_subprocess_exec(
                 sys.executable, '-c',
@@ -111,7 +111,7 @@ class _TestPipes(Streams):
 
 class _TestPipeStreams:
 
-    def test_pipes(self):
+    def test_a_pipe_feeds_a_stream_reader(self):
         async def main():
             reader, writer = os.pipe()
             stream = asyncio.StreamReader()
@@ -128,9 +128,9 @@ class _TestPipeStreams:
         self.run(main())
 
 
-class _TestSystem(Streams):
+class _TestStubbornChildren(Streams):
 
-    def test_child_that_ignores_sigterm(self):
+    def test_a_child_that_ignores_sigterm_is_killed(self):
         async def main():
             process = await asyncio.create_subprocess_exec(
                 sys.executable, '-c',
@@ -150,7 +150,7 @@ class _TestSystem(Streams):
         self.run(main())
 
 
-class TestSubprocess(UringCase):
+class TestPidfds(UringCase):
 
     def test_no_thread_watches_the_child(self):
 
@@ -180,7 +180,7 @@ class TestSubprocess(UringCase):
                 os.fstat(fd)
 
 
-class TestChildren(UringCase):
+class TestOrderOfTheEnd(UringCase):
     """The order of events that asyncio's child watcher makes, by pidfd."""
 
     def test_pipes_are_lost_before_the_child_is_heard_of(self):
@@ -216,7 +216,7 @@ class TestChildren(UringCase):
 
 class TestExitedChild(UringCase):
 
-    def test_terminate(self):
+    def test_terminated_after_its_end_keeps_its_exit_code(self):
         """A child that has ended but was not yet waited for keeps its exit code.
 
         With some versions of asyncio the signal's own look at the child takes it away.
@@ -235,4 +235,4 @@ class TestExitedChild(UringCase):
         assert self.run(main()) == 3
 
 
-both_sides(globals(), _TestSubprocesses, _TestPipes, _TestPipeStreams, _TestSystem)
+both_sides(globals(), _TestSubprocesses, _TestPipes, _TestPipeStreams, _TestStubbornChildren)

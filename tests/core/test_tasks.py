@@ -13,7 +13,7 @@ variable = contextvars.ContextVar('variable', default='unset')
 
 class _TestTasks:
 
-    def test_create_task(self):
+    def test_create_task_names_and_runs_it(self):
         async def main():
             task = self.loop.create_task(asyncio.sleep(0, 'done'), name='a name')
             assert task.get_name() == 'a name'
@@ -22,7 +22,7 @@ class _TestTasks:
         self.run(main())
 
     @pytest.mark.skipif(sys.version_info < (3, 11), reason='the argument is new in 3.11')
-    def test_context(self):
+    def test_runs_in_the_context_given(self):
         context = contextvars.copy_context()
         context.run(variable.set, 'given')
 
@@ -36,7 +36,7 @@ class _TestTasks:
 
         self.run(main())
 
-    def test_factory(self):
+    def test_a_factory_makes_the_tasks(self):
         made = []
 
         def factory(loop, coroutine, **kwargs):
@@ -52,7 +52,7 @@ class _TestTasks:
         self.loop.set_task_factory(None)
 
     @pytest.mark.skipif(sys.version_info < (3, 12), reason='eager tasks are new in 3.12')
-    def test_eager(self):
+    def test_eager_tasks_begin_at_once(self):
         async def quick():
             return 'at once'
 
@@ -68,7 +68,7 @@ class _TestTasks:
 
         self.run(main())
 
-    def test_cancellation(self):
+    def test_a_cancelled_wait_leaves_the_future_alone(self):
         async def main():
             task = asyncio.ensure_future(self.loop.create_future().__class__(loop=self.loop))
             waiter = asyncio.ensure_future(asyncio.wait({task}))
@@ -98,7 +98,7 @@ class _TestTasks:
 
         self.run(main())
 
-    def test_create_future(self):
+    def test_create_future_makes_one_of_this_loop(self):
         future = self.loop.create_future()
         assert isinstance(future, asyncio.Future)
         assert future.get_loop() is self.loop
@@ -106,7 +106,7 @@ class _TestTasks:
 
 class _TestTaskFactory:
 
-    def test_raises_while_a_connection_is_accepted(self):
+    def test_one_that_raises_while_a_connection_is_accepted(self):
         """It is reported, and the server serves the next one."""
         def factory(loop, coroutine, **how):
             coroutine.close()

@@ -39,7 +39,7 @@ class _TestThreads:
         thread.join(self.timeout)
         assert seen == list(range(rounds))
 
-    def test_many_threads(self):
+    def test_calls_of_many_threads_keep_their_order(self):
         seen = []
 
         def other(name):
@@ -88,14 +88,14 @@ class _TestThreads:
 
         self.run(main())
 
-    def test_before_the_loop_runs(self):
+    def test_a_call_before_the_loop_runs(self):
         thread = threading.Thread(
             target=self.loop.call_soon_threadsafe, args=(self.loop.stop,))
         thread.start()
         thread.join(self.timeout)
         self.forever()
 
-    def test_run_in_executor(self):
+    def test_run_in_executor_returns_and_raises(self):
         async def main():
             assert await self.loop.run_in_executor(None, threading.get_ident) \
                 != threading.get_ident()
@@ -109,7 +109,7 @@ class _TestThreads:
 
         self.run(main())
 
-    def test_run_coroutine_threadsafe(self):
+    def test_run_coroutine_threadsafe_returns_the_result(self):
         async def double(n):
             await asyncio.sleep(0)
             return 2 * n
@@ -123,7 +123,7 @@ class _TestThreads:
 
         self.run(main())
 
-    def test_getaddrinfo(self):
+    def test_getaddrinfo_and_getnameinfo(self):
         async def main():
             assert await self.loop.getaddrinfo(
                 '127.0.0.1', 80, family=socket.AF_INET, type=socket.SOCK_DGRAM) \
@@ -136,9 +136,9 @@ class _TestThreads:
         self.run(main())
 
 
-class TestThreads(UringCase):
+class TestMovingLoop(UringCase):
 
-    def test_wakes_across_threads(self):
+    def test_is_woken_in_whichever_thread_it_runs(self):
         async def main():
             future = self.loop.create_future()
             in_thread(lambda: self.loop.call_soon_threadsafe(future.set_result, 'woken'))
@@ -167,7 +167,7 @@ class TestThreads(UringCase):
 class _TestWakeUps(Case):
 
     @pytest.mark.parametrize('busy_poll', [0, 50])
-    def test_behind_zerocopy_writes(self, busy_poll):
+    def test_heard_at_once_behind_zerocopy_writes(self, busy_poll):
         """Whatever has been sent: a wake-up from a thread is heard at once."""
         async def main():
             listening = socket.create_server(('127.0.0.1', 0))

@@ -10,7 +10,7 @@ from tests.support.cases import UringCase, both_sides
 
 class _TestTimers:
 
-    def test_patched_monotonic_clock(self, monkeypatch):
+    def test_fire_by_a_patched_monotonic_clock(self, monkeypatch):
         """As tests with a frozen time do."""
         async def main():
             fired = self.loop.create_future()
@@ -32,7 +32,7 @@ class _TestTimers:
         assert times == sorted(times)
         assert times[-1] <= time.monotonic()
 
-    def test_order(self):
+    def test_fire_in_the_order_of_their_times(self):
         seen = []
         now = self.loop.time()
         for delay in (0.005, 0.001, 0.003, 0.002, 0.004):
@@ -42,7 +42,7 @@ class _TestTimers:
         assert seen == [0.001, 0.002, 0.003, 0.004, 0.005]
         assert self.loop.time() >= now + 0.006 - 1e-6
 
-    def test_many_in_order(self):
+    def test_many_fire_in_order(self):
         seen = []
         now = self.loop.time() + 0.01
         delays = [(n * 7919 % 1000) / 1e6 for n in range(1000)]
@@ -61,11 +61,11 @@ class _TestTimers:
         assert seen == ['soon', 'timer']
 
     @pytest.mark.parametrize('delay', [0, -1, -1e9, float('-inf')])
-    def test_no_delay(self, delay):
+    def test_no_delay_fires_at_once(self, delay):
         self.loop.call_later(delay, self.loop.stop)
         self.forever()
 
-    def test_none(self):
+    def test_none_is_no_time(self):
         # asyncio 3.10 lets call_at(None) pass as far as the handle, which asserts.
         kinds = (TypeError, AssertionError) \
             if sys.version_info < (3, 11) and not self.uring else TypeError
@@ -75,11 +75,11 @@ class _TestTimers:
             self.loop.call_at(None, print)
 
     @pytest.mark.parametrize('bad', ['soon', object(), [1]])
-    def test_bad_delay(self, bad):
+    def test_what_is_no_number_is_refused(self, bad):
         with pytest.raises(TypeError):
             self.loop.call_later(bad, print)
 
-    def test_when(self):
+    def test_a_handle_tells_when(self):
         handle = self.loop.call_at(123456.5, print)
         assert handle.when() == 123456.5
         handle.cancel()
@@ -89,7 +89,7 @@ class _TestTimers:
         assert now + 1000 <= handle.when() <= self.loop.time() + 1000
         handle.cancel()
 
-    def test_cancel(self):
+    def test_a_cancelled_one_does_not_fire(self):
         seen = []
         first = self.loop.call_later(0.001, seen.append, 1)
         self.loop.call_later(0.002, seen.append, 2)
@@ -98,7 +98,7 @@ class _TestTimers:
         self.forever()
         assert seen == [2]
 
-    def test_many_cancelled(self):
+    def test_those_that_are_not_cancelled_fire(self):
         seen = []
         handles = [self.loop.call_later(3600 + n, seen.append, n) for n in range(1000)]
         for handle in handles[::2] + handles[1::4]:
@@ -126,7 +126,7 @@ class _TestTimers:
         self.forever()
         assert seen == []
 
-    def test_comparison(self):
+    def test_handles_compare_by_time(self):
         first = self.loop.call_at(1e9, print)
         second = self.loop.call_at(2e9, print)
         same = self.loop.call_at(1e9, print)
@@ -142,7 +142,7 @@ class _TestTimers:
             handle.cancel()
         assert first != second
 
-    def test_sleep_and_wait_for(self):
+    def test_sleep_and_wait_for_take_their_time(self):
         async def main():
             before = self.loop.time()
             assert await asyncio.sleep(0.01, 'result') == 'result'
@@ -155,7 +155,7 @@ class _TestTimers:
         self.run(main())
 
     @pytest.mark.skipif(sys.version_info < (3, 11), reason='asyncio.timeout is new in 3.11')
-    def test_timeout(self):
+    def test_asyncio_timeout_expires(self):
         async def main():
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.005):
@@ -167,9 +167,9 @@ class _TestTimers:
         self.run(main())
 
 
-class TestTimers(UringCase):
+class TestRefusedTimers(UringCase):
 
-    def test_not_a_number(self):
+    def test_not_a_number_is_refused(self):
         """Nothing compares with it: one such timer would upset the order of all others."""
         nan = float('nan')
         with pytest.raises(ValueError):

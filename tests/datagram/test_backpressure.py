@@ -41,7 +41,7 @@ class _TestBackpressure(Endpoints):
             transport.sendto(n.to_bytes(2, 'big') + bytes(size - 2))
         return list(range(count))
 
-    def test_limits(self):
+    def test_limits_of_the_write_buffer(self):
         async def main():
             transport, _ = await self.endpoint()
             assert transport.get_write_buffer_limits() == (16384, 65536)
@@ -58,7 +58,7 @@ class _TestBackpressure(Endpoints):
 
         self.run(main())
 
-    def test_pause_and_resume(self):
+    def test_paused_and_resumed_once_a_time(self):
         async def main():
             transport, protocol, peer = await self.blocked()
             with peer:
@@ -94,7 +94,7 @@ class _TestBackpressure(Endpoints):
 
         self.run(main())
 
-    def test_abort_does_not(self):
+    def test_abort_drops_what_is_queued(self):
         async def main():
             transport, protocol, peer = await self.blocked()
             with peer:
@@ -122,7 +122,7 @@ class _TestBackpressure(Endpoints):
 
         self.run(main())
 
-    def test_the_peer_goes_away(self):
+    def test_a_peer_that_goes_away_is_told(self):
         async def main():
             transport, protocol, peer = await self.blocked()
             self.fill(transport)
@@ -135,7 +135,7 @@ class _TestBackpressure(Endpoints):
         self.run(main())
 
     @pytest.mark.parametrize('where', ['pause_writing', 'resume_writing'])
-    def test_exceptions(self, where):
+    def test_exceptions_of_flow_control_are_reported(self, where):
         def broken(self):
             getattr(Recorder, where)(self)
             raise ZeroDivisionError

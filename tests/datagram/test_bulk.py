@@ -36,7 +36,7 @@ class TestBulk(Sending, UringCase):
 
         self.run(main())
 
-    def test_asked_how_much_is_buffered(self):
+    def test_leaves_when_asked_how_much_is_buffered(self):
         async def main():
             transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
             for _ in range(50):
@@ -48,7 +48,7 @@ class TestBulk(Sending, UringCase):
         self.run(main())
 
     @pytest.mark.parametrize('end', ['close', 'abort'])
-    def test_before_the_end(self, end):
+    def test_leaves_before_the_transport_ends(self, end):
         async def main():
             transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
             for _ in range(50):
@@ -58,7 +58,7 @@ class TestBulk(Sending, UringCase):
 
         self.run(main())
 
-    def test_a_train_and_its_tail(self):
+    def test_a_train_and_its_tail_keep_their_order(self):
         async def main():
             transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
             sent = []
@@ -98,7 +98,7 @@ class TestBulk(Sending, UringCase):
         loop.run_until_complete(on_again())
         loop.close()
 
-    def test_socket_closed_by_the_program(self):
+    def test_leaves_by_a_socket_that_the_program_closes(self):
         """What was sent before leaves by that socket, whatever its number means by then."""
         async def main():
             transport, protocol = await endpoint(

@@ -15,7 +15,7 @@ from tests.support.turns import turns
 class _TestClose(Endpoints):
 
     @pytest.mark.parametrize('how', ['close', 'abort'])
-    def test_once(self, how):
+    def test_told_once_and_never_within_the_call(self, how):
         self.needs_pausing()
 
         async def main():
@@ -37,7 +37,7 @@ class _TestClose(Endpoints):
 
         self.run(main())
 
-    def test_from_connection_made(self):
+    def test_closed_in_connection_made(self):
         class Closing(Recorder):
             def connection_made(self, transport):
                 super().connection_made(transport)
@@ -105,7 +105,7 @@ class _TestClose(Endpoints):
 
         self.run(main())
 
-    def test_repr(self):
+    def test_repr_tells_the_state(self):
         async def main():
             transport, protocol = await self.endpoint()
             fd = transport.get_extra_info('socket').fileno()

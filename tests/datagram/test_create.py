@@ -17,7 +17,7 @@ NOT_A_PAIR = AssertionError if sys.version_info < (3, 11) else TypeError
 
 class _TestCreate(Endpoints):
 
-    def test_local(self):
+    def test_at_a_local_address(self):
         async def main():
             transport, protocol = await self.endpoint()
             assert isinstance(protocol, Recorder)
@@ -37,7 +37,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_the_transport_is_a_transport(self):
+    def test_the_transport_is_one_of_asyncios_kinds(self):
         async def main():
             transport, _ = await self.endpoint()
             assert isinstance(transport, asyncio.BaseTransport)
@@ -46,7 +46,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_remote(self):
+    def test_connected_to_a_remote_address(self):
         async def main():
             with bound() as peer:
                 transport, protocol = await self.endpoint(remote_addr=peer.getsockname())
@@ -80,7 +80,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_host_name(self):
+    def test_host_name_is_resolved(self):
         async def main():
             transport, _ = await self.endpoint(
                 local_addr=('localhost', 0), family=socket.AF_INET)
@@ -88,7 +88,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_reuse_port(self):
+    def test_reuse_port_shares_the_port(self):
         async def main():
             first, _ = await self.endpoint(local_addr=LOCAL, reuse_port=True)
             address = first.get_extra_info('sockname')
@@ -100,7 +100,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_broadcast(self):
+    def test_broadcast_takes_permission(self):
         async def main():
             receiver, protocol = await self.endpoint(local_addr=('0.0.0.0', 0))
             address = ('127.255.255.255', receiver.get_extra_info('sockname')[1])
@@ -116,7 +116,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_broadcast_with_a_remote_address(self):
+    def test_broadcast_with_a_remote_address_is_not_connected(self):
         # Not connected then: any peer may answer.
         async def main():
             receiver, protocol = await self.endpoint(local_addr=('0.0.0.0', 0))
@@ -136,7 +136,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_multicast(self):
+    def test_multicast_group_is_joined(self):
         async def main():
             group = '239.255.77.13'
             receiver, protocol = await self.endpoint(local_addr=('0.0.0.0', 0))
@@ -152,7 +152,7 @@ class _TestCreate(Endpoints):
         self.run(main())
 
     @needs_ipv6
-    def test_ipv6(self):
+    def test_ipv6_addresses_of_any_form(self):
         async def main():
             server, receiver = await self.endpoint(local_addr=('::1', 0))
             address = server.get_extra_info('sockname')
@@ -171,7 +171,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_unix(self, tmp_path):
+    def test_unix_paths(self, tmp_path):
         async def main():
             path = str(tmp_path / 'server')
             server, receiver = await self.endpoint(family=socket.AF_UNIX, local_addr=path)
@@ -191,7 +191,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_unix_abstract(self):
+    def test_unix_abstract_names(self):
         async def main():
             with bound(socket.AF_UNIX, '') as peer:      # autobind: an abstract name
                 name = peer.getsockname()
@@ -209,7 +209,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_unix_stale_path(self, tmp_path):
+    def test_unix_stale_path_is_taken_over(self, tmp_path):
         async def main():
             path = str(tmp_path / 'stale')
             bound(socket.AF_UNIX, path).close()
@@ -218,7 +218,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_unix_long(self):
+    def test_unix_datagrams_are_longer_than_udp_ones(self):
         async def main():
             one, two = unix_pair()
             sender, _ = await self.endpoint(sock=one)
@@ -229,7 +229,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_connected_socket(self):
+    def test_of_a_connected_socket(self):
         async def main():
             with bound() as peer:
                 sock = bound()
@@ -245,7 +245,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_unconnected_socket(self):
+    def test_of_an_unconnected_socket(self):
         async def main():
             transport, protocol = await self.endpoint(sock=bound())
             with bound() as peer:
@@ -258,7 +258,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_bad_combinations(self):
+    def test_bad_combinations_are_refused(self):
         async def main():
             create = self.loop.create_datagram_endpoint
             with pytest.raises(ValueError, match='unexpected address family'):
@@ -283,7 +283,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_the_factory_fails(self):
+    def test_an_exception_of_the_factory_comes_out(self):
         async def main():
             def factory():
                 raise ZeroDivisionError
@@ -294,7 +294,7 @@ class _TestCreate(Endpoints):
 
         self.run(main())
 
-    def test_cancelled_creation(self):
+    def test_cancelled_creation_closes_the_endpoint(self):
         async def main():
             lost = self.loop.create_future()
 

@@ -15,10 +15,10 @@ from tests.support.sockets import SO_RCVBUFFORCE
 from tests.support.turns import turns, turns_until
 
 
-class _TestFull(Case):
+class _TestWaiting(Case):
 
     @pytest.mark.parametrize('kind', [bytes, bytearray])
-    def test_part_of_a_buffer(self, kind, tmp_path):
+    def test_part_of_a_buffer_waits_as_it_was(self, kind, tmp_path):
         """What waits for room is the view, not the buffer; and it is as it was at the call."""
         async def main():
             near, far = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
@@ -78,7 +78,7 @@ class _TestFull(Case):
 
 class TestFullSocket(UringCase):
 
-    def test_unix_order(self, tmp_path):
+    def test_unix_order_holds(self, tmp_path):
         """1,000 datagrams to a receiver that holds eleven: none lost, none overtaken."""
         async def main():
             path = str(tmp_path / 'receiver')
@@ -104,7 +104,7 @@ class TestFullSocket(UringCase):
 
     @needs_root
     @pytest.mark.parametrize('size', [1000, 20_000])
-    def test_udp_order(self, wire, size):
+    def test_udp_order_holds(self, wire, size):
         """The socket's buffer is full of what waits for a neighbour; then all of it leaves."""
         async def main():
             wire.hold()
@@ -136,7 +136,7 @@ class TestFullSocket(UringCase):
             wire.release()
 
     @needs_root
-    def test_long_answers_order(self, wire):
+    def test_order_of_long_answers_holds(self, wire):
         """Answers that leave one by one: without room the rest waits, in its order."""
         answers = numbered(40, 40_000)
 
@@ -177,7 +177,7 @@ class TestFullSocket(UringCase):
     @needs_root
     @pytest.mark.parametrize('how', ['close', 'abort'])
     @pytest.mark.parametrize('explicit', [False, True])
-    def test_closed_while_full(self, wire, how, explicit):
+    def test_close_waits_and_abort_drops(self, wire, how, explicit):
         """close() waits until all has left; abort() drops what has not, and says so."""
         async def main():
             wire.hold()
@@ -221,7 +221,7 @@ class TestFullSocket(UringCase):
             wire.release()
 
     @pytest.mark.parametrize('explicit', [False, True])
-    def test_loop_closed_while_full(self, tmp_path, explicit):
+    def test_a_closed_loop_lets_go_of_what_waits(self, tmp_path, explicit):
         """What could not be sent when the loop is closed is let go of, and futures are told."""
         async def main():
             path = str(tmp_path / 'receiver')
@@ -297,7 +297,7 @@ class TestFullUnixSocket(UringCase):
         self.run(main())
 
 
-class TestDatagrams(UringCase):
+class TestRoom(UringCase):
 
     def test_pauses_only_where_there_is_no_room(self):
         async def main():
@@ -315,4 +315,4 @@ class TestDatagrams(UringCase):
         self.run(main())
 
 
-both_sides(globals(), _TestFull)
+both_sides(globals(), _TestWaiting)

@@ -124,7 +124,7 @@ class TestHeld(UringCase):
         self.run(main())
 
     @pytest.mark.parametrize('how', ['close', 'abort'])
-    def test_transport_closed(self, wire, how):
+    def test_a_closed_transport_does_not_wait_but_its_buffer_does(self, wire, how):
         """connection_lost does not wait for the notification; the buffer does."""
         async def main():
             transport, protocol = await endpoint(sock=wire.socket())
@@ -143,7 +143,7 @@ class TestHeld(UringCase):
 
         self.run(main())
 
-    def test_loop_closed(self, wire):
+    def test_a_buffer_outlives_the_loop(self, wire):
         """The buffer outlives the loop, until the ring is dead."""
         async def main():
             transport, _ = await endpoint(sock=wire.socket())
@@ -215,7 +215,7 @@ class TestLoopMoves(UringCase):
         while orphans.graveyard:
             orphans.bury()
 
-    def test_of_a_paused_endpoint(self):
+    def test_a_paused_endpoint_sends_by_its_own_socket(self):
         """It has registered its socket with the first ring, and its number is another's by now."""
         async def begin():
             paused, _ = await endpoint(local_addr=('127.0.0.1', 0))
@@ -241,7 +241,7 @@ class TestLoopMoves(UringCase):
                     self.loop._transports[fd].abort()
 
 
-class TestGarbage(UringCase):
+class TestCollected(UringCase):
 
     @needs_root
     def test_cycle_collected_while_the_kernel_holds_the_buffer(self):

@@ -187,7 +187,7 @@ class _TestLeavesAtTheCall(Sending):
 
         self.run(main())
 
-    def test_raw_packets_stay_apart(self):
+    def test_raw_packets_one_by_one(self):
         """A raw socket of UDP's protocol number knows nothing of segments."""
         async def main():
             with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw:

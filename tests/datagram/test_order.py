@@ -12,9 +12,9 @@ from tests.support.sockets import deserted, udp
 from tests.support.turns import turns_until
 
 
-class _TestSend(Endpoints):
+class _TestPlainSends(Endpoints):
 
-    def test_order(self):
+    def test_of_any_mix_of_sizes(self):
         async def main():
             client, receiver = await self.pair()
             expected = []
@@ -32,7 +32,7 @@ class _TestSend(Endpoints):
 
         self.run(main())
 
-    def test_order_across_peers(self):
+    def test_for_each_of_several_peers(self):
         async def main():
             servers = [await self.endpoint() for _ in range(3)]
             client, _ = await self.endpoint()
@@ -45,9 +45,9 @@ class _TestSend(Endpoints):
         self.run(main())
 
 
-class TestZerocopy(Endpoints, UringCase):
+class TestLentAmongPlainSends(Endpoints, UringCase):
 
-    def test_order_with_plain_sends(self):
+    def test_lent_and_plain_ones_arrive_in_order(self):
         async def main():
             client, receiver = await self.pair()
             futures = []
@@ -140,4 +140,4 @@ class TestBrokenChains(UringCase):
         self.run(main())
 
 
-both_sides(globals(), _TestSend)
+both_sides(globals(), _TestPlainSends)

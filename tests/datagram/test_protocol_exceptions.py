@@ -11,10 +11,10 @@ from tests.support.protocols import Recorder as Datagrams
 from tests.support.sockets import LOCAL, bound, udp
 
 
-class _TestReceive(Endpoints):
+class _TestRaising(Endpoints):
 
     @pytest.mark.parametrize('where', ['connection_made', 'datagram_received', 'error_received'])
-    def test_exceptions_of_the_protocol(self, where):
+    def test_exceptions_are_reported_and_the_rest_comes(self, where):
         def broken(self, *args):
             getattr(Recorder, where)(self, *args)
             raise ZeroDivisionError(where)
@@ -39,7 +39,7 @@ class _TestReceive(Endpoints):
         self.run(main())
 
     @pytest.mark.parametrize('kind', [SystemExit, KeyboardInterrupt])
-    def test_exits_of_the_protocol(self, kind):
+    def test_exits_leave_the_loop_and_the_rest_comes(self, kind):
         class Leaving(Recorder):
             def datagram_received(self, data, addr):
                 super().datagram_received(data, addr)
@@ -63,7 +63,7 @@ class _TestReceive(Endpoints):
 
         super().run(rest())
 
-    def test_an_exit_among_long_ones(self):
+    def test_an_exit_among_long_ones_loses_none(self):
         class Leaving(Recorder):
             def datagram_received(self, data, addr):
                 super().datagram_received(data, addr)
@@ -92,7 +92,7 @@ class _TestReceive(Endpoints):
         super().run(rest())
 
     @pytest.mark.parametrize('long', [False, True])
-    def test_an_exit_of_error_received(self, long):
+    def test_an_exit_of_error_received_loses_nothing(self, long):
         """What else was due is done when the loop runs again."""
         class Leaving(Recorder):
             def error_received(self, exc):
@@ -143,11 +143,11 @@ def failing(name):
     return Failing()
 
 
-class TestExceptions(UringCase):
+class TestReported(UringCase):
     """What user code raises comes out where asyncio lets it out, and the loop goes on."""
 
     @pytest.mark.parametrize('name', ['datagram_received', 'error_received'])
-    def test_protocol_method_raises(self, name):
+    def test_datagram_received_and_error_received(self, name):
         async def main():
             transport, protocol = await self.loop.create_datagram_endpoint(
                 lambda: failing(name), local_addr=('127.0.0.1', 0))
@@ -169,7 +169,7 @@ class TestExceptions(UringCase):
         self.run(main())
 
     @pytest.mark.parametrize('name', ['pause_writing', 'resume_writing'])
-    def test_flow_control_raises(self, name):
+    def test_pause_writing_and_resume_writing(self, name):
         async def main():
             near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
             near.setblocking(False)
@@ -196,7 +196,7 @@ class TestExceptions(UringCase):
         self.run(main())
 
     @pytest.mark.parametrize('name', ['connection_made', 'connection_lost'])
-    def test_protocol_fails_at_the_edges(self, name):
+    def test_connection_made_and_connection_lost(self, name):
         class Failing(Datagrams):
             pass
 
@@ -220,4 +220,4 @@ class TestExceptions(UringCase):
         self.run(main())
 
 
-both_sides(globals(), _TestReceive)
+both_sides(globals(), _TestRaising)

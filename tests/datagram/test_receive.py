@@ -15,7 +15,7 @@ variable = contextvars.ContextVar('variable', default='unset')
 
 class _TestReceive(Endpoints):
 
-    def test_many(self):
+    def test_many_come_in_order(self):
         async def main():
             transport, receiver = await self.endpoint()
             with bound() as peer:
@@ -26,7 +26,7 @@ class _TestReceive(Endpoints):
 
         self.run(main())
 
-    def test_waiting_before_the_endpoint_was_made(self):
+    def test_what_waited_before_the_endpoint_was_made_comes(self):
         async def main():
             sock = bound()
             with bound() as peer:
@@ -37,7 +37,7 @@ class _TestReceive(Endpoints):
 
         self.run(main())
 
-    def test_long(self):
+    def test_long_ones_are_objects_of_their_own(self):
         async def main():
             transport, receiver = await self.endpoint()
             payload = bytes(range(256)) * 255
@@ -54,7 +54,7 @@ class _TestReceive(Endpoints):
 
     @pytest.mark.parametrize('family', ['ipv4', pytest.param('ipv6', marks=needs_ipv6)])
     @pytest.mark.parametrize('connected', [False, True])
-    def test_long_and_short(self, family, connected):
+    def test_long_and_short_ones_keep_their_order(self, family, connected):
         """Long datagrams are read another way than short ones; their order holds."""
         sizes = [60_000] * 7 + [10, 40_000, 0, 33_000, 1] + [50_000] * 6 + [20_000] + [65_000] * 8
         payloads = [bytes([n]) * size for n, size in enumerate(sizes * 4)]
@@ -75,7 +75,7 @@ class _TestReceive(Endpoints):
 
         self.run(main())
 
-    def test_long_answers(self):
+    def test_long_ones_are_answered(self):
         class Answering(Recorder):
             def datagram_received(self, data, addr):
                 self.transport.sendto(data, addr)
@@ -257,7 +257,7 @@ class _TestReceive(Endpoints):
 
         self.run(main())
 
-    def test_context(self):
+    def test_callbacks_run_in_the_creators_context(self):
         class Looking(Recorder):
             def connection_made(self, transport):
                 super().connection_made(transport)
@@ -284,7 +284,7 @@ class _TestReceive(Endpoints):
 
         self.run(main())
 
-    def test_set_protocol(self):
+    def test_another_protocol_takes_over(self):
         async def main():
             transport, first = await self.endpoint()
             second = Recorder()
@@ -301,9 +301,9 @@ class _TestReceive(Endpoints):
         self.run(main())
 
 
-class TestLong(Endpoints, UringCase):
+class TestClosedByTheProgram(Endpoints, UringCase):
 
-    def test_the_program_closes_the_socket(self):
+    def test_long_ones_come_all_the_same(self):
         """The ring has the file all the same; nothing spins."""
         async def main():
             sock = bound()

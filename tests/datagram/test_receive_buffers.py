@@ -16,7 +16,7 @@ from tests.support.turns import turns
 MEBIBYTE = 1 << 20
 
 
-class TestReceiving(UringCase):
+class TestReceiveBuffers(UringCase):
 
     def receive_socket(self):
         sock = udp()
@@ -24,7 +24,7 @@ class TestReceiving(UringCase):
         return sock
 
     @needs_root
-    def test_receive_buffers_exhausted(self):
+    def test_more_comes_than_there_are_buffers(self):
         """What the socket has kept arrives, in order, though it is more than there are buffers."""
         async def main():
             sock = udp()
@@ -47,7 +47,7 @@ class TestReceiving(UringCase):
 
         self.run(main())
 
-    def test_empty_datagrams(self):
+    def test_reception_goes_on_after_empty_datagrams(self):
         """An empty datagram ends a multishot receive, and reception goes on."""
         async def main():
             receiver, received = await endpoint(sock=self.receive_socket())
@@ -104,7 +104,7 @@ class TestReceiving(UringCase):
 
         self.run(main())
 
-    def test_pause_and_resume(self):
+    def test_nothing_is_lost_where_reading_pauses(self):
         """While paused the socket keeps what comes; nothing is lost at either edge."""
         async def main():
             receiver, received = await endpoint(sock=self.receive_socket())
@@ -155,9 +155,9 @@ class TestManyEndpoints(UringCase):
         self.run(main())
 
 
-class TestDatagrams(UringCase):
+class TestNothingIsCollected(UringCase):
 
-    def test_received_while_nobody_reads(self):
+    def test_while_a_callback_sends(self):
         """However often a callback sends, nothing is received into memory meanwhile."""
         async def main():
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -181,7 +181,7 @@ class TestDatagrams(UringCase):
 
         self.run(main())
 
-    def test_sock_calls_that_never_wait(self):
+    def test_by_sock_calls_that_never_wait(self):
         """Neither do they collect what others receive, nor pin ever more."""
         async def main():
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -17,7 +17,7 @@ EMPTY_ALLOWED = sys.version_info >= (3, 13)
 class _TestSend(Endpoints):
 
     @pytest.mark.parametrize('size', [1, 2, 1200, 1472, 1473, 9000, 16384, 40000, 65507])
-    def test_sizes(self, size):
+    def test_any_size_arrives_whole(self, size):
         async def main():
             client, receiver = await self.pair()
             payload = (bytes(range(251)) * 262)[:size]
@@ -47,7 +47,7 @@ class _TestSend(Endpoints):
 
         self.run(main())
 
-    def test_slices_of_bytes(self):
+    def test_slices_of_bytes_arrive_whole(self):
         async def main():
             client, receiver = await self.pair()
             payload = bytes(range(256)) * 100
@@ -73,7 +73,7 @@ class _TestSend(Endpoints):
 
         self.run(main())
 
-    def test_views_of_other_items(self):
+    def test_views_of_other_items_are_sent_as_bytes(self):
         async def main():
             client, receiver = await self.pair()
             client.sendto(memoryview(b'12345678').cast('I'))
@@ -83,7 +83,7 @@ class _TestSend(Endpoints):
 
         self.run(main())
 
-    def test_subclasses_of_bytes(self):
+    def test_subclasses_of_bytes_are_sent(self):
         class Bytes(bytes):
             pass
 
@@ -94,7 +94,7 @@ class _TestSend(Endpoints):
 
         self.run(main())
 
-    def test_empty(self):
+    def test_empty_ones_are_sent(self):
         async def main():
             client, receiver = await self.pair()
             for payload in (b'', b'a', b'', bytearray(), memoryview(b''), b'b', b'b', b'', b'end'):
@@ -107,7 +107,7 @@ class _TestSend(Endpoints):
 
         self.run(main())
 
-    def test_receives_empty(self):
+    def test_empty_ones_are_received(self):
         async def main():
             transport, receiver = await self.endpoint()
             with bound() as peer:
@@ -117,7 +117,7 @@ class _TestSend(Endpoints):
 
         self.run(main())
 
-    def test_host_name(self):
+    def test_host_names_are_resolved(self):
         async def main():
             server, receiver = await self.endpoint()
             client, _ = await self.endpoint()
@@ -130,7 +130,7 @@ class _TestSend(Endpoints):
 
         self.run(main())
 
-    def test_unresolvable_host(self):
+    def test_unresolvable_host_is_told_to_the_protocol(self):
         async def main():
             client, sender = await self.endpoint()
             client.sendto(b'x', ('::1', 9))       # not of this family
@@ -147,7 +147,7 @@ class _TestSend(Endpoints):
     @pytest.mark.parametrize('address', [
         ('::1', 9, 0, 0), 'a string', ('127.0.0.1', 'port'), ('127.0.0.1', 65536),
         ('127.0.0.1', -1), (1, 9), None, ('nul\0nul', 9), ()])
-    def test_malformed_address(self, address):
+    def test_malformed_address_closes_the_transport(self, address):
         # asyncio closes the transport with the error; None is EDESTADDRREQ or a TypeError.
         async def main():
             transport, protocol = await self.endpoint()
@@ -166,7 +166,7 @@ class _TestSend(Endpoints):
         self.run(main())
 
     @pytest.mark.parametrize('payload', ['text', 5, None, [1], object()])
-    def test_not_bytes(self, payload):
+    def test_what_is_not_bytes_is_refused(self, payload):
         async def main():
             client, receiver = await self.pair()
             with pytest.raises(TypeError, match='data argument must be'):
@@ -176,7 +176,7 @@ class _TestSend(Endpoints):
 
         self.run(main())
 
-    def test_address_of_a_connected_endpoint(self):
+    def test_a_connected_endpoint_takes_its_peers_address_only(self):
         async def main():
             client, receiver = await self.pair()
             peer = client.get_extra_info('peername')
@@ -191,7 +191,7 @@ class _TestSend(Endpoints):
         self.run(main())
 
     @pytest.mark.parametrize('kind', ['released', 'strided'])
-    def test_bad_views(self, kind):
+    def test_bad_views_close_the_transport(self, kind):
         async def main():
             client, _ = await self.pair()
             protocol = client.get_protocol()
@@ -211,7 +211,7 @@ class _TestSend(Endpoints):
 
         self.run(main())
 
-    def test_too_long(self):
+    def test_too_long_ones_are_told_and_the_rest_arrives(self):
         async def main():
             client, receiver = await self.pair()
             sender = client.get_protocol()
@@ -228,7 +228,7 @@ class _TestSend(Endpoints):
 
         self.run(main())
 
-    def test_refused(self):
+    def test_a_refusal_is_told_and_sending_goes_on(self):
         async def main():
             with bound() as sock:
                 address = sock.getsockname()
@@ -245,7 +245,7 @@ class _TestSend(Endpoints):
 
         self.run(main())
 
-    def test_gone_unix_peer(self, tmp_path):
+    def test_a_gone_unix_peer_is_told_to_the_protocol(self, tmp_path):
         async def main():
             client, sender = await self.endpoint(family=socket.AF_UNIX)
             client.sendto(b'x', str(tmp_path / 'nothing'))
@@ -257,7 +257,7 @@ class _TestSend(Endpoints):
 
         self.run(main())
 
-    def test_while_the_loop_does_not_run(self):
+    def test_sent_while_the_loop_does_not_run(self):
         with bound() as peer:
             transport, protocol = self.loop.run_until_complete(
                 self.loop.create_datagram_endpoint(
@@ -268,7 +268,7 @@ class _TestSend(Endpoints):
             self.loop.run_until_complete(asyncio.wait_for(protocol.lost, 5))
             self.turns()
 
-    def test_as_the_last_act_before_stop(self):
+    def test_sent_as_the_last_act_before_stop(self):
         with bound() as peer:
             transport, protocol = self.loop.run_until_complete(
                 self.loop.create_datagram_endpoint(Recorder, remote_addr=peer.getsockname()))

@@ -12,11 +12,11 @@ from tests.support.sockets import unix_pair
 from tests.support.turns import turns
 
 
-class TestZerocopy(Endpoints, UringCase):
+class TestSendtoZerocopy(Endpoints, UringCase):
     """What only this loop has: buffers lent to the kernel, and given back."""
 
     @pytest.mark.parametrize('size', [0, 1, 1200, 20000, 65507])
-    def test_report(self, size):
+    def test_report_tells_length_and_copy(self, size):
         async def main():
             client, receiver = await self.pair()
             for payload in (bytes(size), bytearray(size), memoryview(bytearray(size))):
@@ -30,7 +30,7 @@ class TestZerocopy(Endpoints, UringCase):
 
         self.run(main())
 
-    def test_addressed(self):
+    def test_sent_to_an_address(self):
         async def main():
             server, receiver = await self.endpoint()
             client, _ = await self.endpoint()
@@ -53,7 +53,7 @@ class TestZerocopy(Endpoints, UringCase):
 
         self.run(main())
 
-    def test_cancelled_future(self):
+    def test_cancelling_calls_nothing_back(self):
         async def main():
             client, receiver = await self.pair()
             payload = bytearray(b'b' * 20000)
@@ -103,7 +103,7 @@ class TestZerocopy(Endpoints, UringCase):
 
         self.run(main())
 
-    def test_closed(self):
+    def test_a_closed_transport_refuses(self):
         async def main():
             client, _ = await self.pair()
             client.close()
@@ -112,7 +112,7 @@ class TestZerocopy(Endpoints, UringCase):
 
         self.run(main())
 
-    def test_aborted(self):
+    def test_what_had_left_before_abort_is_reported(self):
         async def main():
             client, _ = await self.pair()
             protocol = client.get_protocol()

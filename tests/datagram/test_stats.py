@@ -14,7 +14,7 @@ from tests.support.turns import turns
 
 class TestStats(Endpoints, UringCase):
 
-    def test_a_datagram(self):
+    def test_plain_sends_and_receives_are_counted(self):
         async def main():
             client, receiver = await self.pair()
             await turns()
@@ -38,7 +38,7 @@ class TestStats(Endpoints, UringCase):
 
         self.run(main())
 
-    def test_gathered(self):
+    def test_gathered_ones_are_counted(self):
         async def main():
             client, receiver = await self.pair()
             # Some leave at the call; from then on it is a bulk, and only the first does.
@@ -53,7 +53,7 @@ class TestStats(Endpoints, UringCase):
 
         self.run(main())
 
-    def test_zerocopy(self):
+    def test_zerocopy_sends_are_counted(self):
         async def main():
             client, receiver = await self.pair()
             await client.sendto_zerocopy(bytearray(30000))
@@ -67,7 +67,7 @@ class TestStats(Endpoints, UringCase):
 
         self.run(main())
 
-    def test_dropped(self):
+    def test_dropped_ones_are_counted(self):
         async def main():
             client, _ = await self.pair()
             client.sendto(bytes(65508))

@@ -26,7 +26,7 @@ def hole():
 
 
 @needs_root
-class TestBlackHole(UringCase):
+class TestWithoutCopies(UringCase):
 
     @pytest.mark.parametrize('family', [socket.AF_INET, socket.AF_INET6])
     @pytest.mark.parametrize('size', [1400, 16384, LONG])
@@ -72,7 +72,7 @@ class TestBlackHole(UringCase):
 
         self.run(main())
 
-    def test_connected(self, hole):
+    def test_connected_socket(self, hole):
         async def main():
             sock = hole.socket()
             sock.connect(hole.peer)
@@ -129,7 +129,7 @@ class TestBlackHole(UringCase):
         self.run(main())
 
     @pytest.mark.parametrize('offset', [0, 16, 4064, 4095])
-    def test_any_alignment(self, hole, offset):
+    def test_memory_of_any_alignment(self, hole, offset):
         """65,507 bytes touch up to 17 pages, which with a header may be too many."""
         async def main():
             transport, protocol = await endpoint(sock=hole.socket())
@@ -148,7 +148,7 @@ class TestBlackHole(UringCase):
 
         self.run(main())
 
-    def test_broken_chain(self, hole):
+    def test_one_that_fails_among_many(self, hole):
         """Those cancelled with their chain notify in a later turn, and are sent once more."""
         async def main():
             transport, protocol = await endpoint(sock=hole.socket())
@@ -206,7 +206,7 @@ def narrow():
 class TestPathsThatCopy(UringCase):
     """A datagram longer than the path's MTU is fragmented, which copies it."""
 
-    def test_learned(self, narrow):
+    def test_a_path_that_copies_is_learned(self, narrow):
         async def main():
             transport, _ = await endpoint(sock=narrow.socket())
             assert await transport.sendto_zerocopy(bytes(LONG), narrow.peer) == (LONG, True)
@@ -227,7 +227,7 @@ class TestPathsThatCopy(UringCase):
 
         self.run(main())
 
-    def test_learned_of_plain_sockets(self, narrow):
+    def test_a_path_that_copies_is_learned_of_plain_sockets(self, narrow):
         async def main():
             with narrow.socket() as sock:
                 for _ in range(3):
@@ -238,7 +238,7 @@ class TestPathsThatCopy(UringCase):
 
         self.run(main())
 
-    def test_tried_again(self, narrow):
+    def test_zerocopy_is_tried_again(self, narrow):
         async def main():
             transport, _ = await endpoint(sock=narrow.socket())
             while self.loop.stats().zerocopy_sent < 2:
@@ -336,7 +336,7 @@ with Hole() as hole:
 
 
 @needs_root
-def test_locked_memory_used_up():
+def test_without_locked_memory_all_go_plainly():
     """Without room to pin, the same datagrams go plainly and nobody hears of it."""
     done = subprocess.run([sys.executable, '-W', 'error', '-c', UNPRIVILEGED],
                           capture_output=True, text=True, timeout=60, check=False)

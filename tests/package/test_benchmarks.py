@@ -12,7 +12,7 @@ COMPARE = ROOT / 'benchmarks' / 'compare.py'
 
 
 @pytest.mark.parametrize('what', ['tls', 'idle', 'connect', 'spawn'])
-def test_compare(what):
+def test_compare_measures_both(what):
     done = subprocess.run(
         [sys.executable, COMPARE, what, 'asyncio', 'uringloop',
          '--rounds', '1', '--seconds', '0.1', '--count', '50'],
@@ -26,14 +26,14 @@ def test_compare(what):
     assert ', 1.00 of the first' in lines[0]
 
 
-def test_help():
+def test_help_names_an_example():
     done = subprocess.run([sys.executable, COMPARE, '--help'], check=False, text=True,
                           capture_output=True)
     assert done.returncode == 0
     assert 'compare.py tls asyncio uringloop' in done.stdout
 
 
-def test_soak():
+def test_soak_finds_nothing_that_grows():
     """A moment of it: everything runs, nothing is left, and the loop is idle afterwards."""
     done = subprocess.run(
         [sys.executable, 'benchmarks/soak.py', '--minutes', '0.02'], cwd=ROOT,

@@ -95,7 +95,7 @@ def sample(tmp_path):
 @pytest.mark.parametrize('arguments', [
     ['udp_echo.py'], ['dns_server.py'], ['demo.py'],
     ['stream_file.py'], ['stream_file.py', 'send'], ['stream_file.py', 'receive']], ids=' '.join)
-def test_help(arguments):
+def test_each_has_a_help(arguments):
     name, *command = arguments
     answer = run(*PYTHON, EXAMPLES / name, *command, '--help')
     assert answer.returncode == 0
@@ -105,7 +105,7 @@ def test_help(arguments):
 class TestEcho:
 
     @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-    def test_echo(self, client, number):
+    def test_answers_and_counts(self, client, number):
         with serving(*PYTHON, EXAMPLES / 'udp_echo.py') as (process, port):
             for payload in (b'one', b'x' * 60000):
                 client.sendto(payload, ('127.0.0.1', port))
@@ -113,7 +113,7 @@ class TestEcho:
             process.send_signal(number)
             assert finish(process).startswith('2 datagrams received, 2 sent, 0 dropped, ')
 
-    def test_without_uring(self, client):
+    def test_answers_without_uring(self, client):
         with serving(*WITHOUT_URING, EXAMPLES / 'udp_echo.py') as (process, port):
             client.sendto(b'one', ('127.0.0.1', port))
             assert client.recv(100) == b'one'
@@ -147,7 +147,7 @@ class TestDNS:
         ('example.test', 'TXT', ['"v=spf1 mx -all"']),
         ('example.test', 'MX', ['10 mail.example.test.', '20 backup.example.test.']),
     ])
-    def test_records(self, client, server, name, kind, expected):
+    def test_answers_with_records(self, client, server, name, kind, expected):
         reply = self.ask(client, server, dnslib.DNSRecord.question(name, kind))
         assert [str(record.rdata) for record in reply.rr] == expected
         assert (reply.header.rcode, reply.header.aa) == (dnslib.RCODE.NOERROR, 1)
@@ -157,11 +157,11 @@ class TestDNS:
         ('backup.example.test', dnslib.RCODE.NOERROR, 1),
         ('example.org', dnslib.RCODE.REFUSED, 0),
     ])
-    def test_nothing(self, client, server, name, code, authorities):
+    def test_tells_that_there_is_nothing(self, client, server, name, code, authorities):
         reply = self.ask(client, server, dnslib.DNSRecord.question(name, 'AAAA'))
         assert (reply.header.rcode, reply.rr, len(reply.auth)) == (code, [], authorities)
 
-    def test_truncation(self, client, server):
+    def test_truncates_long_answers(self, client, server):
         query = dnslib.DNSRecord.question('long.example.test', 'TXT')
         reply = self.ask(client, server, query)
         assert (reply.header.tc, reply.rr) == (1, [])
@@ -169,7 +169,7 @@ class TestDNS:
         reply = self.ask(client, server, query)
         assert (reply.header.tc, len(reply.rr)) == (0, 10)
 
-    def test_malformed(self, client, server):
+    def test_malformed_queries(self, client, server):
         query = dnslib.DNSRecord.question('www.example.test').pack()
         client.sendto(b'short', ('127.0.0.1', server))          # not to be answered
         client.sendto(query[:2] + b'\x80' + query[3:], ('127.0.0.1', server))     # an answer
@@ -178,7 +178,7 @@ class TestDNS:
         assert (reply.header.rcode, reply.header.qr) == (dnslib.RCODE.FORMERR, 1)
         assert reply.header.id == int.from_bytes(query[:2], 'big')
 
-    def test_zone_file(self, client, tmp_path):
+    def test_reads_a_zone_file(self, client, tmp_path):
         zone = tmp_path / 'zone'
         zone.write_text('$ORIGIN home.test.\n$TTL 60\n@ IN SOA ns admin 1 2 3 4 5\n'
                         'printer IN A 192.0.2.99\n')
@@ -187,7 +187,7 @@ class TestDNS:
             assert [str(record.rdata) for record in reply.rr] == ['192.0.2.99']
 
     @pytest.mark.parametrize('text', ['not a zone', 'a.test. 60 IN A 192.0.2.1', None])
-    def test_bad_zone(self, tmp_path, text):
+    def test_refuses_a_bad_zone(self, tmp_path, text):
         zone = tmp_path / 'zone'
         if text is not None:
             zone.write_text(text)
@@ -197,7 +197,7 @@ class TestDNS:
         assert answer.stderr.count('\n') == 1
 
     @needs_dig
-    def test_dig(self, server):
+    def test_dig_understands_it(self, server):
         answer = run('dig', '@127.0.0.1', '-p', server, '+short', 'www.example.test', 'AAAA')
         assert (answer.returncode, answer.stdout) == (0, '2001:db8::10\n')
 
@@ -221,7 +221,7 @@ class TestStream:
         assert report['bytes'] == 8_000_000
         return report
 
-    def test_loopback(self, sample, tmp_path):
+    def test_over_loopback(self, sample, tmp_path):
         report = self.stream(sample, tmp_path)
         # Hello, 134 of content, the end and the farewell.
         assert report['datagrams'] - report['resent'] == 137
@@ -237,7 +237,7 @@ class TestStream:
         report = self.stream(sample, tmp_path, sender=program, receiver=program)
         assert report['released'] == 0
 
-    def test_losses(self, sample, tmp_path):
+    def test_losses_are_made_up_for(self, sample, tmp_path):
         """A relay that loses, repeats and reorders: the file comes whole."""
         path, digest = sample
         with serving(*STREAM, 'receive') as (process, port), lossy_relay(port) as relay:
@@ -246,7 +246,7 @@ class TestStream:
             assert f'sha256 {digest}: as sent' in finish(process)
         assert json.loads(sent.stdout)['resent'] > 0
 
-    def test_text(self, sample):
+    def test_says_what_it_sent_as_text(self, sample):
         path, digest = sample
         with serving(*STREAM, 'receive') as (process, port):
             sent = run(*STREAM, 'send', '127.0.0.1', '--port', port, '--file', path)
@@ -274,18 +274,18 @@ class TestStream:
         (['--size', '65508'], '--size must be from 1 to 65491'),
         (['--window', '0'], '--window must be at least 1'),
     ])
-    def test_bad_options(self, options, complaint):
+    def test_refuses_bad_options(self, options, complaint):
         sent = run(*STREAM, 'send', '127.0.0.1', *options)
         assert sent.returncode == 2
         assert complaint in sent.stderr
 
-    def test_no_file(self, tmp_path):
+    def test_refuses_a_file_that_is_not_there(self, tmp_path):
         sent = run(*STREAM, 'send', '127.0.0.1', '--file', tmp_path / 'missing')
         assert sent.returncode == 1
         assert sent.stderr.startswith('stream_file: [Errno 2]')
 
     @needs_root
-    def test_veth(self, sample, tmp_path, namespaces):
+    def test_over_a_wire(self, sample, tmp_path, namespaces):
         with namespaces.veth_pair() as (sender, receiver, address):
             report = self.stream(
                 sample, tmp_path, sender=['ip', 'netns', 'exec', sender, *STREAM],
@@ -370,7 +370,7 @@ def table(output):
 class TestDemo:
 
     @needs_root
-    def test_all(self):
+    def test_shows_all_and_leaves_no_namespace(self):
         with started(*DEMO) as process:
             output = finish_demo(process)
             assert namespaces_left(process) == []
@@ -382,7 +382,7 @@ class TestDemo:
         assert rows['veth'][0] == rows['veth'][4]
         assert rows['veth'][5] == 'yes'
 
-    def test_without_namespaces(self, tmp_path):
+    def test_uses_loopback_without_namespaces(self, tmp_path):
         """Where no ip(8) can be had, as where there is no root: loopback, and a word on it."""
         (tmp_path / 'dig').symlink_to(shutil.which('dig'))
         with started(*DEMO, PATH=str(tmp_path)) as process:
@@ -394,7 +394,7 @@ class TestDemo:
 
     @needs_root
     @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-    def test_interrupted(self, number):
+    def test_interrupted_leaves_no_namespace(self, number):
         with started(*DEMO[:-1], 64) as process:
             for line in process.stdout:
                 if line.startswith('veth: '):
@@ -406,7 +406,7 @@ class TestDemo:
             assert 'Traceback' not in errors
             assert namespaces_left(process) == []
 
-    def test_wrong_answer(self, tmp_path):
+    def test_a_wrong_answer_fails(self, tmp_path):
         """A dig that sees something else: the demo says so, and fails."""
         dig = tmp_path / 'dig'
         dig.write_text('#!/bin/sh\necho 192.0.2.66\n')
@@ -424,7 +424,7 @@ def finish_demo(process):
     return output
 
 
-def test_demo_without_dig(tmp_path):
+def test_demo_says_that_dig_is_missing(tmp_path):
     answer = run(*PYTHON, EXAMPLES / 'demo.py', PATH=str(tmp_path))
     assert (answer.returncode, answer.stdout) == (1, '')
     assert answer.stderr == 'demo: dig is not installed: apt install bind9-dnsutils\n'

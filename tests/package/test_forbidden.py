@@ -80,19 +80,19 @@ class TestForbidden:
             print(error.errno, error)
         '''
 
-    def test_required_by_argument(self):
+    def test_required_by_argument_is_an_error(self):
         output = forbidden(self.REQUIRED.format('require_uring=True'))
         assert output.startswith('1 ')
         assert 'EPERM' in output and 'seccomp' in output
 
-    def test_required_by_environment(self):
+    def test_required_by_environment_is_an_error(self):
         output = forbidden(self.REQUIRED.format(''), URINGLOOP_REQUIRE='1')
         assert 'EPERM' in output
 
-    def test_not_required(self):
+    def test_not_required_is_no_error(self):
         assert forbidden(self.REQUIRED.format(''), URINGLOOP_REQUIRE='0') == ''
 
-    def test_required_and_run(self):
+    def test_required_and_run_is_an_error(self):
         done = python('-c', FORBID + 'forbid_io_uring(1)\nimport asyncio, uringloop\n'
                       'uringloop.run(asyncio.sleep(0))\n', URINGLOOP_REQUIRE='1')
         assert done.returncode == 1

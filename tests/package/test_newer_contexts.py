@@ -92,14 +92,14 @@ class _TestContexts:
             lambda server: asyncio.open_connection(*server.sockets[0].getsockname()))
         assert seen == 2 * [[('factory', "the server's"), *ONE_AFTER_THE_OTHER]]
 
-    def test_a_server_on_a_path(self, tmp_path):
+    def test_each_connection_has_a_copy_on_a_path(self, tmp_path):
         path = str(tmp_path / 'path')
         seen = self.served(
             lambda factory: self.loop.create_unix_server(factory, path),
             lambda server: asyncio.open_unix_connection(path))
         assert seen == 2 * [[('factory', "the server's"), *ONE_AFTER_THE_OTHER]]
 
-    def test_a_server_that_starts_later(self):
+    def test_a_server_has_the_context_it_was_made_in(self):
         async def main():
             seen = []
             variable.set('when made')
@@ -113,7 +113,7 @@ class _TestContexts:
 
         assert self.run(main())[0] == ('factory', 'when made')
 
-    def test_tasks_of_streams(self):
+    def test_tasks_of_streams_have_a_copy_each(self):
         async def main():
             seen = []
 
@@ -155,22 +155,22 @@ class _TestContexts:
         assert seen == [('factory', "the caller's"), ('connection_made', "the caller's"),
                         *ONE_AFTER_THE_OTHER[1:]]
 
-    def test_client_of_an_address(self):
+    def test_a_client_of_an_address_has_the_callers(self):
         self.check_client(self.client(
             lambda factory, address: self.loop.create_connection(factory, *address)))
 
-    def test_client_of_a_name(self):
+    def test_a_client_of_a_name_has_the_callers(self):
         self.check_client(self.client(lambda factory, address: self.loop.create_connection(
             factory, 'localhost', address[1], family=socket.AF_INET)))
 
-    def test_client_of_a_socket(self):
+    def test_a_client_of_a_socket_has_the_callers(self):
         def connect(factory, address):
             sock = socket.create_connection(address)
             return self.loop.create_connection(factory, sock=sock)
 
         self.check_client(self.client(connect))
 
-    def test_lost_in_its_own_whoever_closes(self):
+    def test_connection_lost_has_its_own_whoever_closes(self):
         async def main():
             left, right = socket.socketpair()
             seen = []
@@ -185,7 +185,7 @@ class _TestContexts:
 
         assert self.run(main()) == ('connection_lost', 'connection_made was here')
 
-    def test_tls(self, tmp_path):
+    def test_a_tls_connection_has_the_servers(self, tmp_path):
         certificate = tmp_path / 'certificate'
         subprocess.run(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj',
                         '/CN=localhost', '-keyout', certificate, '-out', tmp_path / 'alone'],
@@ -235,11 +235,11 @@ class _TestConnecting:
         self.run(main())
 
     @since_314
-    def test_a_factory_that_raises(self):
+    def test_a_factory_that_raises_leaves_nothing_open(self):
         self.not_made(lambda factory, address: self.loop.create_connection(factory, *address))
 
     @since_314
-    def test_a_factory_that_raises_for_a_name(self):
+    def test_a_factory_that_raises_for_a_name_leaves_nothing_open(self):
         self.not_made(lambda factory, address: self.loop.create_connection(
             factory, 'localhost', address[1], family=socket.AF_INET))
 

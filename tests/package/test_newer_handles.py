@@ -45,7 +45,7 @@ class _TestThreadSafeHandles:
         assert order == ['ran', 'told', 'told', 'told']
 
     @since_314
-    def test_kind(self):
+    def test_is_of_asyncios_class(self):
         handle = self.loop.call_soon_threadsafe(print)
         assert isinstance(handle, events._ThreadSafeHandle)
         assert handle.__class__ is events._ThreadSafeHandle
@@ -53,7 +53,7 @@ class _TestThreadSafeHandles:
         assert handle.cancelled()
         assert 'cancelled' in repr(handle)
 
-    def test_cancelled_in_time(self):
+    def test_cancelled_in_time_does_not_run(self):
         ran = []
         handle = self.loop.call_soon_threadsafe(ran.append, 1)
         handle.cancel()
@@ -84,7 +84,7 @@ class _TestThreadSafeHandles:
         thread.join(5)
         assert handle.cancelled()
 
-    def test_an_interrupt_goes_on(self):
+    def test_an_interrupt_comes_out_and_it_is_free_again(self):
         def interrupt():
             raise KeyboardInterrupt
 
@@ -96,7 +96,7 @@ class _TestThreadSafeHandles:
         thread.join(5)
         assert handle.cancelled()
 
-    def test_patched(self, monkeypatch):
+    def test_a_patched_run_is_called(self, monkeypatch):
         ran, original = [], events.Handle._run
 
         def _run(handle):

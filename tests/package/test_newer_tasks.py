@@ -56,7 +56,7 @@ class _TestTasks:
 
     @since_314
     @pytest.mark.parametrize('debug', [False, True])
-    def test_eager_start(self, debug):
+    def test_eager_start_begins_at_once(self, debug):
         self.loop.set_debug(debug)
 
         async def quick():
@@ -84,7 +84,7 @@ class _TestTasks:
         assert self.run(main())
 
     @since_314
-    def test_call_graph(self):
+    def test_call_graph_names_who_awaits(self):
         async def inner():
             return asyncio.format_call_graph(outer_task)
 
@@ -156,7 +156,7 @@ class _TestChildren:
 class _TestClock:
 
     @since_315
-    def test_far_from_zero(self):
+    def test_timers_are_due_far_from_zero(self):
         # A step of the clock is then a thousand times its resolution.
         now = 2.0 ** 33
         self.loop.time = lambda: now

@@ -221,7 +221,7 @@ def test_build_without_liburing_says_what_to_install(tmp_path, pkg_config, missi
         assert package in line
 
 
-def test_help_names_each_target():
+def test_make_help_names_each_target():
     lines = (ROOT / 'Makefile').read_text()
     targets = set(re.search(r'^\.PHONY: (.*)$', lines, re.MULTILINE)[1].split())
     told = set(re.findall(r"^\t@echo 'make ([a-z-]+) ", lines, re.MULTILINE))
@@ -237,7 +237,7 @@ def examples(document, language):
 
 
 @pytest.mark.parametrize('document', ['README.md', 'docs/zerocopy.md'])
-def test_examples_run(document, tmp_path):
+def test_examples_of_documents_print_what_they_say(document, tmp_path):
     blocks = examples(document, 'python')
     assert blocks
     for block in blocks:
@@ -293,7 +293,7 @@ def test_subinterpreters_are_refused(before):
 # -- python -bb --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('host', ["'localhost'", "b'localhost'", "''", "b'127.0.0.1'"])
-def test_names_under_bb(host):
+def test_host_names_are_not_compared_with_bytes(host):
     """Text and bytes are never compared, which ``-bb`` makes an error."""
     done = python('-bb', '-c', textwrap.dedent(f'''
         import asyncio, socket, uringloop

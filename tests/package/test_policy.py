@@ -21,18 +21,18 @@ def policy():
                             'ignore:asyncio deprecates:DeprecationWarning')
 class TestPolicy:
 
-    def test_policy(self, policy):
+    def test_a_new_loop_under_the_policy(self, policy):
         asyncio.set_event_loop_policy(uringloop.EventLoopPolicy())
         loop = asyncio.new_event_loop()
         assert type(loop) is uringloop.Loop
         loop.close()
 
-    def test_is_asyncios(self):
+    def test_is_of_asyncios_class(self):
         assert issubclass(uringloop.EventLoopPolicy, asyncio.AbstractEventLoopPolicy)
         assert uringloop.EventLoopPolicy is uringloop.EventLoopPolicy
         assert repr(uringloop.EventLoopPolicy).endswith("EventLoopPolicy'>")
 
-    def test_install(self, policy):
+    def test_install_makes_asyncio_run_use_it(self, policy):
         async def main():
             return type(asyncio.get_running_loop())
 
@@ -59,7 +59,7 @@ class TestPolicy:
             loop.close()
         ''', '-W', 'error') == 'Loop\n'
 
-    def test_where_asyncio_has_no_policies(self):
+    def test_where_asyncio_has_no_policies_it_says_what_instead(self):
         assert script('''
             import asyncio
             del asyncio.unix_events._UnixDefaultEventLoopPolicy
@@ -86,11 +86,11 @@ class TestPolicy:
         uringloop.install()
         assert asyncio.run(main()) == b'hello\n'
 
-    def test_no_such_name(self):
+    def test_no_such_name_is_an_attribute_error(self):
         with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
             _ = uringloop.nothing
 
-    def test_public_names(self):
+    def test_public_names_are_there(self):
         for name in uringloop.__all__:
             assert getattr(uringloop, name) is not None
 

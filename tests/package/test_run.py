@@ -11,13 +11,13 @@ from tests.support.programs import python
 
 class TestRun:
 
-    def test_result(self):
+    def test_returns_the_result(self):
         async def main():
             return type(asyncio.get_running_loop())
 
         assert uringloop.run(main()) is uringloop.Loop
 
-    def test_exception(self):
+    def test_raises_the_exception(self):
         async def main():
             raise ZeroDivisionError
 
@@ -25,17 +25,17 @@ class TestRun:
             uringloop.run(main())
 
     @pytest.mark.parametrize('debug', [True, False])
-    def test_debug(self, debug):
+    def test_debug_mode_is_set(self, debug):
         async def main():
             return asyncio.get_running_loop().get_debug()
 
         assert uringloop.run(main(), debug=debug) is debug
 
-    def test_not_a_coroutine(self):
+    def test_what_is_no_coroutine_is_refused(self):
         with pytest.raises((TypeError, ValueError), match=r'a coroutine (was|or an awaitable is)'):
             uringloop.run(42)
 
-    def test_nested(self):
+    def test_nested_calls_are_refused(self):
         async def main():
             coroutine = asyncio.sleep(0)
             with pytest.raises(RuntimeError, match='cannot be called from a running event loop'):
@@ -44,7 +44,7 @@ class TestRun:
 
         uringloop.run(main())
 
-    def test_cleans_up(self):
+    def test_cancels_tasks_and_closes_generators(self):
         seen = []
 
         async def background():
@@ -73,7 +73,7 @@ class TestRun:
         assert seen == ['cancelled', 'closed']
 
     @pytest.mark.skipif(sys.version_info < (3, 11), reason='asyncio.Runner is new in 3.11')
-    def test_runner(self):
+    def test_under_asyncios_runner(self):
         async def main():
             return asyncio.get_running_loop()
 
@@ -84,13 +84,13 @@ class TestRun:
         assert loop.is_closed()
 
     @pytest.mark.skipif(sys.version_info < (3, 12), reason='the argument is new in 3.12')
-    def test_asyncio_run(self):
+    def test_under_asyncio_run(self):
         async def main():
             return type(asyncio.get_running_loop())
 
         assert asyncio.run(main(), loop_factory=uringloop.new_event_loop) is uringloop.Loop
 
-    def test_interrupted(self):
+    def test_ctrl_c_cancels_the_main_task(self):
         # Ctrl-C cancels the main task and leaves run() as KeyboardInterrupt.
         done = python('-c', textwrap.dedent('''
             import asyncio, os, signal, uringloop

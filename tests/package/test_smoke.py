@@ -10,7 +10,7 @@ from tests.support.cases import AsyncioCase, UringCase
 
 class _TestSmoke:
 
-    def test_echo(self):
+    def test_a_datagram_is_echoed(self):
         class Echo(asyncio.DatagramProtocol):
             def connection_made(self, transport):
                 self.transport = transport
@@ -48,7 +48,7 @@ class TestSmokeUring(_TestSmoke, UringCase):
     pass
 
 
-def test_run():
+def test_run_uses_this_loop():
     async def main():
         return type(asyncio.get_running_loop())
 
@@ -56,7 +56,7 @@ def test_run():
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason='asyncio.Runner is new in 3.11')
-def test_runner():
+def test_runner_takes_the_factory():
     async def main():
         return asyncio.get_running_loop()
 

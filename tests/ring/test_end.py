@@ -19,7 +19,7 @@ from uringloop.ring.operations import OperationTable
 
 class TestEnd(UringCase):
 
-    def test_no_certificate(self):
+    def test_a_ring_without_a_certificate_closes(self):
         """A ring whose death will not be seen."""
         ring = ring_module.Ring(OperationTable(), 8, 16, 1 << 20)
         assert not ring.certified
@@ -35,7 +35,7 @@ class TestEnd(UringCase):
         finally:
             orphans.graveyard.clear()
 
-    def test_interrupted_while_the_loop_moves(self, monkeypatch):
+    def test_runs_again_after_an_interrupt_while_the_loop_moves(self, monkeypatch):
         """Ctrl-C while another thread's ring dies: the loop can run again, and is woken."""
         def interrupted(*_):
             raise KeyboardInterrupt
@@ -68,7 +68,7 @@ class TestEnd(UringCase):
         await woken
 
     @needs_root
-    def test_closed_while_closing(self):
+    def test_closing_refuses_what_a_finalizer_wants(self):
         """By the finalizer of what the kernel gives back while the loop waits for it."""
         class Closing(bytearray):
             def __del__(self):
@@ -98,7 +98,7 @@ class TestEnd(UringCase):
 
     @needs_root
     @pytest.mark.parametrize('limit', [128, 1024])
-    def test_held_memory(self, limit):
+    def test_held_memory_is_kept_until_the_kernel_lets_go(self, limit):
         """close() takes a second at most, and what the kernel has is kept until it has let go."""
         async def main():
             transport, protocol = await endpoint(sock=wire.socket())
@@ -134,7 +134,7 @@ class TestEnd(UringCase):
 
 
 @needs_root
-def test_many_loops_of_an_unprivileged_user():
+def test_many_loops_follow_one_another_with_little_locked_memory():
     """Teardown of rings is asynchronous, and locked memory small: it is waited for."""
     assert outcome('''
     import asyncio, os, resource
@@ -210,5 +210,5 @@ EXIT = '''
     threading.Thread(target=loop.run_until_complete, args=[task], daemon=True).start()
     started.wait()''', 0),
 ])
-def test_interpreter_exits_with_operations_in_flight(source, code):
+def test_the_interpreter_exits_with_operations_in_flight(source, code):
     assert outcome(EXIT + '    ' + source.strip()) == (code, '')

@@ -26,7 +26,7 @@ class Shifting:
         return memoryview(bytearray(b'A' * self.size))
 
 
-class TestBuffers(UringCase):
+class TestExports(UringCase):
     """Memory is what was exported, for as long as the kernel may use it."""
 
     python_buffers = pytest.mark.skipif(
@@ -62,7 +62,7 @@ class TestBuffers(UringCase):
 
         self.run(main())
 
-    def test_address_that_moves_the_memory(self):
+    def test_an_address_that_moves_the_memory(self):
         class Port:
             def __index__(self):
                 data.extend(b'B' * 30_000)
@@ -82,7 +82,7 @@ class TestBuffers(UringCase):
             self.run(main())
 
 
-def test_buffer_changed_while_others_leave_first():
+def test_a_buffer_keeps_its_size_while_others_leave_first():
     """What is being sent can't be resized by code that runs before it leaves."""
     class Changing(uringloop.Loop):
         frame = bytearray()
@@ -125,7 +125,7 @@ def test_buffer_changed_while_others_leave_first():
 class TestTooLong(UringCase):
 
     @pytest.mark.skipif(sys.maxsize < 1 << 33, reason='no buffer is as long')
-    def test_more_than_4_gibibytes(self):
+    def test_more_than_4_gibibytes_are_refused(self):
         """The kernel takes 32 bits of the length: 100 bytes would leave."""
         async def main():
             with udp() as sink, udp() as sock:

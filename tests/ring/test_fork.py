@@ -26,7 +26,7 @@ loop = uringloop.new_event_loop(require_uring=True)
 '''
 
 
-class TestFork:
+class TestNeverRun:
     """A loop made before fork() and never run is the child's as well as the parent's."""
 
     def test_both_run_it(self):
@@ -55,7 +55,7 @@ class TestFork:
             loop.close()
             ''')) == "(0, 'woken')\n"
 
-    def test_watched_descriptors(self):
+    def test_watched_descriptors_are_watched_in_both(self):
         """Those of add_reader are watched in the child, and in the parent still."""
         assert script(FORKED + textwrap.dedent('''
             end, other = os.pipe()
@@ -72,14 +72,14 @@ class TestFork:
             loop.close()
             ''')) == "(0, \"b'!'\")\nb'!'\n"
 
-    def test_closed_in_the_child(self):
+    def test_closed_in_the_child_runs_in_the_parent(self):
         assert script(FORKED + textwrap.dedent('''
             print(child(loop.close))
             print(work_on(loop))
             loop.close()
             ''')) == "(0, 'None')\nLoop\n"
 
-    def test_descriptors(self):
+    def test_the_child_keeps_no_descriptor(self):
         """The child has none of the parent's ring's, nor any left once it has closed its own."""
         assert script(FORKED + textwrap.dedent('''
             def count():
@@ -126,7 +126,7 @@ FORK = '''
 '''
 
 
-def test_fork():
+def test_the_child_has_a_loop_of_its_own():
     """The child cannot use the loop, can have one of its own, and does not keep the port."""
     assert outcome(FORK + '''
     transport, protocol = loop.run_until_complete(echo_to_oneself())
@@ -162,7 +162,7 @@ def test_fork():
     ''') == (0, '')
 
 
-def test_fork_inside_a_coroutine():
+def test_a_child_of_a_coroutine_has_a_loop_of_its_own():
     assert outcome(FORK + '''
     async def main():
         transport, protocol = await echo_to_oneself()
@@ -194,7 +194,7 @@ def test_fork_inside_a_coroutine():
     ''') == (0, '')
 
 
-def test_exit_of_a_forked_child():
+def test_the_exit_of_a_child_harms_nothing():
     """A child that leaves by ``sys.exit`` tears its copies down, and harms nothing."""
     assert outcome(FORK + '''
     import sys
@@ -211,7 +211,7 @@ def test_exit_of_a_forked_child():
     ''') == (0, '')
 
 
-class TestForked(UringCase):
+class TestWakeUps(UringCase):
 
     def test_wakes_nobody_in_the_child(self):
         """There the numbers of the loop's own descriptors may be somebody else's."""

@@ -17,7 +17,7 @@ from uringloop.ring import orphans
 
 class TestGarbage(UringCase):
 
-    def test_descriptors(self):
+    def test_loops_leave_no_descriptor(self):
         async def main():
             transport, protocol = await endpoint(local_addr=('127.0.0.1', 0))
             transport.sendto(bytes(20_000), transport.get_extra_info('sockname'))
@@ -43,7 +43,7 @@ class TestGarbage(UringCase):
             once()
         assert descriptors() == before
 
-    def test_loop_never_run(self):
+    def test_a_loop_never_run_leaves_no_descriptor(self):
         before = descriptors()
         loop = self.new_loop()
         loop.close()
@@ -55,7 +55,7 @@ class TestGarbage(UringCase):
         assert descriptors() == before
 
     @pytest.mark.parametrize('armed', [False, True])
-    def test_loop_dropped_without_close(self, armed):
+    def test_a_loop_dropped_without_close_goes(self, armed):
         async def main():
             if armed:
                 transport, protocol = await endpoint(local_addr=('127.0.0.1', 0))
@@ -76,7 +76,7 @@ class TestGarbage(UringCase):
         orphans.bury()
         assert descriptors() == before
 
-    def test_transport_dropped_without_close(self):
+    def test_a_transport_dropped_without_close_goes_on_until_the_loop_ends(self):
         """As in asyncio it goes on receiving, until the loop is closed."""
         async def main():
             _, protocol = await endpoint(local_addr=('127.0.0.1', 0))
@@ -100,7 +100,7 @@ class TestGarbage(UringCase):
     @pytest.mark.parametrize('name', [
         'sock_recv', 'sock_recvfrom', 'sock_recv_into', 'sock_recvfrom_into', 'sock_accept',
         'sock_sendto', 'sock_sendto_zerocopy', 'sock_sendall'])
-    def test_loop_closed_with_a_call_pending(self, name):
+    def test_a_call_pending_is_let_go_of_with_the_loop(self, name):
         """The call, its buffer and the loop itself are let go of."""
         async def main():
             kind = socket.SOCK_DGRAM if 'sendto' in name else socket.SOCK_STREAM
@@ -148,7 +148,7 @@ class TestGarbage(UringCase):
         gc.collect()
         assert gone() is None
 
-    def test_future_with_callbacks_when_the_loop_is_closed(self):
+    def test_futures_are_done_when_the_loop_is_closed(self):
         async def main():
             transport, _ = await endpoint(sock=udp())
             with udp() as other:

@@ -21,13 +21,13 @@ from uringloop.ring import ring as ring_module
 
 class TestMadeWithTheLoop(UringCase):
 
-    def test_run_by_another_thread(self):
+    def test_the_first_to_run_it_makes_no_other(self):
         """The ring is the one that was made with the loop, whoever runs it first."""
         rings = set(ring_module.open_rings)
         in_thread(lambda: self.run(asyncio.sleep(0)))
         assert set(ring_module.open_rings) == rings
 
-    def test_never_run(self):
+    def test_loops_that_never_run_leave_nothing(self):
         """Closed, or dropped, or driven by hand: nothing is left."""
         self.loop.close()
         gc.collect()
@@ -39,7 +39,7 @@ class TestMadeWithTheLoop(UringCase):
         in_thread(loop.close)
         assert descriptors() == before
 
-    def test_not_running(self):
+    def test_calls_that_need_the_ring_say_that_it_is_not_running(self):
         """As from a loop that has run: what needs the ring says so."""
         with udp() as sock:
             waiting = self.loop.sock_recv(sock, 10)
@@ -102,7 +102,7 @@ class TestMadeWithTheLoop(UringCase):
 
     @pytest.mark.parametrize('error', [1, 13, 38])
     @pytest.mark.parametrize('started', [False, True])
-    def test_no_longer_entered(self, started, error):
+    def test_a_later_policy_is_one_clear_error(self, started, error):
         """A policy that came after the loop: one clear error, and it closes without a trace."""
         assert script(FORBID + WORK + textwrap.dedent(f'''
             before = sorted(os.listdir('/proc/self/fd'))
@@ -121,7 +121,7 @@ class TestMadeWithTheLoop(UringCase):
             '''), '-W', 'ignore') == 'True True\n'
 
     @needs_root
-    def test_privileges_given_up(self):
+    def test_runs_on_when_privileges_are_given_up(self):
         assert script(WORK + textwrap.dedent('''
             loops = [uringloop.new_event_loop(require_uring=True) for _ in range(2)]
             loops[0].run_until_complete(asyncio.sleep(0))
@@ -157,9 +157,9 @@ class TestMadeWithTheLoop(UringCase):
             '''), '-W', 'error') == 'Loop\n' * 4
 
 
-class TestDescriptors(UringCase):
+class TestWithoutDescriptors(UringCase):
 
-    def test_no_descriptor_left_for_the_ring(self):
+    def test_no_loop_is_made_and_nothing_is_left(self):
         """No loop can then be made, and nothing is left of it; one that was made can run."""
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         with udp() as highest:

@@ -73,7 +73,7 @@ loop.close()
 
 @pytest.mark.parametrize('parameters', [
     ('datagrams', 9000), ('datagrams', 60_000), ('stream', 9000), ('stream', 60_000)])
-def test_no_memory_left(parameters):
+def test_a_memory_error_ends_that_transport_and_is_reported(parameters):
     """MemoryError while something is received ends that transport, and is reported, as asyncio."""
     said, worked = script(EXHAUSTED.replace('*PARAMETERS', repr(parameters)[1:-1])).splitlines()
     assert said == "('MemoryError', ['MemoryError'])"

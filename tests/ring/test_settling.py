@@ -29,7 +29,7 @@ class TestWhileCompletionsAreSettled(UringCase):
         assert not never
         assert all(future.result().nbytes == 1000 for future in done)
 
-    def test_exception_handler_closes_a_transport(self):
+    def test_an_exception_handler_closes_a_transport(self):
         """A future that failed and was forgotten is reported as soon as it is dropped."""
         async def main():
             with udp() as sink:
@@ -46,7 +46,7 @@ class TestWhileCompletionsAreSettled(UringCase):
         self.run(main())
 
     @pytest.mark.parametrize('last_will', ['close', 'abort', 'send'])
-    def test_finalizer_of_a_lent_buffer(self, last_will):
+    def test_a_finalizer_of_a_lent_buffer_closes_or_sends(self, last_will):
         async def main():
             with udp() as sink, udp() as sock:
                 peer = sink.getsockname()
@@ -70,7 +70,7 @@ class TestWhileCompletionsAreSettled(UringCase):
 
         self.run(main())
 
-    def test_keyboard_interrupt(self):
+    def test_a_keyboard_interrupt_costs_no_completion(self):
         """Wherever it comes, what the kernel has completed is done when the loop runs again."""
         assert outcome('''
             import asyncio, signal, socket
@@ -121,7 +121,7 @@ class TestWhileCompletionsAreSettled(UringCase):
 
 
 @pytest.mark.parametrize('at', [1, 2, 3, 5, 8])
-def test_interrupted_while_results_are_settled(at):
+def test_an_interrupted_callback_costs_no_completion(at):
     """A KeyboardInterrupt in there costs nobody a completion, and none is settled twice."""
     class Interrupted(uringloop.Loop):
         left = 0

@@ -28,7 +28,7 @@ class TestSlots(UringCase):
         return ring, loop
 
     @pytest.mark.parametrize('limit', [64, 512, 1024, 5000])
-    def test_certified(self, limit):
+    def test_rings_are_certified_however_few_there_are(self, limit):
         """However few descriptors there may be, the death of a ring is seen."""
         if limit > resource.getrlimit(resource.RLIMIT_NOFILE)[1]:
             pytest.skip('RLIMIT_NOFILE is lower')
@@ -37,7 +37,7 @@ class TestSlots(UringCase):
         assert ring.slot_count == min(limit, 4096)
         loop.close()
 
-    def test_the_limit_is_the_programs(self):
+    def test_the_limit_of_descriptors_stays_the_programs(self):
         """liburing would raise it."""
         with limited(256):
             uringloop.new_event_loop(require_uring=True).close()
@@ -58,7 +58,7 @@ class TestSlots(UringCase):
         self.run(main())
         assert ring.slots_used <= 3
 
-    def test_number_of_another_socket(self):
+    def test_without_a_slot_nothing_leaves_by_another_socket(self):
         """Without a slot: what would leave by the socket that got the number does not leave."""
         async def main():
             with udp() as receiver:
@@ -91,9 +91,9 @@ class TestSlots(UringCase):
         assert ring.slots_used == 64
 
 
-class TestDescriptors(UringCase):
+class TestNumbers(UringCase):
 
-    def test_more_transports_than_registered_files(self):
+    def test_transports_without_a_slot_work_as_well(self):
         """Those beyond the table's end name their descriptor, and work and close as well."""
         async def main():
             sock = udp()
@@ -124,7 +124,7 @@ class TestDescriptors(UringCase):
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
     @pytest.mark.parametrize('size', [10, 20_000])
-    def test_number_reused_before_the_turn_ends(self, size):
+    def test_what_is_queued_leaves_by_the_socket_it_was_meant_for(self, size):
         """A queued datagram leaves by the socket it was meant for, not by its number."""
         async def main():
             with udp() as receiver:

@@ -19,7 +19,7 @@ class _TinyRing(UringCase):
 
 class TestTinyRing(_TinyRing):
 
-    def test_many_sends_in_a_turn(self):
+    def test_many_sends_in_a_turn_keep_their_order(self):
         async def main():
             sock = udp()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
@@ -37,7 +37,7 @@ class TestTinyRing(_TinyRing):
 
         self.run(main())
 
-    def test_zerocopy_futures(self):
+    def test_many_lent_buffers_are_reported(self):
         async def main():
             sock = udp()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
@@ -55,7 +55,7 @@ class TestTinyRing(_TinyRing):
 
         self.run(main())
 
-    def test_completion_queue_overflows(self):
+    def test_an_overflow_of_completions_loses_none(self):
         """More completions at once than the queue has room for: the kernel keeps them."""
         async def main():
             pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(100)]
@@ -103,7 +103,7 @@ class TestTinyRing(_TinyRing):
         self.run(main())
 
     @needs_root
-    def test_multishot_overflow(self):
+    def test_an_overflow_of_datagrams_loses_none(self):
         """A flood of datagrams overflows the queue; reception goes on and loses none."""
         async def main():
             sock = udp()
@@ -144,7 +144,7 @@ class TestFullReceiver(UringCase):
     def new_loop(self):
         return uringloop.new_event_loop(require_uring=True, entries=1)
 
-    def test_full_receiver(self):
+    def test_the_wait_for_room_goes_alone(self):
         async def main():
             loop = asyncio.get_running_loop()
             left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -11,9 +11,9 @@ from tests.support.sockets import LOCAL, listener
 from tests.support.streams import Named, Streams
 
 
-class _TestCancelled:
+class _TestTakenByTheSocketItself:
 
-    def test_a_cancelled_call_has_taken_nothing(self):
+    def test_the_socket_has_what_came(self):
         """Whoever asks next gets it: the socket itself, a server, a transport."""
         async def main():
             loop = asyncio.get_running_loop()
@@ -53,7 +53,7 @@ class _TestTakenByACancelledCall(Streams):
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    def test_stream(self):
+    def test_a_stream_transport_gets_what_came(self):
         async def main():
             one, two = socket.socketpair()
             self.sockets.append(two)
@@ -69,7 +69,7 @@ class _TestTakenByACancelledCall(Streams):
 
         self.run(main())
 
-    def test_datagram(self):
+    def test_a_datagram_transport_gets_what_came(self):
         if not self.uring and sys.version_info < (3, 11):
             pytest.skip("asyncio's sock_recvfrom is new in 3.11")
 
@@ -93,7 +93,7 @@ class _TestTakenByACancelledCall(Streams):
 
         self.run(main())
 
-    def test_connection(self):
+    def test_a_server_gets_the_connection(self):
         async def main():
             sock = listener()
             with socket.socket() as client:
@@ -107,4 +107,4 @@ class _TestTakenByACancelledCall(Streams):
         self.run(main())
 
 
-both_sides(globals(), _TestCancelled, _TestTakenByACancelledCall)
+both_sides(globals(), _TestTakenByTheSocketItself, _TestTakenByACancelledCall)

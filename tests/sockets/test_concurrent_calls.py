@@ -8,7 +8,7 @@ from tests.support.sockets import Sockets
 class TestConcurrentCalls(Sockets, UringCase):
     """asyncio's calls on one socket replace one another; here each has its turn."""
 
-    def test_receives(self):
+    def test_each_receive_gets_a_datagram(self):
         async def main():
             one, two = self.udp(), self.udp()
             receiving = asyncio.gather(
@@ -23,7 +23,7 @@ class TestConcurrentCalls(Sockets, UringCase):
 
         self.run(main())
 
-    def test_accepts(self):
+    def test_each_accept_gets_a_connection(self):
         async def main():
             listener = self.listener()
             accepting = asyncio.gather(*(self.loop.sock_accept(listener) for _ in range(20)))

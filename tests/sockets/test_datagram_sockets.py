@@ -44,7 +44,7 @@ class _TestDatagramSockets(Sockets):
 
         self.run(main())
 
-    def test_recvfrom_into(self):
+    def test_recvfrom_into_fills_a_buffer_or_part_of_it(self):
         async def main():
             one, two = self.udp(), self.udp()
             buffer = bytearray(b'.' * 10)
@@ -77,7 +77,7 @@ class _TestDatagramSockets(Sockets):
 
         self.run(main())
 
-    def test_bad_arguments(self):
+    def test_bad_arguments_are_refused(self):
         async def main():
             one, two = self.udp(), self.udp()
             loop = self.loop
@@ -113,7 +113,7 @@ class _TestDatagramSockets(Sockets):
 
         self.run(main())
 
-    def test_closed_socket(self):
+    def test_a_closed_socket_is_refused(self):
         async def main():
             one, two = self.udp(), self.udp()
             address = two.getsockname()
@@ -128,7 +128,7 @@ class _TestDatagramSockets(Sockets):
 
         self.run(main())
 
-    def test_blocking_socket_in_debug_mode(self):
+    def test_a_blocking_socket_is_refused_in_debug_mode(self):
         async def main():
             self.loop.set_debug(True)
             sock = self.udp()
@@ -141,7 +141,7 @@ class _TestDatagramSockets(Sockets):
 
         self.run(main())
 
-    def test_refused(self):
+    def test_a_refusal_is_told_to_who_receives(self):
         async def main():
             one, two = self.udp(), self.udp()
             one.connect(two.getsockname())
@@ -163,7 +163,7 @@ class _TestDatagramSockets(Sockets):
 
         self.run(main())
 
-    def test_echo(self):
+    def test_many_echoes_in_order(self):
         async def main():
             one, two = self.udp(), self.udp()
 
@@ -181,7 +181,7 @@ class _TestDatagramSockets(Sockets):
 
         self.run(main())
 
-    def test_unix(self, tmp_path):
+    def test_unix_paths_and_names(self, tmp_path):
         async def main():
             one = self.udp(socket.AF_UNIX, str(tmp_path / 'one'))
             two = self.udp(socket.AF_UNIX, '')
@@ -216,7 +216,7 @@ class _TestDatagramSockets(Sockets):
 
         self.run(main())
 
-    def test_timeouts(self):
+    def test_a_timeout_loses_nothing(self):
         async def main():
             one, two = self.udp(), self.udp()
             for n in range(5):
@@ -227,7 +227,7 @@ class _TestDatagramSockets(Sockets):
 
         self.run(main())
 
-    def test_a_full_peer(self):
+    def test_a_send_to_a_full_peer_waits(self):
         async def main():
             one, two = self.pair(socket.SOCK_DGRAM)
             filled = 0
@@ -248,7 +248,7 @@ class _TestDatagramSockets(Sockets):
 
         self.run(main())
 
-    def test_a_full_peer_and_a_cancelled_send(self):
+    def test_a_cancelled_send_to_a_full_peer_sends_nothing(self):
         async def main():
             one, two = self.pair(socket.SOCK_DGRAM)
             filled = 0
@@ -267,7 +267,7 @@ class _TestDatagramSockets(Sockets):
 
         self.run(main())
 
-    def test_used_by_a_transport(self):
+    def test_a_socket_used_by_a_transport_is_refused(self):
         async def main():
             transport, _ = await self.loop.create_datagram_endpoint(
                 asyncio.DatagramProtocol, sock=self.udp())

@@ -11,7 +11,7 @@ from tests.support.endpoints import numbered
 
 class TestFullSocket(UringCase):
 
-    def test_unix_order_of_plain_socket(self, tmp_path):
+    def test_datagrams_keep_order_and_content(self, tmp_path):
         """bytearrays are sent or copied before the coroutine waits."""
         async def main():
             path = str(tmp_path / 'receiver')
@@ -40,7 +40,7 @@ class TestFullSocket(UringCase):
 
     @pytest.mark.parametrize('connected', [False, True])
     @pytest.mark.parametrize('kind', [bytes, bytearray, None])
-    def test_unix_send_that_waited(self, tmp_path, kind, connected):
+    def test_a_datagram_that_waited_arrives_whole(self, tmp_path, kind, connected):
         """A send that found its receiver full arrives whole once there is room."""
         async def main():
             path = str(tmp_path / 'receiver')
@@ -71,7 +71,7 @@ class TestFullSocket(UringCase):
 
         self.run(main())
 
-    def test_unix_sendall_that_waited(self, tmp_path):
+    def test_sendall_of_datagrams_keeps_their_order(self, tmp_path):
         """``sock_sendall`` sends datagrams too, if the socket is connected."""
         async def main():
             path = str(tmp_path / 'receiver')
@@ -95,7 +95,7 @@ class TestFullSocket(UringCase):
         self.run(main())
 
     @pytest.mark.parametrize('family', [socket.AF_UNIX, socket.AF_INET])
-    def test_stream_is_whole(self, family):
+    def test_a_stream_arrives_whole(self, family):
         """More than the socket's buffers hold arrives as it was sent."""
         async def main():
             if family == socket.AF_UNIX:

@@ -58,7 +58,7 @@ class TestMessages(UringCase):
 
         self.run(main())
 
-    def test_to_an_address(self):
+    def test_sendmsg_to_an_address(self):
         async def main():
             loop = asyncio.get_running_loop()
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver, \
@@ -74,7 +74,7 @@ class TestMessages(UringCase):
 
         self.run(main())
 
-    def test_cancelled_recvmsg_loses_nothing(self):
+    def test_a_cancelled_recvmsg_loses_nothing(self):
         async def main():
             loop = asyncio.get_running_loop()
             left, right = pair(socket.SOCK_DGRAM)

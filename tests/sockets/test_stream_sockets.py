@@ -39,7 +39,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_host_name(self):
+    def test_host_names_are_resolved(self):
         async def main():
             listener, client = self.listener(), self.tcp()
             await self.loop.sock_connect(client, ('localhost', listener.getsockname()[1]))
@@ -48,7 +48,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_refused(self):
+    def test_a_refusal_names_the_address(self):
         async def main():
             with socket.socket() as sock:
                 sock.bind(('127.0.0.1', 0))
@@ -59,7 +59,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_unix(self, tmp_path):
+    def test_unix_paths(self, tmp_path):
         async def main():
             path = str(tmp_path / 'listener')
             with socket.socket(socket.AF_UNIX) as listener, \
@@ -81,7 +81,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_connect_datagram_socket(self):
+    def test_datagram_sockets_connect_too(self):
         async def main():
             one, two = self.udp(), self.udp()
             await self.loop.sock_connect(one, two.getsockname())
@@ -92,7 +92,7 @@ class _TestStreamSockets(Sockets):
         self.run(main())
 
     @pytest.mark.parametrize('kind', [bytes, bytearray, memoryview])
-    def test_sendall_to_a_slow_reader(self, kind):
+    def test_sendall_to_a_slow_reader_arrives_whole(self, kind):
         async def main():
             one, two = self.pair()
             payload = bytes(range(250)) * 40000      # 10 MB
@@ -105,7 +105,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_sendall_to_a_gone_reader(self):
+    def test_sendall_to_a_gone_reader_raises(self):
         async def main():
             one, two = self.pair()
             task = await self.waiting(self.loop.sock_sendall(one, bytes(10 ** 7)))
@@ -117,7 +117,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_sendall_cancelled(self):
+    def test_a_cancelled_sendall_lends_nothing(self):
         async def main():
             one, two = self.pair()
             payload = bytearray(10 ** 7)
@@ -165,7 +165,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_eof_seen_by_a_cancelled_recv(self):
+    def test_an_end_seen_by_a_cancelled_recv_is_seen_again(self):
         async def main():
             one, two = self.pair()
             task = await self.waiting(self.loop.sock_recv(two, 100))
@@ -192,7 +192,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_cancelled_connect(self):
+    def test_a_cancelled_connect_harms_no_other(self):
         async def main():
             listener, client = self.listener(), self.tcp()
             task = self.loop.create_task(
@@ -205,7 +205,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_many_connections(self):
+    def test_many_connections_at_a_time(self):
         async def main():
             listener = self.listener()
 
@@ -227,7 +227,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_timeouts(self):
+    def test_a_timeout_loses_nothing(self):
         async def main():
             one, two = self.pair()
             for call in (lambda: self.loop.sock_recv(two, 10),
@@ -239,7 +239,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_closed_socket(self):
+    def test_a_closed_socket_is_refused(self):
         async def main():
             sock = self.tcp()
             sock.close()
@@ -252,7 +252,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_bad_arguments(self):
+    def test_bad_arguments_are_refused(self):
         async def main():
             one, _ = self.pair()
             with pytest.raises(TypeError):
@@ -264,7 +264,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_ssl_socket(self):
+    def test_an_ssl_socket_is_refused(self):
         async def main():
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
@@ -278,7 +278,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_blocking_socket_in_debug_mode(self):
+    def test_a_blocking_socket_is_refused_in_debug_mode(self):
         async def main():
             self.loop.set_debug(True)
             one, _ = self.pair()
@@ -291,7 +291,7 @@ class _TestStreamSockets(Sockets):
 
         self.run(main())
 
-    def test_sendfile(self, tmp_path):
+    def test_sendfile_sends_the_whole_file(self, tmp_path):
         async def main():
             path = tmp_path / 'file'
             path.write_bytes(bytes(range(256)) * 1000)
@@ -316,7 +316,7 @@ class _TestStreamSockets(Sockets):
 
 class _TestPorts(Streams):
 
-    def test_port_given_as_a_string(self):
+    def test_a_port_given_as_a_string_is_taken(self):
         async def main():
             with listener() as sock, socket.socket() as client:
                 client.setblocking(False)
@@ -329,7 +329,7 @@ class _TestPorts(Streams):
 
 class _TestSendfile:
 
-    def test_sock_sendfile(self, tmp_path):
+    def test_sendfile_waits_for_room(self, tmp_path):
         path = tmp_path / 'file'
         path.write_bytes(bytes(SIZE))
 

@@ -51,7 +51,7 @@ class TestSubclasses(Sockets, UringCase):
 
 class _TestSocketsOfOtherKinds(Calls):
 
-    def test_socket_without_weak_references(self):
+    def test_a_socket_without_weak_references_serves_as_well(self):
         """The class below ``socket.socket`` serves as well, and so does a cancelled call on it."""
         async def main():
             sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)

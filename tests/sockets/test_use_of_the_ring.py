@@ -11,7 +11,7 @@ from tests.support.sockets import Sockets, udp
 class TestWithoutTheRing(Sockets, UringCase):
 
     @pytest.mark.parametrize('size', [10, 60_000])
-    def test_before_the_loop_runs(self, size):
+    def test_sendto_before_the_loop_runs_is_done_at_once(self, size):
         self.opened = []
         sender, receiver = self.udp(), self.udp()
         with pytest.raises(StopIteration) as ended:
@@ -19,7 +19,7 @@ class TestWithoutTheRing(Sockets, UringCase):
         assert ended.value.value == size == len(receiver.recv(65536))
 
     @pytest.mark.parametrize('size', [10, 60_000])
-    def test_from_another_loop(self, size):
+    def test_sendto_from_another_loop_is_done_at_once(self, size):
         """The datagram goes out once; what needs the ring says whose thread it wants."""
         other = asyncio.SelectorEventLoop()
 
@@ -60,7 +60,7 @@ class TestWhatIsThereAlready(Sockets, UringCase):
 
     @pytest.mark.parametrize('how', [
         'sock_recv', 'sock_recvfrom', 'sock_recv_into', 'sock_recvfrom_into'])
-    def test_receives(self, how):
+    def test_receives_of_what_is_there_submit_nothing(self, how):
         async def main():
             one, two = self.udp(), self.udp()
             sent = [bytes([n]) * size for n, size in enumerate((1, 8191, 8192, 60_000, 0, 3))]
@@ -92,7 +92,7 @@ class TestWhatIsThereAlready(Sockets, UringCase):
 class _TestNothingToReceive:
     """A receive of nothing does not wait."""
 
-    def test_stream(self):
+    def test_of_a_stream_returns_at_once(self):
         async def main():
             one, two = socket.socketpair()
             with one, two:
@@ -105,7 +105,7 @@ class _TestNothingToReceive:
 
         self.run(main())
 
-    def test_datagrams(self):
+    def test_of_a_datagram_socket_costs_no_datagram(self):
         """Nor does it cost a datagram."""
         async def main():
             with udp() as sock, udp() as peer:

@@ -12,7 +12,7 @@ from tests.support.sockets import Sockets
 class TestZerocopy(Sockets, UringCase):
 
     @pytest.mark.parametrize('size', [0, 1, 1200, 20000, 65507])
-    def test_report(self, size):
+    def test_report_tells_length_and_copy(self, size):
         async def main():
             one, two = self.udp(), self.udp()
             payload = bytearray(size)
@@ -24,7 +24,7 @@ class TestZerocopy(Sockets, UringCase):
 
         self.run(main())
 
-    def test_errors(self):
+    def test_errors_are_the_futures_or_raised_at_the_call(self):
         async def main():
             one, two = self.udp(), self.udp()
             with pytest.raises(OSError) as caught:
@@ -41,7 +41,7 @@ class TestZerocopy(Sockets, UringCase):
 
         self.run(main())
 
-    def test_cancelled_future(self):
+    def test_cancelling_calls_nothing_back(self):
         async def main():
             one, two = self.udp(), self.udp()
             payload = bytearray(b'c' * 20000)
@@ -56,7 +56,7 @@ class TestZerocopy(Sockets, UringCase):
 
 class TestPartOfAStream(UringCase):
 
-    def test_reported(self):
+    def test_the_part_that_is_taken_is_reported(self):
         """A stream takes what it has room for; that much is reported."""
         async def main():
             listening = socket.create_server(('127.0.0.1', 0))
@@ -80,7 +80,7 @@ class TestPartOfAStream(UringCase):
 
 class TestNeverRun(UringCase):
 
-    def test_zerocopy_send_of_a_loop_that_does_not_run(self):
+    def test_what_is_sent_is_copied_and_nothing_stays(self):
         """It is copied, and nothing of it stays."""
         data = bytearray(100)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -34,7 +34,7 @@ class _TestFlow(Streams):
 
     @both_kinds
     @pytest.mark.parametrize('base', [Recorder, Buffered])
-    def test_paused_in_the_callback(self, kind, base):
+    def test_nothing_is_delivered_while_paused_in_the_callback(self, kind, base):
         class Pauses(base):
             def received(self, data):
                 assert self.transport.is_reading()
@@ -58,7 +58,7 @@ class _TestFlow(Streams):
         self.run(main())
 
     @pytest.mark.parametrize('base', [Recorder, Buffered])
-    def test_closed_in_the_callback(self, base):
+    def test_nothing_is_delivered_once_closed_in_the_callback(self, base):
         class Closes(base):
             size = 60_000
 
@@ -77,7 +77,7 @@ class _TestFlow(Streams):
 
         self.run(main())
 
-    def test_paused_in_connection_made(self):
+    def test_nothing_is_delivered_while_paused_from_the_beginning(self):
         self.needs_pausing()
 
         class Paused(Recorder):
@@ -97,7 +97,7 @@ class _TestFlow(Streams):
 
         self.run(main())
 
-    def test_limits(self):
+    def test_limits_of_the_write_buffer(self):
         async def main():
             near, _ = await self.half()
             transport = near.transport
@@ -128,7 +128,7 @@ class _TestFlow(Streams):
 
         self.run(main())
 
-    def test_nothing_may_wait(self):
+    def test_a_limit_of_nothing_pauses_at_once(self):
         async def main():
             near, peer = await self.half()
             near.transport.set_write_buffer_limits(0)
@@ -144,7 +144,7 @@ class _TestFlow(Streams):
         self.run(main())
 
     @both_kinds
-    def test_slow_reader(self, kind):
+    def test_a_slow_reader_bounds_the_write_buffer(self, kind):
         async def main():
             near, peer = await self.half(kind=kind)
             largest = 0
@@ -174,7 +174,7 @@ class _TestFlow(Streams):
 class TestBufferedClose(Streams, UringCase):
     """What one receive has brought is no longer delivered after ``close()``."""
 
-    def test_closed_in_buffer_updated(self):
+    def test_nothing_is_delivered_once_closed_in_buffer_updated(self):
         class Closes(Buffered):
             def received(self, data):
                 self.transport.write(MANY_BYTES)
@@ -232,7 +232,7 @@ class Counter(asyncio.Protocol):
         self.largest = max(self.largest, len(data))
 
 
-class _TestStreams(Case):
+class _TestBothEnds(Case):
 
     timeout = 20.0
 
@@ -244,7 +244,7 @@ class _TestStreams(Case):
         return server
 
     @pytest.mark.parametrize('size', [100, 4000, 65536, 300_000])
-    def test_paused_within_one_callback(self, size):
+    def test_a_writer_is_paused_within_one_callback(self, size):
         async def main():
             writer, reader = Writer(), Counter()
             writer.size = size
@@ -289,9 +289,9 @@ class _TestStreams(Case):
         self.run(main())
 
 
-class TestRing(Streams, UringCase):
+class TestPausedConnection(Streams, UringCase):
 
-    def test_paused_connection_leaves_the_data_in_the_socket(self):
+    def test_leaves_the_data_in_the_socket(self):
         """A paused transport must not go on filling memory: the sender has to block."""
         async def main():
             near, peer = await self.half()
@@ -309,4 +309,4 @@ class TestRing(Streams, UringCase):
         self.run(main())
 
 
-both_sides(globals(), _TestFlow, _TestStreams)
+both_sides(globals(), _TestFlow, _TestBothEnds)

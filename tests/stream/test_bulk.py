@@ -169,7 +169,7 @@ class _TestBulk(Streams):
 
     @pytest.mark.parametrize('factory', [Recorder, RoomyBuffered])
     @pytest.mark.parametrize('way', ['close', 'abort'])
-    def test_closing_in_the_midst(self, factory, way):
+    def test_closing_in_the_midst_ends_delivery(self, factory, way):
         async def main():
             protocol, sender = await self.receiving(
                 factory, 'tcp', bytes(64 * MEBIBYTE), (MEBIBYTE,))
@@ -183,7 +183,7 @@ class _TestBulk(Streams):
 
         self.run(main())
 
-    def test_a_reset_in_the_midst(self):
+    def test_a_reset_in_the_midst_is_told(self):
         async def main():
             protocol, sender = await self.receiving(
                 Recorder, 'tcp', bytes(4 * MEBIBYTE), (MEBIBYTE,))
@@ -198,7 +198,7 @@ class _TestBulk(Streams):
 
         self.run(main())
 
-    def test_a_buffer_that_cannot_be_had_in_the_midst(self):
+    def test_a_buffer_that_cannot_be_had_in_the_midst_is_fatal(self):
         class Failing(RoomyBuffered):
             def get_buffer(self, sizehint):
                 return self.buffer if len(self.data) < 3 * MEBIBYTE else b''
@@ -214,7 +214,7 @@ class _TestBulk(Streams):
         self.run(main())
 
 
-    def test_an_end_right_behind_the_data(self):
+    def test_an_end_right_behind_the_data_is_heard(self):
         """Whatever the receiver is doing when the peer closes, it hears of it."""
         async def main():
             for _ in range(150):

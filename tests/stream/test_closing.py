@@ -53,7 +53,7 @@ class _TestClosing(Streams):
 
         self.run(main())
 
-    def test_writing_afterwards(self, caplog):
+    def test_writing_afterwards_is_dropped_and_logged(self, caplog):
         async def main():
             near, peer = await self.half()
             near.transport.abort()
@@ -71,7 +71,7 @@ class _TestClosing(Streams):
 
         self.run(main())
 
-    def test_everything_after_the_end(self):
+    def test_all_calls_after_the_end_do_nothing(self):
         async def main():
             near, _ = await self.half()
             transport = near.transport
@@ -114,9 +114,9 @@ class _TestEnd(Case):
         self.run(main())
 
 
-class _TestSystem(Streams):
+class _TestClosedUnderneath(Streams):
 
-    def test_socket_closed_under_the_transport(self):
+    def test_a_socket_closed_under_the_transport_is_its_end(self):
         async def main():
             one, peer = tcp_pair()
             self.sockets.append(peer)
@@ -130,7 +130,7 @@ class _TestSystem(Streams):
 
         self.run(main())
 
-    def test_number_is_anothers_after_a_close_under_the_transport(self):
+    def test_nothing_is_written_to_who_has_the_number_now(self):
         """What is written then must not reach whoever has the descriptor's number now."""
         async def main():
             one, peer = tcp_pair()
@@ -152,7 +152,7 @@ class _TestSystem(Streams):
         self.run(main())
 
     @both_kinds
-    def test_loop_closed_with_open_connections(self, kind):
+    def test_a_closed_loop_ends_connections_after_what_was_written(self, kind):
         async def main():
             one, peer = PAIRS[kind]()
             peer.settimeout(5)
@@ -172,7 +172,7 @@ class _TestSystem(Streams):
             assert peer.recv(100) == b'last words'
             assert peer.recv(100) == b''
 
-    def test_loop_closed_with_a_server(self):
+    def test_a_closed_loop_listens_no_more(self):
         server, address = self.run(self.serve_only())
         self.loop.close()
         server.close()
@@ -186,4 +186,4 @@ class _TestSystem(Streams):
         return server, server.sockets[0].getsockname()
 
 
-both_sides(globals(), _TestClosing, _TestEnd, _TestSystem)
+both_sides(globals(), _TestClosing, _TestEnd, _TestClosedUnderneath)

@@ -16,7 +16,7 @@ variable = contextvars.ContextVar('variable', default='unset')
 
 class _TestConnect(Streams):
 
-    def test_numeric_ipv6(self):
+    def test_to_a_numeric_ipv6_address(self):
         async def main():
             server = await self.loop.create_server(self.kept(Echo), '::1', 0)
             self.servers.append(server)
@@ -46,7 +46,7 @@ class _TestConnect(Streams):
 
         self.run(main())
 
-    def test_context_of_accepted_connections(self):
+    def test_accepted_connections_have_the_servers_context(self):
         """What was set before the server was made is seen by its protocols, in a copy each."""
         seen = []
 
@@ -81,7 +81,7 @@ class _TestConnect(Streams):
         later = 'connected' if sys.version_info >= (3, 15) else 'made here'
         assert seen == ['served', 'made here', later] * 2
 
-    def test_connection_and_server(self):
+    def test_a_connection_from_its_beginning_to_its_end(self):
         async def main():
             _server, address = await self.serve(Echo)
             client = await self.connect(address)
@@ -115,7 +115,7 @@ class _TestConnect(Streams):
 
         self.run(main())
 
-    def test_local_addr(self):
+    def test_from_a_local_address(self):
         async def main():
             _, address = await self.serve()
             client = await self.connect(address, local_addr=LOCAL)
@@ -132,7 +132,7 @@ class _TestConnect(Streams):
 
         self.run(main())
 
-    def test_unix(self, tmp_path):
+    def test_over_a_unix_path(self, tmp_path):
         async def main():
             path = str(tmp_path / 'socket')
             server = await self.loop.create_unix_server(self.kept(Echo), path)
@@ -148,7 +148,7 @@ class _TestConnect(Streams):
         self.run(main())
 
     @both_kinds
-    def test_connect_accepted_socket(self, kind):
+    def test_of_an_accepted_socket(self, kind):
         async def main():
             one, two = PAIRS[kind]()
             two.setblocking(False)
@@ -160,7 +160,7 @@ class _TestConnect(Streams):
 
         self.run(main())
 
-    def test_written_in_connection_made(self):
+    def test_what_is_written_in_connection_made_arrives(self):
         class Greeter(Recorder):
             def connection_made(self, transport):
                 super().connection_made(transport)
@@ -176,7 +176,7 @@ class _TestConnect(Streams):
 
         self.run(main())
 
-    def test_many(self):
+    def test_many_at_a_time(self):
         async def main():
             _server, address = await self.serve(Echo)
             clients = await asyncio.gather(*(self.connect(address) for _ in range(200)))

@@ -14,10 +14,10 @@ from tests.support.streams import Echo, Recorder, Streams
 from tests.support.turns import turns, turns_until
 
 
-class _TestConnect(Streams):
+class _TestRefusals(Streams):
 
     @pytest.mark.parametrize('host', ['127.0.0.1', 'localhost'])
-    def test_refused(self, host):
+    def test_a_refusal_names_the_call(self, host):
         async def main():
             with socket.create_server(LOCAL) as listening:
                 port = listening.getsockname()[1]
@@ -30,14 +30,14 @@ class _TestConnect(Streams):
         self.run(main())
 
     @pytest.mark.parametrize('port', [-1, 65536])
-    def test_bad_port(self, port):
+    def test_a_bad_port_is_refused(self, port):
         async def main():
             with pytest.raises(OverflowError, match=r'connect\(\): port must be 0-65535'):
                 await self.loop.create_connection(Recorder, '127.0.0.1', port)
 
         self.run(main())
 
-    def test_the_factory_raises(self):
+    def test_an_exception_of_the_factory_comes_out(self):
         async def main():
             with socket.create_server(LOCAL) as listening:
                 with pytest.raises(ZeroDivisionError):
@@ -69,9 +69,9 @@ class _TestConnect(Streams):
         self.run(main())
 
 
-class _TestConnecting(Streams):
+class _TestFailures(Streams):
 
-    def test_refused(self):
+    def test_refused_makes_no_protocol(self):
         async def main():
             with socket.socket() as sock:
                 sock.bind(LOCAL)
@@ -85,7 +85,7 @@ class _TestConnecting(Streams):
         self.run(main())
 
     @pytest.mark.parametrize('how', ['cancelled', 'timeout'])
-    def test_never_answered(self, how):
+    def test_never_answered_makes_no_protocol(self, how):
         async def main():
             with socket.socket() as listener:
                 listener.bind(LOCAL)
@@ -111,7 +111,7 @@ class _TestConnecting(Streams):
 
         self.run(main())
 
-    def test_client_factory_raises(self):
+    def test_a_client_factory_that_raises_harms_no_other(self):
         def fail():
             raise ZeroDivisionError
 
@@ -129,7 +129,7 @@ class _TestConnecting(Streams):
 
         self.run(main())
 
-    def test_server_factory_raises(self):
+    def test_a_server_factory_that_raises_is_reported(self):
         def fail():
             if len(calls) == 0:
                 calls.append('failed')
@@ -158,7 +158,7 @@ class _TestConnecting(Streams):
         calls = []
         self.run(main())
 
-    def test_connection_made_raises_on_a_server(self):
+    def test_connection_made_that_raises_is_reported(self):
         class Fails(Echo):
             def connection_made(self, transport):
                 super().connection_made(transport)
@@ -175,7 +175,7 @@ class _TestConnecting(Streams):
 
         self.run(main())
 
-    def test_clients_gone_before_they_are_accepted(self):
+    def test_clients_gone_before_they_are_accepted_harm_no_other(self):
         async def main():
             with socket.create_server(LOCAL) as listener:
                 for _ in range(5):
@@ -189,4 +189,4 @@ class _TestConnecting(Streams):
         self.run(main())
 
 
-both_sides(globals(), _TestConnect, _TestConnecting)
+both_sides(globals(), _TestRefusals, _TestFailures)

@@ -38,7 +38,7 @@ class _TestConnections:
 
     @pytest.mark.parametrize('count', [1, 5])
     @pytest.mark.parametrize('plain', [True, False])
-    def test_tcp(self, count, plain):
+    def test_the_server_hears_before_the_client(self, count, plain):
         """Several at once too, each way there is to connect."""
         how = {} if plain else {'family': socket.AF_INET}
 
@@ -59,7 +59,7 @@ class _TestConnections:
             ['server made'] * count + ['client made'] * count
             + ['server'] * count + ['client'] * count + ['connected']) * 3
 
-    def test_sock_connect(self):
+    def test_sock_connect_returns_before_the_server_hears(self):
         async def main():
             heard = []
             server = await self.loop.create_server(
@@ -75,7 +75,7 @@ class _TestConnections:
 
         assert self.run(main()) == ['server made', 'connected', 'server']
 
-    def test_a_server_that_has_just_begun(self):
+    def test_a_server_that_has_just_begun_hears_first(self):
         """Its descriptor is watched from the same turn on."""
         async def main():
             heard = []
@@ -90,7 +90,7 @@ class _TestConnections:
 
         assert self.run(main())[-2:] == ['server', 'client']
 
-    def test_refused(self):
+    def test_a_refusal_takes_its_turns(self):
         """A refusal takes its turns, too."""
         async def main():
             with socket.socket() as sock, socket.socket() as unheard:

@@ -16,7 +16,7 @@ class _TestEof(Streams):
 
     @both_kinds
     @pytest.mark.parametrize('size', [0, 1, 3_000_000])
-    def test_write_eof(self, kind, size):
+    def test_write_eof_ends_one_half(self, kind, size):
         class HalfOpen(Recorder):
             keep_open = True
 
@@ -46,7 +46,7 @@ class _TestEof(Streams):
 
         self.run(main())
 
-    def test_write_eof_then_close(self):
+    def test_write_eof_then_close_loses_nothing(self):
         async def main():
             near, peer = await self.half()
             near.transport.write(MANY_BYTES[:3_000_000])
@@ -58,7 +58,7 @@ class _TestEof(Streams):
         self.run(main())
 
     @both_kinds
-    def test_eof_closes(self, kind):
+    def test_eof_closes_the_transport(self, kind):
         async def main():
             near, peer = await self.half(kind=kind)
             peer.shutdown(socket.SHUT_WR)
@@ -83,7 +83,7 @@ class _TestEof(Streams):
 
         self.run(main())
 
-    def test_eof_received_raises(self):
+    def test_eof_received_that_raises_is_fatal(self):
         class Fails(Recorder):
             def eof_received(self):
                 raise ZeroDivisionError
@@ -99,10 +99,10 @@ class _TestEof(Streams):
         self.run(main())
 
 
-class _TestPeers(Streams):
+class _TestHalfOpen(Streams):
 
     @both_kinds
-    def test_half_open(self, kind):
+    def test_answers_after_the_peers_end_arrive(self, kind):
         class Stays(Recorder):
             keep_open = True
 
@@ -216,7 +216,7 @@ class _TestHalfClosed(Case):
         self.run(main())
 
     @pytest.mark.parametrize('kind', sorted(PAIRS))
-    def test_given_up(self, kind):
+    def test_giving_up_leaves_nothing(self, kind):
         async def main():
             near, far = PAIRS[kind]()
             near.setblocking(False)
@@ -235,4 +235,4 @@ class _TestHalfClosed(Case):
         self.run(main())
 
 
-both_sides(globals(), _TestEof, _TestPeers, _TestToldOnce, _TestHalfClosed)
+both_sides(globals(), _TestEof, _TestHalfOpen, _TestToldOnce, _TestHalfClosed)

@@ -10,7 +10,7 @@ class _TestRaising(Streams):
 
     @pytest.mark.parametrize('base, method', [
         (Recorder, 'data_received'), (Buffered, 'get_buffer'), (Buffered, 'buffer_updated')])
-    def test_fatal(self, base, method):
+    def test_receiving_that_raises_is_fatal(self, base, method):
         def fail(self, argument):
             raise ZeroDivisionError
 
@@ -27,7 +27,7 @@ class _TestRaising(Streams):
 
         self.run(main())
 
-    def test_empty_buffer(self):
+    def test_an_empty_buffer_is_fatal(self):
         class Empty(Buffered):
             size = 0
 
@@ -39,7 +39,7 @@ class _TestRaising(Streams):
 
         self.run(main())
 
-    def test_data_received_raises_after_set_protocol(self):
+    def test_a_new_protocol_that_raises_is_fatal(self):
         class Fails(Recorder):
             def data_received(self, data):
                 raise ZeroDivisionError
@@ -65,7 +65,7 @@ class _TestRaising(Streams):
         self.run(main())
 
     @pytest.mark.parametrize('method', ['pause_writing', 'resume_writing'])
-    def test_flow_control_raises(self, method):
+    def test_flow_control_that_raises_is_reported(self, method):
         def fail(self):
             self.note(method)
             raise ZeroDivisionError
@@ -81,7 +81,7 @@ class _TestRaising(Streams):
 
         self.run(main())
 
-    def test_connection_made_raises(self):
+    def test_connection_made_that_raises_is_reported(self):
         class Fails(Recorder):
             def connection_made(self, transport):
                 super().connection_made(transport)
@@ -98,7 +98,7 @@ class _TestRaising(Streams):
 
         self.run(main())
 
-    def test_connection_lost_raises(self):
+    def test_connection_lost_that_raises_is_reported(self):
         class Fails(Recorder):
             def connection_lost(self, exc):
                 super().connection_lost(exc)

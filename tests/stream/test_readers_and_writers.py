@@ -10,9 +10,9 @@ from tests.support.streams import Streams
 from tests.support.turns import turns
 
 
-class _TestStreams:
+class _TestEcho:
 
-    def test_echo(self):
+    def test_several_clients_at_a_time(self):
         async def echo(reader, writer):
             while data := await reader.read(65536):
                 writer.write(data)
@@ -41,7 +41,7 @@ class _TestStreams:
 
         self.run(main())
 
-    def test_unix(self, tmp_path):
+    def test_a_line_over_a_unix_path(self, tmp_path):
         async def upper(reader, writer):
             writer.write((await reader.readline()).upper())
             writer.close()
@@ -60,7 +60,7 @@ class _TestStreams:
 
         self.run(main())
 
-    def test_refused(self):
+    def test_open_connection_is_refused(self):
         async def main():
             with socket.socket() as sock:
                 sock.bind(('127.0.0.1', 0))
@@ -71,9 +71,9 @@ class _TestStreams:
         self.run(main())
 
 
-class _TestConnect(Streams):
+class _TestLines(Streams):
 
-    def test_start_server_and_open_connection(self):
+    def test_lines_are_answered_until_the_end(self):
         async def main():
             async def serve(reader, writer):
                 while line := await reader.readline():
@@ -97,9 +97,9 @@ class _TestConnect(Streams):
         self.run(main())
 
 
-class _TestPeers(Streams):
+class _TestDribblingLines(Streams):
 
-    def test_dribbling_lines(self):
+    def test_lines_are_put_together(self):
         async def main():
             async def serve(reader, writer):
                 lines.set_result([await reader.readline() for _ in range(2)])
@@ -119,4 +119,4 @@ class _TestPeers(Streams):
         self.run(main())
 
 
-both_sides(globals(), _TestStreams, _TestConnect, _TestPeers)
+both_sides(globals(), _TestEcho, _TestLines, _TestDribblingLines)

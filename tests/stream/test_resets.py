@@ -10,10 +10,10 @@ from tests.support.streams import MANY_BYTES, Buffered, Recorder, Streams, both_
 from tests.support.turns import turns
 
 
-class _TestPeers(Streams):
+class _TestResets(Streams):
 
     @pytest.mark.parametrize('factory', [Recorder, Buffered])
-    def test_reset(self, factory):
+    def test_a_reset_is_told_to_who_reads(self, factory):
         async def main():
             near, peer = await self.half(factory)
             reset(peer)
@@ -24,7 +24,7 @@ class _TestPeers(Streams):
 
         self.run(main())
 
-    def test_reset_while_writing(self):
+    def test_a_reset_is_told_to_who_writes(self):
         async def main():
             near, peer = await self.half()
             near.transport.write(MANY_BYTES)
@@ -39,7 +39,7 @@ class _TestPeers(Streams):
 
         self.run(main())
 
-    def test_reset_while_reading_is_paused(self):
+    def test_a_reset_is_told_while_reading_is_paused(self):
         """A program that pauses reading until it has written learns of the reset by writing."""
         async def main():
             near, peer = await self.half()
@@ -54,7 +54,7 @@ class _TestPeers(Streams):
         self.run(main())
 
     @both_kinds
-    def test_reset_after_close(self, kind):
+    def test_a_reset_is_told_after_close(self, kind):
         async def main():
             near, peer = await self.half(kind=kind)
             near.transport.write(MANY_BYTES)
@@ -67,7 +67,7 @@ class _TestPeers(Streams):
 
         self.run(main())
 
-    def test_reset_after_close_while_reading_is_paused(self):
+    def test_a_reset_is_told_after_close_while_reading_is_paused(self):
         async def main():
             near, peer = await self.half()
             near.transport.pause_reading()
@@ -82,7 +82,7 @@ class _TestPeers(Streams):
         self.run(main())
 
     @both_kinds
-    def test_peer_gone_before_a_write(self, kind):
+    def test_a_peer_that_is_gone_is_told_by_writing(self, kind):
         class Stays(Recorder):
             keep_open = True
 
@@ -98,7 +98,7 @@ class _TestPeers(Streams):
 
         self.run(main())
 
-    def test_data_before_a_reset_is_not_needed_for_its_report(self):
+    def test_a_reset_is_told_after_data(self):
         async def main():
             near, peer = await self.half()
             await self.loop.sock_sendall(peer, b'last words')
@@ -112,7 +112,7 @@ class _TestPeers(Streams):
 
 class _TestFailedWrite(Case):
 
-    def test_closing_at_once(self):
+    def test_the_transport_is_closing_at_once(self):
         """A writer that goes on until the transport is closing ends, and keeps nothing."""
         async def main():
             near, far = PAIRS['tcp']()
@@ -133,4 +133,4 @@ class _TestFailedWrite(Case):
         self.run(main())
 
 
-both_sides(globals(), _TestPeers, _TestFailedWrite)
+both_sides(globals(), _TestResets, _TestFailedWrite)

@@ -8,7 +8,7 @@ from tests.support.streams import MANY_BYTES, Streams, both_kinds
 class _TestSendfile(Streams):
 
     @both_kinds
-    def test_sendfile(self, kind, tmp_path):
+    def test_between_writes(self, kind, tmp_path):
         path = tmp_path / 'file'
         path.write_bytes(MANY_BYTES[:3_000_000])
 

@@ -22,7 +22,7 @@ needs_server_clients = pytest.mark.skipif(
 
 class _TestServer(Streams):
 
-    def test_close(self):
+    def test_close_frees_the_port_and_keeps_connections(self):
         async def main():
             server, address = await self.serve(Echo)
             assert server.is_serving()
@@ -61,7 +61,7 @@ class _TestServer(Streams):
 
         self.run(main())
 
-    def test_start_serving_later(self):
+    def test_connections_are_refused_until_serving_starts(self):
         async def main():
             server, address = await self.serve(Echo, start_serving=False)
             assert not server.is_serving()
@@ -74,7 +74,7 @@ class _TestServer(Streams):
 
         self.run(main())
 
-    def test_serve_forever(self):
+    def test_serve_forever_ends_by_cancelling(self):
         async def main():
             server, address = await self.serve(Echo)
             serving = self.loop.create_task(server.serve_forever())
@@ -89,7 +89,7 @@ class _TestServer(Streams):
 
         self.run(main())
 
-    def test_listening_socket_given(self):
+    def test_serves_a_listening_socket(self):
         async def main():
             sock = socket.create_server(LOCAL)
             server = await self.loop.create_server(self.kept(Echo), sock=sock)
@@ -102,7 +102,7 @@ class _TestServer(Streams):
 
     @needs_server_clients
     @pytest.mark.parametrize('method', ['close_clients', 'abort_clients'])
-    def test_clients(self, method):
+    def test_clients_are_closed_or_aborted(self, method):
         async def main():
             server, address = await self.serve(Echo)
             clients = [await self.connect(address) for _ in range(3)]
@@ -121,7 +121,7 @@ class _TestServer(Streams):
 
 class _TestTwoServers(Streams):
 
-    def test_second_server_of_a_listening_socket(self):
+    def test_the_second_takes_the_firsts_place(self):
         """It takes the first one's place; and nothing listens when both are closed."""
         async def ask():
             with socket.create_connection(address) as client:
@@ -214,9 +214,9 @@ class _TestTwoLoops(Streams):
         self.run(main('busy'))
 
 
-class _TestPeers(Streams):
+class _TestResetClients(Streams):
 
-    def test_client_that_resets_before_it_is_accepted(self):
+    def test_who_reset_before_being_accepted_is_told(self):
         """The server still learns whose connection it was."""
         class Peer(Recorder):
             def connection_made(self, transport):
@@ -284,9 +284,9 @@ OUT_OF_DESCRIPTORS = '''
 '''
 
 
-class _TestSystem(Streams):
+class _TestWithoutDescriptors(Streams):
 
-    def test_out_of_descriptors(self):
+    def test_accepting_is_tried_again(self):
         child = subprocess.Popen(
             [sys.executable, '-c', textwrap.dedent(OUT_OF_DESCRIPTORS),
              'uring' if self.uring else 'asyncio'], stdout=subprocess.PIPE, text=True)
@@ -304,4 +304,5 @@ class _TestSystem(Streams):
             child.stdout.close()
 
 
-both_sides(globals(), _TestServer, _TestTwoServers, _TestTwoLoops, _TestPeers, _TestSystem)
+both_sides(globals(), _TestServer, _TestTwoServers, _TestTwoLoops, _TestResetClients,
+           _TestWithoutDescriptors)

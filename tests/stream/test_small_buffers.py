@@ -28,12 +28,12 @@ class SmallBuffer(asyncio.BufferedProtocol):
         self.received += nbytes
 
 
-class TestSmallBuffers(UringCase):
+class TestOnTheRing(UringCase):
     """A protocol of small buffers is slow: what its peer sends waits in the socket."""
 
     timeout = 20.0
 
-    def test_received_and_not_delivered(self):
+    def test_what_is_not_delivered_waits_in_the_socket(self):
         async def main():
             near, far = PAIRS['tcp']()
             with far:
@@ -57,7 +57,7 @@ class TestSmallBuffers(UringCase):
         self.run(main())
 
     @pytest.mark.parametrize('family', [socket.AF_INET, socket.AF_UNIX])
-    def test_interrupted_when_asked_for_a_buffer(self, family):
+    def test_an_interrupted_get_buffer_loses_nothing(self, family):
         """Nothing of what has come is lost."""
         class Interrupting(SmallBuffer):
             def get_buffer(self, sizehint):
@@ -91,7 +91,7 @@ class TestSmallBuffers(UringCase):
         self.turns(3)
 
 
-class _TestSmallBuffers(Case):
+class _TestTurns(Case):
 
     def test_others_have_their_turn(self):
         """What takes thousands of calls to hand over is handed over in several turns."""
@@ -118,4 +118,4 @@ class _TestSmallBuffers(Case):
         self.run(main())
 
 
-both_sides(globals(), _TestSmallBuffers)
+both_sides(globals(), _TestTurns)

@@ -14,7 +14,7 @@ from tests.support.streams import MANY_BYTES, Echo, Recorder, Streams
 class _TestTls(Streams):
 
     @pytest.mark.parametrize('size', [1, 1_000_000])
-    def test_echo(self, contexts, size):
+    def test_any_size_is_echoed(self, contexts, size):
         async def main():
             _, address = await self.serve(Echo, ssl=contexts[0])
             client = await self.connect(address, ssl=contexts[1])
@@ -30,7 +30,7 @@ class _TestTls(Streams):
 
         self.run(main())
 
-    def test_start_tls(self, contexts):
+    def test_start_tls_upgrades_both_ends(self, contexts):
         async def main():
             near, far = await self.pair(Recorder, Echo)
             near.transport.write(b'plain')
@@ -49,7 +49,7 @@ class _TestTls(Streams):
 
         self.run(main())
 
-    def test_unknown_certificate(self, contexts):
+    def test_an_unknown_certificate_is_refused(self, contexts):
         async def main():
             _, address = await self.serve(Echo, ssl=contexts[0])
             with pytest.raises(ssl.SSLCertVerificationError):
@@ -59,9 +59,9 @@ class _TestTls(Streams):
         self.run(main())
 
 
-class _TestPeers(Streams):
+class _TestPeersOfTls(Streams):
 
-    def test_garbage_for_tls(self, contexts):
+    def test_garbage_makes_no_connection(self, contexts):
         async def main():
             _, address = await self.serve(Echo, ssl=contexts[0])
             with socket.create_connection(address) as peer:
@@ -80,7 +80,7 @@ class _TestPeers(Streams):
 
         self.run(main())
 
-    def test_tls_peer_vanishes_in_the_handshake(self, contexts):
+    def test_a_peer_that_vanishes_in_the_handshake(self, contexts):
         async def main():
             one, peer = tcp_pair()
             connecting = self.loop.create_task(self.loop.create_connection(
@@ -94,4 +94,4 @@ class _TestPeers(Streams):
         self.run(main())
 
 
-both_sides(globals(), _TestTls, _TestPeers)
+both_sides(globals(), _TestTls, _TestPeersOfTls)

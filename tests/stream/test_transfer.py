@@ -27,7 +27,7 @@ class _TestTransfer(Streams):
     @both_kinds
     @pytest.mark.parametrize('size', SIZES)
     @pytest.mark.parametrize('factories', [(Recorder, Echo), (Buffered, BufferedEcho)])
-    def test_echo(self, kind, size, factories):
+    def test_any_size_is_echoed(self, kind, size, factories):
         async def main():
             near, far = await self.pair(*factories, kind=kind)
             near.transport.write(MANY_BYTES[:size])
@@ -39,7 +39,7 @@ class _TestTransfer(Streams):
         self.run(main())
 
     @both_kinds
-    def test_many_small_writes(self, kind):
+    def test_many_small_writes_arrive(self, kind):
         async def main():
             near, far = await self.pair(kind=kind)
             for start in range(0, 20_000, 10):
@@ -67,7 +67,7 @@ class _TestTransfer(Streams):
 
         self.run(main())
 
-    def test_views(self):
+    def test_views_arrive_as_bytes(self):
         async def main():
             near, far = await self.pair()
             numbers = array.array('I', range(1000))
@@ -80,7 +80,7 @@ class _TestTransfer(Streams):
         self.run(main())
 
     @both_kinds
-    def test_writelines(self, kind):
+    def test_writelines_takes_any_iterable(self, kind):
         async def main():
             near, far = await self.pair(kind=kind)
             pieces = [MANY_BYTES[start:start + 1000] for start in range(0, 300_000, 1000)]
@@ -93,7 +93,7 @@ class _TestTransfer(Streams):
 
         self.run(main())
 
-    def test_bad_data(self):
+    def test_bad_data_is_refused(self):
         async def main():
             near, far = await self.pair()
             for bad in ('text', 1, None, [b'list']):
@@ -113,7 +113,7 @@ class _TestTransfer(Streams):
 
         self.run(main())
 
-    def test_set_protocol(self):
+    def test_another_protocol_takes_over(self):
         async def main():
             near, far = await self.pair()
             other, buffered = Recorder(), Buffered()
@@ -138,7 +138,7 @@ class _TestTransfer(Streams):
 
         self.run(main())
 
-    def test_set_protocol_in_buffer_updated(self):
+    def test_another_protocol_takes_over_within_a_receive(self):
         class Header(Buffered):
             size = 4
 
@@ -179,10 +179,10 @@ class TestMutableData(Streams, UringCase):
         self.run(main())
 
 
-class _TestPeers(Streams):
+class _TestDribbling(Streams):
 
     @pytest.mark.parametrize('factory', [Recorder, Buffered])
-    def test_dribbling(self, factory):
+    def test_each_byte_comes_by_itself(self, factory):
         async def main():
             near, peer = await self.half(factory)
             for length in range(1, 301):
@@ -194,12 +194,12 @@ class _TestPeers(Streams):
         self.run(main())
 
 
-class _TestStreams(Case):
+class _TestWrites(Case):
 
     timeout = 20.0
 
     @pytest.mark.parametrize('kind', [bytes, bytearray])
-    def test_part_of_a_buffer(self, kind):
+    def test_part_of_a_buffer_waits_as_it_was(self, kind):
         """What the socket does not take is the rest of the view, as it was at the call."""
         async def main():
             near, far = socket.socketpair()
@@ -227,7 +227,7 @@ class _TestStreams(Case):
             pytest.skip('asyncio sends what the buffer holds by then')
         self.run(main())
 
-    def test_write_has_left(self):
+    def test_a_write_has_left_at_the_call(self):
         """A peer that is read by blocking calls, in the same callback."""
         async def main():
             listening = socket.create_server(('127.0.0.1', 0))
@@ -247,9 +247,9 @@ class _TestStreams(Case):
         self.run(main())
 
 
-class _TestLines(Streams):
+class _TestItems(Streams):
 
-    def test_lines_of_more_than_bytes(self):
+    def test_writelines_takes_items_of_more_than_bytes(self):
         """Buffers whose items are not bytes are written as the bytes they are."""
         async def main():
             near, peer = await self.half()
@@ -261,4 +261,4 @@ class _TestLines(Streams):
         self.run(main())
 
 
-both_sides(globals(), _TestTransfer, _TestPeers, _TestStreams, _TestLines)
+both_sides(globals(), _TestTransfer, _TestDribbling, _TestWrites, _TestItems)

@@ -4,10 +4,10 @@ from tests.support.streams import MANY_BYTES, Echo, Streams, both_kinds
 from tests.support.turns import turns_until
 
 
-class TestRing(Streams, UringCase):
+class TestZerocopy(Streams, UringCase):
     """What only this loop has."""
 
-    def test_zerocopy_is_given_up_where_it_is_copied(self):
+    def test_given_up_where_it_is_copied(self):
         async def main():
             near, peer = await self.half()
             near.transport.write(MANY_BYTES[:1_000_000])
@@ -28,7 +28,7 @@ class TestRing(Streams, UringCase):
         self.run(main())
 
     @both_kinds
-    def test_mutable_and_unix_data_do_not_ask_for_zerocopy(self, kind):
+    def test_short_and_unix_data_do_not_ask_for_it(self, kind):
         async def main():
             near, peer = await self.half(kind=kind)
             near.transport.write(MANY_BYTES[:10])

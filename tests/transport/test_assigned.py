@@ -15,7 +15,7 @@ from tests.support.streams import BufferedEcho, Echo, Recorder, Streams
 
 class _TestDatagrams:
 
-    def test_the_address_of_a_connected_socket(self):
+    def test_the_address_of_a_connected_socket_is_kept_to(self):
         """asyncio_dgram's ``from_socket`` does that."""
         async def main():
             receiver, received = await endpoint(local_addr=('127.0.0.1', 0))
@@ -81,7 +81,7 @@ class Wrapped:
 
 class _TestStreams(Streams):
 
-    def test_another_protocol(self):
+    def test_another_protocol_receives(self):
         """Without ``set_protocol``, as before that was there."""
         async def main():
             near, peer = await self.half()
@@ -95,7 +95,7 @@ class _TestStreams(Streams):
 
         self.run(main())
 
-    def test_whether_it_still_reads(self):
+    def test_whether_it_still_reads_is_told(self):
         async def main():
             near, _ = await self.half()
             assert near.transport._read_ready_cb is not None
@@ -106,7 +106,7 @@ class _TestStreams(Streams):
 
         self.run(main())
 
-    def test_extra_info(self):
+    def test_extra_info_is_replaced(self):
         async def main():
             near, _ = await self.half()
             near.transport._extra['mark'] = 'mine'
@@ -118,7 +118,7 @@ class _TestStreams(Streams):
 
         self.run(main())
 
-    def test_fields_of_the_flow_control(self):
+    def test_fields_of_the_flow_control_are_obeyed(self):
         async def main():
             near, _ = await self.half()
             transport = near.transport
@@ -144,7 +144,7 @@ class _TestStreams(Streams):
 
         self.run(main())
 
-    def test_the_server_is_taken_away(self):
+    def test_a_server_put_in_its_place_is_detached(self):
         """Who does that detaches it."""
         async def main():
             server, address = await self.serve()
@@ -182,7 +182,7 @@ class _TestStreams(Streams):
         self.run(main())
 
     @pytest.mark.parametrize('method', ['recv', 'send'])
-    def test_its_errors(self, method):
+    def test_errors_of_another_socket_end_the_connection(self, method):
         async def main():
             near, peer = await self.half()
             own = near.transport._sock = Wrapped(near.transport._sock)
@@ -194,7 +194,7 @@ class _TestStreams(Streams):
 
         self.run(main())
 
-    def test_the_socket_is_taken_away(self):
+    def test_a_socket_that_is_taken_away_has_an_heir(self):
         """And given to another transport."""
         if not self.uring and sys.version_info >= (3, 13):
             pytest.skip('asyncio then refuses a descriptor that a transport had')
@@ -218,7 +218,7 @@ class _TestStreams(Streams):
         self.run(main())
 
 
-class _TestConnect(Streams):
+class _TestAttributes(Streams):
 
     def test_transports_take_attributes(self):
         async def main():
@@ -274,4 +274,4 @@ class _TestConnect(Streams):
         assert {'accept', 'send', 'recv'} <= set(seen)
 
 
-both_sides(globals(), _TestDatagrams, _TestStreams, _TestConnect)
+both_sides(globals(), _TestDatagrams, _TestStreams, _TestAttributes)

@@ -14,7 +14,7 @@ class _TestInterrupted(Case):
     """What is raised through the loop costs nobody anything once it runs again."""
 
     @pytest.mark.parametrize('kind', [KeyboardInterrupt, SystemExit])
-    def test_datagrams(self, kind):
+    def test_no_datagram_is_lost(self, kind):
         class Interrupting(asyncio.DatagramProtocol):
             def datagram_received(self, data, addr):
                 got.append(data)
@@ -46,7 +46,7 @@ class _TestInterrupted(Case):
         transport.close()
         self.turns(3)
 
-    def test_end_of_a_stream(self):
+    def test_the_end_of_a_stream_is_told_again(self):
         class Interrupting(Recorder):
             def eof_received(self):
                 super().eof_received()
@@ -71,9 +71,9 @@ class _TestInterrupted(Case):
         assert protocols[0].calls == ['made', 'eof', 'eof', 'lost']
 
 
-class _TestReceivedBefore(Streams):
+class _TestBuffers(Streams):
 
-    def test_interrupted_while_a_buffer_is_filled(self):
+    def test_no_byte_is_lost_while_a_buffer_is_filled(self):
         class Interrupting(Buffered):
             size = 10
 
@@ -105,9 +105,9 @@ class _TestReceivedBefore(Streams):
             self.loop.run_until_complete(asyncio.wait_for(second(), self.timeout))
 
 
-class TestExceptions(UringCase):
+class TestDatagrams(UringCase):
 
-    def test_keyboard_interrupt_in_a_protocol(self):
+    def test_those_behind_an_interrupt_come_in_order(self):
         class Interrupting(Datagrams):
             def datagram_received(self, data, addr):
                 super().datagram_received(data, addr)
@@ -137,4 +137,4 @@ class TestExceptions(UringCase):
         self.run(second())
 
 
-both_sides(globals(), _TestInterrupted, _TestReceivedBefore)
+both_sides(globals(), _TestInterrupted, _TestBuffers)

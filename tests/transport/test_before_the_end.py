@@ -16,7 +16,7 @@ class _TestWrittenBefore(Streams):
 
     @both_kinds
     @pytest.mark.parametrize('end', ['abort', 'raise'])
-    def test_written_by_a_protocol(self, kind, end):
+    def test_an_answer_before_the_protocol_gives_up_leaves(self, kind, end):
         class Refusing(Recorder):
             def data_received(self, data):
                 self.transport.write(b'bad request')
@@ -32,7 +32,7 @@ class _TestWrittenBefore(Streams):
 
         self.run(main())
 
-    def test_datagram_sent_before_abort(self):
+    def test_a_datagram_sent_before_abort_leaves(self):
         async def main():
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
                 peer.bind(('127.0.0.1', 0))
@@ -47,7 +47,7 @@ class _TestWrittenBefore(Streams):
         self.run(main())
 
     @both_kinds
-    def test_written_after_close(self, kind):
+    def test_what_is_written_after_close_does_not_leave(self, kind):
         async def main():
             near, peer = await self.half(kind=kind)
             near.transport.write(b'before')
@@ -58,7 +58,7 @@ class _TestWrittenBefore(Streams):
         self.run(main())
 
     @pytest.mark.parametrize('exception', [KeyboardInterrupt, SystemExit])
-    def test_written_before_the_loop_is_left(self, exception):
+    def test_what_is_written_before_the_loop_is_left_leaves(self, exception):
         """The program may never run the loop again."""
         async def main():
             near.append(await self.open(one))
@@ -77,7 +77,7 @@ class _TestWrittenBefore(Streams):
             self.loop.run_until_complete(near[0].until_lost())
 
     @pytest.mark.parametrize('kind', ['tcp', 'udp'])
-    def test_sent_by_another_thread_while_the_loop_sleeps(self, kind):
+    def test_what_another_thread_sends_leaves_at_once(self, kind):
         """Not to be done, but with asyncio it arrives at once and not with the next event."""
         async def main():
             if kind == 'tcp':
@@ -118,7 +118,7 @@ class _TestWrittenBefore(Streams):
 class _TestReceivedBefore(Streams):
 
     @both_kinds
-    def test_answer_that_came_before_a_write_failed(self, kind):
+    def test_an_answer_that_came_before_a_write_failed_is_heard(self, kind):
         """A server that refuses an upload answers, closes, and resets what it has not read."""
         async def main():
             near, peer = await self.half(kind=kind)

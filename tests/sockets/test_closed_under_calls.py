@@ -30,7 +30,7 @@ class _TestClosedUnderACall(Calls):
 
         self.run(main())
 
-    def test_nobody_listens(self):
+    def test_nobody_listens_any_more(self):
         async def main():
             sock = listener()
             address = sock.getsockname()
@@ -44,7 +44,7 @@ class _TestClosedUnderACall(Calls):
 
         self.run(main())
 
-    def test_nobody_listens_for_a_server(self):
+    def test_nobody_listens_for_a_server_any_more(self):
         """The program closes the socket that it had given to ``create_server``."""
         async def main():
             sock = listener()
@@ -84,7 +84,7 @@ class _TestClosedUnderACall(Calls):
 class TestNumberTakenByAnother(Calls, UringCase):
     """An operation that has yet to be submitted knows a number; a socket was meant."""
 
-    def test_receive_that_moves_to_another_ring(self):
+    def test_a_receive_that_moves_to_another_ring_fails(self):
         async def first():
             return await self.waiting(self.loop.sock_recv(one, 100))
 
@@ -107,7 +107,7 @@ class TestNumberTakenByAnother(Calls, UringCase):
             assert mine.recv(100) == b'private'
 
     @needs_root
-    def test_plain_send_after_a_refused_zerocopy_send(self):
+    def test_a_refused_zerocopy_send_leaves_by_its_own_socket(self):
         """Without memory to lock the datagram is copied, at the call, and not by any socket."""
         assert outcome('''
             import asyncio, os, resource, socket
@@ -146,9 +146,9 @@ class TestNumberTakenByAnother(Calls, UringCase):
         ''', timeout=20) == (0, '')
 
 
-class TestDescriptors(UringCase):
+class TestClosedBefore(UringCase):
 
-    def test_number_of_plain_socket_reused(self):
+    def test_a_send_leaves_by_the_socket_it_was_meant_for(self):
         async def main():
             with udp() as receiver:
                 sock = udp()
@@ -164,7 +164,7 @@ class TestDescriptors(UringCase):
 
         self.run(main())
 
-    def test_closed_socket(self):
+    def test_a_closed_socket_is_refused(self):
         async def main():
             sock = udp()
             address = sock.getsockname()
