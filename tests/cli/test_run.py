@@ -7,13 +7,11 @@ import signal
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
-import uringloop
+from tests.support.programs import ROOT
 
-ROOT = Path(uringloop.__file__).parent.parent
 RUN = ['-m', 'uringloop', 'run']
 
 # Tells all that a program can see of how it was started.

@@ -244,19 +244,8 @@ class _TestConnections(Streams):
                 assert await protocol.until_lost() is None
             await turns()
 
-        def work():
-            try:
-                self.loop.run_until_complete(asyncio.wait_for(go_on(), 5))
-            except BaseException as exc:
-                raised.append(exc)
-                raise
-
-        raised = []
         server, one, two = self.loop.run_until_complete(asyncio.wait_for(start(), 5))
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-        assert not raised
+        in_thread(lambda: self.loop.run_until_complete(asyncio.wait_for(go_on(), 5)))
         self.loop.run_until_complete(asyncio.wait_for(end(), 5))
 
 

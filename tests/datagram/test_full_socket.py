@@ -76,6 +76,13 @@ class _TestWaiting(Case):
             self.run(main())
 
 
+async def roomy_peer(wire):
+    """An endpoint at the far end, which has room for all that may come."""
+    sock = wire.far.socket(address=wire.peer)
+    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+    return await endpoint(sock=sock)
+
+
 class TestFullSocket(UringCase):
 
     def test_unix_order_holds(self, tmp_path):
@@ -108,9 +115,7 @@ class TestFullSocket(UringCase):
         """The socket's buffer is full of what waits for a neighbour; then all of it leaves."""
         async def main():
             wire.hold()
-            sock = wire.far.socket(address=wire.peer)
-            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
-            receiver, received = await endpoint(sock=sock)
+            receiver, received = await roomy_peer(wire)
             out = wire.socket()
             out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 30_000)
             transport, protocol = await endpoint(sock=out)
@@ -142,9 +147,7 @@ class TestFullSocket(UringCase):
 
         async def main():
             wire.release()
-            sock = wire.far.socket(address=wire.peer)
-            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
-            receiver, received = await endpoint(sock=sock)
+            receiver, received = await roomy_peer(wire)
             out = wire.socket()
             out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 100_000)
             out.bind(('10.98.1.1', 0))

@@ -4,13 +4,13 @@ import gc
 import os
 import socket
 import sys
-import threading
 import weakref
 
 import pytest
 
 from tests.support.cases import UringCase
 from tests.support.namespaces import Wire, needs_root
+from tests.support.process import in_thread
 from tests.support.protocols import endpoint
 from tests.support.turns import turns_until
 from uringloop import SendReport
@@ -173,14 +173,6 @@ class TestHeld(UringCase):
 class TestLoopMoves(UringCase):
     """A loop that runs in another thread has another ring; the first may still hold memory."""
 
-    def elsewhere(self, main):
-        """Run a coroutine in a thread of its own, within the usual time."""
-        done = []
-        thread = threading.Thread(target=lambda: done.append(self.run(main)))
-        thread.start()
-        thread.join()
-        return done[0]
-
     def test_no_report_before_the_memory_is_free(self, wire):
         async def send():
             transport, _ = await endpoint(sock=wire.socket(address=('10.98.1.1', 0)))
@@ -197,7 +189,7 @@ class TestLoopMoves(UringCase):
             transport.close()
 
         transport, report = self.run(send())
-        self.elsewhere(wait())
+        in_thread(lambda: self.run(wait()))
 
     def test_no_report_of_a_closed_loop(self, wire):
         async def send():
@@ -233,7 +225,7 @@ class TestLoopMoves(UringCase):
             peer.bind(('127.0.0.1', 0))
             peer.settimeout(5)
             paused = self.run(begin())
-            self.elsewhere(send())
+            in_thread(lambda: self.run(send()))
             for size in 3000, 20_000:
                 assert peer.recvfrom(65_536) == (bytes(size), paused.get_extra_info('sockname'))
             for fd in range(3, 200):

@@ -1,7 +1,6 @@
 """Datagrams arrive in the order in which they were sent, also if some of them cannot be sent."""
 import asyncio
 import errno
-import socket
 
 import pytest
 
@@ -71,9 +70,7 @@ class TestBrokenChains(UringCase):
     @pytest.mark.parametrize('broken', [0, 7, 20])
     def test_too_long_in_the_middle(self, size, broken):
         async def main():
-            receiver, received = await endpoint(local_addr=('127.0.0.1', 0))
-            receiver.get_extra_info('socket').setsockopt(
-                socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            receiver, received = await endpoint(sock=udp(room=4 << 20))
             transport, protocol = await endpoint(sock=udp())
             address = receiver.get_extra_info('sockname')
             for i, data in enumerate(numbered(21, size)):
@@ -92,9 +89,7 @@ class TestBrokenChains(UringCase):
     def test_zerocopy_futures_of_a_broken_chain(self):
         """Followers that were cancelled with their chain are sent again, and notify once each."""
         async def main():
-            receiver, received = await endpoint(local_addr=('127.0.0.1', 0))
-            receiver.get_extra_info('socket').setsockopt(
-                socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            receiver, received = await endpoint(sock=udp(room=4 << 20))
             transport, protocol = await endpoint(sock=udp())
             address = receiver.get_extra_info('sockname')
             datagrams = numbered(21, 20_000)
@@ -123,8 +118,7 @@ class TestBrokenChains(UringCase):
             await protocol.until(lambda p: p.errors)
             # Loopback: the ICMP error is there as soon as the send has returned.
             assert sock.send(b'nor this') == 8
-            with udp(sock.getpeername()) as late:
-                late.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            with udp(sock.getpeername(), room=4 << 20) as late:
                 receiver, received = await endpoint(sock=late)
                 for data in numbered(21, size):
                     transport.sendto(data)

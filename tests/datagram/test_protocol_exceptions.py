@@ -197,18 +197,10 @@ class TestReported(UringCase):
 
     @pytest.mark.parametrize('name', ['connection_made', 'connection_lost'])
     def test_connection_made_and_connection_lost(self, name):
-        class Failing(Datagrams):
-            pass
-
-        def fail(self, *args):
-            getattr(Datagrams, name)(self, *args)
-            raise ZeroDivisionError
-
-        setattr(Failing, name, fail)
-
         async def main():
             sock = udp()
-            transport, protocol = await self.loop.create_datagram_endpoint(Failing, sock=sock)
+            transport, protocol = await self.loop.create_datagram_endpoint(
+                lambda: failing(name), sock=sock)
             transport.sendto(b'x', transport.get_extra_info('sockname'))
             await protocol.until(lambda p: p.datagrams)
             transport.close()

@@ -13,6 +13,14 @@ from tests.support.turns import turns
 variable = contextvars.ContextVar('variable', default='unset')
 
 
+class Pausing(Recorder):
+    """Reads one datagram at a time."""
+
+    def datagram_received(self, data, addr):
+        super().datagram_received(data, addr)
+        self.transport.pause_reading()
+
+
 class _TestReceive(Endpoints):
 
     def test_many_come_in_order(self):
@@ -102,11 +110,6 @@ class _TestReceive(Endpoints):
 
     def test_pause_among_long_ones(self):
         self.needs_pausing()
-
-        class Pausing(Recorder):
-            def datagram_received(self, data, addr):
-                super().datagram_received(data, addr)
-                self.transport.pause_reading()
 
         async def main():
             transport, receiver = await self.endpoint(Pausing)
@@ -204,11 +207,6 @@ class _TestReceive(Endpoints):
 
     def test_pause_from_datagram_received(self):
         self.needs_pausing()
-
-        class Pausing(Recorder):
-            def datagram_received(self, data, addr):
-                super().datagram_received(data, addr)
-                self.transport.pause_reading()
 
         async def main():
             transport, receiver = await self.endpoint(Pausing)

@@ -18,11 +18,6 @@ MEBIBYTE = 1 << 20
 
 class TestReceiveBuffers(UringCase):
 
-    def receive_socket(self):
-        sock = udp()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
-        return sock
-
     @needs_root
     def test_more_comes_than_there_are_buffers(self):
         """What the socket has kept arrives, in order, though it is more than there are buffers."""
@@ -50,7 +45,7 @@ class TestReceiveBuffers(UringCase):
     def test_reception_goes_on_after_empty_datagrams(self):
         """An empty datagram ends a multishot receive, and reception goes on."""
         async def main():
-            receiver, received = await endpoint(sock=self.receive_socket())
+            receiver, received = await endpoint(sock=udp(room=8 << 20))
             address = receiver.get_extra_info('sockname')
             sent = [b'', b'a', b'', b'', b'b', b'']
             with udp() as sender:
@@ -69,7 +64,7 @@ class TestReceiveBuffers(UringCase):
     @pytest.mark.parametrize('size', [1, 8191, 8192, 8193, 40_000, 65507])
     def test_contents_of_any_length(self, size):
         async def main():
-            receiver, received = await endpoint(sock=self.receive_socket())
+            receiver, received = await endpoint(sock=udp(room=8 << 20))
             address = receiver.get_extra_info('sockname')
             sent = [os.urandom(size) for _ in range(20)]
             with udp() as sender:
@@ -107,7 +102,7 @@ class TestReceiveBuffers(UringCase):
     def test_nothing_is_lost_where_reading_pauses(self):
         """While paused the socket keeps what comes; nothing is lost at either edge."""
         async def main():
-            receiver, received = await endpoint(sock=self.receive_socket())
+            receiver, received = await endpoint(sock=udp(room=8 << 20))
             address = receiver.get_extra_info('sockname')
             datagrams = numbered(300)
             with udp() as sender:

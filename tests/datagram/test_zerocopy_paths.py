@@ -4,13 +4,13 @@ import errno
 import mmap
 import os
 import socket
-import subprocess
 import sys
 
 import pytest
 
 from tests.support.cases import UringCase
 from tests.support.namespaces import Hole, needs_root
+from tests.support.programs import outcome
 from tests.support.protocols import endpoint
 from tests.support.turns import turns_until
 from uringloop import SendReport
@@ -338,6 +338,4 @@ with Hole() as hole:
 @needs_root
 def test_without_locked_memory_all_go_plainly():
     """Without room to pin, the same datagrams go plainly and nobody hears of it."""
-    done = subprocess.run([sys.executable, '-W', 'error', '-c', UNPRIVILEGED],
-                          capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, '')
+    assert outcome(UNPRIVILEGED, '-W', 'error') == (0, '')

@@ -1,23 +1,17 @@
 """The benchmarks run, and say what they are asked for."""
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.programs import ROOT, python
+
 COMPARE = ROOT / 'benchmarks' / 'compare.py'
 
 
 @pytest.mark.parametrize('what', ['tls', 'idle', 'connect', 'spawn'])
 def test_compare_measures_both(what):
-    done = subprocess.run(
-        [sys.executable, COMPARE, what, 'asyncio', 'uringloop',
-         '--rounds', '1', '--seconds', '0.1', '--count', '50'],
-        check=False, text=True, capture_output=True, timeout=60,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    done = python(COMPARE, what, 'asyncio', 'uringloop',
+                  '--rounds', '1', '--seconds', '0.1', '--count', '50')
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ['asyncio', 'uringloop']
@@ -27,16 +21,13 @@ def test_compare_measures_both(what):
 
 
 def test_help_names_an_example():
-    done = subprocess.run([sys.executable, COMPARE, '--help'], check=False, text=True,
-                          capture_output=True)
+    done = python(COMPARE, '--help')
     assert done.returncode == 0
     assert 'compare.py tls asyncio uringloop' in done.stdout
 
 
 def test_soak_finds_nothing_that_grows():
     """A moment of it: everything runs, nothing is left, and the loop is idle afterwards."""
-    done = subprocess.run(
-        [sys.executable, 'benchmarks/soak.py', '--minutes', '0.02'], cwd=ROOT,
-        capture_output=True, text=True, timeout=60, check=False)
+    done = python('benchmarks/soak.py', '--minutes', '0.02', cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == 'flat'

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 
 import dnslib
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.namespaces import needs_root
+from tests.support.programs import ROOT
+
 EXAMPLES = ROOT / 'examples'
 LIMIT = 30.0
 PYTHON = [sys.executable, '-W', 'error']
@@ -30,7 +31,6 @@ del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name='__main__')
 ''']
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason='network namespaces take root')
 needs_dig = pytest.mark.skipif(shutil.which('dig') is None, reason='dig is not installed')
 
 

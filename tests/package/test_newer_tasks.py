@@ -7,15 +7,14 @@ import subprocess
 import sys
 import textwrap
 from asyncio import unix_events
-from pathlib import Path
 
 import pytest
 
 from tests.support.cases import both_sides
+from tests.support.programs import ROOT
 from tests.support.versions import since_314, since_315
 
 variable = contextvars.ContextVar('variable', default='unset')
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class _TestTasks:

@@ -14,7 +14,7 @@ import textwrap
 import pytest
 
 import uringloop
-from tests.support.programs import ROOT, python
+from tests.support.programs import ROOT, python, script
 from uringloop.stream.transport import StreamTransport
 
 PACKAGE = ROOT / 'uringloop'
@@ -284,9 +284,7 @@ def test_subinterpreters_are_refused(before):
             import _xxsubinterpreters as interpreters
         interpreters.run_string(interpreters.create(), {textwrap.dedent(inner)!r})
         '''
-    done = subprocess.run([sys.executable, '-c', textwrap.dedent(code)], text=True,
-                          capture_output=True, check=True)
-    assert done.stdout == ('uringloop cannot be used in a subinterpreter: '
+    assert script(code) == ('uringloop cannot be used in a subinterpreter: '
                            'import and run it in the main interpreter\n')
 
 

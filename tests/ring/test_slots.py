@@ -2,7 +2,6 @@
 import asyncio
 import os
 import resource
-import socket
 
 import pytest
 
@@ -96,8 +95,7 @@ class TestNumbers(UringCase):
     def test_transports_without_a_slot_work_as_well(self):
         """Those beyond the table's end name their descriptor, and work and close as well."""
         async def main():
-            sock = udp()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+            sock = udp(room=8 << 20)
             receiver, received = await endpoint(sock=sock)
             many = [await endpoint(local_addr=('127.0.0.1', 0)) for _ in range(1100)]
             for i, (transport, _) in enumerate(many):

@@ -21,8 +21,7 @@ class TestTinyRing(_TinyRing):
 
     def test_many_sends_in_a_turn_keep_their_order(self):
         async def main():
-            sock = udp()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            sock = udp(room=4 << 20)
             receiver, received = await endpoint(sock=sock)
             transport, protocol = await endpoint(sock=udp())
             # Of two sizes, so that they are not gathered.
@@ -39,8 +38,7 @@ class TestTinyRing(_TinyRing):
 
     def test_many_lent_buffers_are_reported(self):
         async def main():
-            sock = udp()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+            sock = udp(room=8 << 20)
             receiver, received = await endpoint(sock=sock)
             transport, _ = await endpoint(sock=udp())
             datagrams = numbered(100, 20_000)
@@ -84,9 +82,7 @@ class TestTinyRing(_TinyRing):
                 def datagram_received(self, data, addr):
                     self.transport.sendto(data, addr)
 
-            one, two = udp(), udp()
-            for sock in one, two:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            one, two = udp(room=4 << 20), udp(room=4 << 20)
             server, _ = await self.loop.create_datagram_endpoint(Echo, sock=one)
             two.connect(one.getsockname())
             client, received = await endpoint(sock=two)

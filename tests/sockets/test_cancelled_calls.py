@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.cases import both_sides
 from tests.support.protocols import Recorder as Datagrams
-from tests.support.sockets import LOCAL, listener
+from tests.support.sockets import LOCAL, Calls, listener
 from tests.support.streams import Named, Streams
 
 
@@ -39,26 +39,22 @@ class _TestTakenByTheSocketItself:
         self.run(main())
 
 
-class _TestTakenByACancelledCall(Streams):
+class _TestTakenByACancelledCall(Calls, Streams):
     """What a cancelled call has taken is the next reader's, and that may be a transport."""
 
-    async def cancelled(self, coroutine, send):
+    async def cancelled_after(self, coroutine, send):
         """The call waits; something comes; in the same turn the call is cancelled."""
-        task = self.loop.create_task(coroutine)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert not task.done()
+        task = await self.waiting(coroutine)
         send()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await self.cancelled(task)
 
     def test_a_stream_transport_gets_what_came(self):
         async def main():
             one, two = socket.socketpair()
             self.sockets.append(two)
             one.setblocking(False)
-            await self.cancelled(self.loop.sock_recv(one, 100), lambda: two.send(b'first '))
+            await self.cancelled_after(
+                self.loop.sock_recv(one, 100), lambda: two.send(b'first '))
             two.send(b'second')
             protocol = await self.open(one)
             await protocol.until_length(12)
@@ -80,8 +76,8 @@ class _TestTakenByACancelledCall(Streams):
                 sock.setblocking(False)
                 sock.bind(LOCAL)
                 address = sock.getsockname()
-                await self.cancelled(self.loop.sock_recvfrom(sock, 100),
-                                     lambda: peer.sendto(b'first', address))
+                await self.cancelled_after(self.loop.sock_recvfrom(sock, 100),
+                                           lambda: peer.sendto(b'first', address))
                 peer.sendto(b'second', address)
                 transport, protocol = await self.loop.create_datagram_endpoint(
                     Datagrams, sock=sock)
@@ -98,8 +94,8 @@ class _TestTakenByACancelledCall(Streams):
             sock = listener()
             with socket.socket() as client:
                 client.setblocking(False)
-                await self.cancelled(self.loop.sock_accept(sock),
-                                     lambda: client.connect_ex(sock.getsockname()))
+                await self.cancelled_after(self.loop.sock_accept(sock),
+                                           lambda: client.connect_ex(sock.getsockname()))
                 server = await self.loop.create_server(lambda: Named(b'server'), sock=sock)
                 self.servers.append(server)
                 assert await self.read_all(client) == b'server'

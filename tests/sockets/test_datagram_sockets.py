@@ -12,6 +12,18 @@ from tests.support.sockets import Sockets
 
 class _TestDatagramSockets(Sockets):
 
+    def full_peer(self):
+        """A socket, its peer, the peer's name, and how many datagrams have filled it."""
+        one, two = self.pair(socket.SOCK_DGRAM)
+        filled = 0
+        with pytest.raises(BlockingIOError):
+            while True:
+                one.send(b'fill')
+                filled += 1
+        two_name = b'\0uringloop-full-%d' % one.fileno()
+        two.bind(two_name)
+        return one, two, two_name, filled
+
     @pytest.mark.parametrize('size', [0, 1, 1200, 16384, 65507])
     def test_sendto_and_recvfrom(self, size):
         async def main():
@@ -229,14 +241,7 @@ class _TestDatagramSockets(Sockets):
 
     def test_a_send_to_a_full_peer_waits(self):
         async def main():
-            one, two = self.pair(socket.SOCK_DGRAM)
-            filled = 0
-            with pytest.raises(BlockingIOError):
-                while True:
-                    one.send(b'fill')
-                    filled += 1
-            two_name = b'\0uringloop-full-%d' % one.fileno()
-            two.bind(two_name)
+            one, two, two_name, filled = self.full_peer()
             payload = bytearray(b'waits')
             task = await self.waiting(self.loop.sock_sendto(one, payload, two_name))
             if self.uring:
@@ -250,14 +255,7 @@ class _TestDatagramSockets(Sockets):
 
     def test_a_cancelled_send_to_a_full_peer_sends_nothing(self):
         async def main():
-            one, two = self.pair(socket.SOCK_DGRAM)
-            filled = 0
-            with pytest.raises(BlockingIOError):
-                while True:
-                    one.send(b'fill')
-                    filled += 1
-            two_name = b'\0uringloop-full-%d' % one.fileno()
-            two.bind(two_name)
+            one, two, two_name, filled = self.full_peer()
             task = await self.waiting(self.loop.sock_sendto(one, b'never', two_name))
             await self.cancelled(task)
             for _ in range(filled):

@@ -1,5 +1,6 @@
 """Sends on sockets without room: they wait, and arrive whole and in order."""
 import asyncio
+import contextlib
 import os
 import socket
 
@@ -9,17 +10,24 @@ from tests.support.cases import UringCase
 from tests.support.endpoints import numbered
 
 
+@contextlib.contextmanager
+def bound_at(path):
+    """A datagram socket that receives at a path, and one to send by."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver, \
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        for sock in receiver, sender:
+            sock.setblocking(False)
+        receiver.bind(path)
+        yield receiver, sender
+
+
 class TestFullSocket(UringCase):
 
     def test_datagrams_keep_order_and_content(self, tmp_path):
         """bytearrays are sent or copied before the coroutine waits."""
         async def main():
             path = str(tmp_path / 'receiver')
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver, \
-                    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                for sock in receiver, sender:
-                    sock.setblocking(False)
-                receiver.bind(path)
+            with bound_at(path) as (receiver, sender):
 
                 async def send():
                     for data in numbered(200):
@@ -44,11 +52,7 @@ class TestFullSocket(UringCase):
         """A send that found its receiver full arrives whole once there is room."""
         async def main():
             path = str(tmp_path / 'receiver')
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver, \
-                    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                for sock in receiver, sender:
-                    sock.setblocking(False)
-                receiver.bind(path)
+            with bound_at(path) as (receiver, sender):
                 if connected:
                     sender.connect(path)
                 with pytest.raises(BlockingIOError):
@@ -75,11 +79,7 @@ class TestFullSocket(UringCase):
         """``sock_sendall`` sends datagrams too, if the socket is connected."""
         async def main():
             path = str(tmp_path / 'receiver')
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver, \
-                    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                for sock in receiver, sender:
-                    sock.setblocking(False)
-                receiver.bind(path)
+            with bound_at(path) as (receiver, sender):
                 sender.connect(path)
 
                 async def send():

@@ -233,6 +233,7 @@ class Counter(asyncio.Protocol):
 
 
 class _TestBothEnds(Case):
+    """Both ends in one loop: what is written in one callback, nobody can have read."""
 
     timeout = 20.0
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.support.cases import UringCase, both_sides
-from tests.support.sockets import PAIRS
+from tests.support.sockets import PAIRS, reset
 from tests.support.streams import Buffered, Recorder, Streams
 from tests.support.turns import turns
 
@@ -189,9 +189,7 @@ class _TestBulk(Streams):
                 Recorder, 'tcp', bytes(4 * MEBIBYTE), (MEBIBYTE,))
             await protocol.until_length(3 * MEBIBYTE)
             protocol.transport.pause_reading()
-            sender.sock.setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
-            sender.sock.close()
+            reset(sender.sock)
             protocol.transport.resume_reading()
             assert isinstance(await protocol.until_lost(), ConnectionResetError)
             sender.done()

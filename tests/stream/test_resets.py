@@ -1,6 +1,5 @@
 """Peers that reset the connection or are gone: who reads, writes or closes learns of it."""
 import asyncio
-import socket
 
 import pytest
 
@@ -11,6 +10,12 @@ from tests.support.turns import turns
 
 
 class _TestResets(Streams):
+
+    async def reset_in_the_midst(self, near, peer):
+        """The peer reads a part of what is written and resets; the transport learns of it."""
+        await self.read(peer, 100_000)
+        reset(peer)
+        assert isinstance(await near.until_lost(), (ConnectionResetError, BrokenPipeError))
 
     @pytest.mark.parametrize('factory', [Recorder, Buffered])
     def test_a_reset_is_told_to_who_reads(self, factory):
@@ -28,10 +33,7 @@ class _TestResets(Streams):
         async def main():
             near, peer = await self.half()
             near.transport.write(MANY_BYTES)
-            await self.read(peer, 100_000)
-            reset(peer)
-            exc = await near.until_lost()
-            assert isinstance(exc, (ConnectionResetError, BrokenPipeError))
+            await self.reset_in_the_midst(near, peer)
             assert near.transport.get_write_buffer_size() == 0
             await turns()
             assert near.calls == ['made', 'pause', 'lost']
@@ -46,10 +48,7 @@ class _TestResets(Streams):
             near.transport.pause_reading()
             await turns()
             near.transport.write(MANY_BYTES)
-            await self.read(peer, 100_000)
-            reset(peer)
-            exc = await near.until_lost()
-            assert isinstance(exc, (ConnectionResetError, BrokenPipeError))
+            await self.reset_in_the_midst(near, peer)
 
         self.run(main())
 
@@ -59,10 +58,7 @@ class _TestResets(Streams):
             near, peer = await self.half(kind=kind)
             near.transport.write(MANY_BYTES)
             near.transport.close()
-            await self.read(peer, 100_000)
-            reset(peer)
-            exc = await near.until_lost()
-            assert isinstance(exc, (ConnectionResetError, BrokenPipeError))
+            await self.reset_in_the_midst(near, peer)
             assert len(near.lost) == 1
 
         self.run(main())
@@ -74,10 +70,7 @@ class _TestResets(Streams):
             await turns()
             near.transport.write(MANY_BYTES)
             near.transport.close()
-            await self.read(peer, 100_000)
-            reset(peer)
-            exc = await near.until_lost()
-            assert isinstance(exc, (ConnectionResetError, BrokenPipeError))
+            await self.reset_in_the_midst(near, peer)
 
         self.run(main())
 
@@ -118,8 +111,7 @@ class _TestFailedWrite(Case):
             near, far = PAIRS['tcp']()
             transport, protocol = await self.loop.create_connection(Recorder, sock=near)
             transport.pause_reading()
-            far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
-            far.close()                    # a reset
+            reset(far)
             writes = 0
             while not transport.is_closing():
                 transport.write(bytes(65536))

@@ -3,7 +3,6 @@ import asyncio
 import contextlib
 import errno
 import socket
-import struct
 import subprocess
 import sys
 import textwrap
@@ -12,7 +11,7 @@ import threading
 import pytest
 
 from tests.support.cases import both_sides
-from tests.support.sockets import LOCAL, listener
+from tests.support.sockets import LOCAL, listener, reset
 from tests.support.streams import Echo, Named, Recorder, Streams
 from tests.support.turns import settle
 
@@ -230,8 +229,7 @@ class _TestResetClients(Streams):
             for _ in range(3):
                 client = socket.create_connection(address)
                 clients.append(client.getsockname())
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
-                client.close()
+                reset(client)
             while len(self.opened) < 3 or not all(each.lost for each in self.opened):
                 await asyncio.sleep(0)
             assert peers == clients

@@ -34,9 +34,11 @@ def has_ipv6():
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason='this machine has no IPv6')
 
 
-def udp(address=LOCAL):
-    """A non-blocking datagram socket."""
+def udp(address=LOCAL, room=None):
+    """A non-blocking datagram socket, with a receive buffer of ``room`` bytes if that is given."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    if room is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
     sock.setblocking(False)
     sock.bind(address)
     return sock
