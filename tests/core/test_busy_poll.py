@@ -68,7 +68,6 @@ class TestBusyPoll(_BusyPoll):
         # The task's own waits are too short to look first; its time-out's is not one of them.
         assert self.run(main()).busy_polls == 0
 
-
     def test_looking_does_not_delay_a_timer(self):
         async def main():
             took = []

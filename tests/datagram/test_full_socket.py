@@ -42,6 +42,7 @@ class _TestWaiting(Case):
 
         self.run(main())
 
+    @needs_root
     @pytest.mark.parametrize('size', [0, 100, 1000, 20_000])
     def test_paused_within_a_bulk(self, size):
         """The socket is full: nobody goes on queueing without being told to pause."""

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.cases import both_sides
 from tests.support.endpoints import Sending
+from tests.support.namespaces import needs_root
 from tests.support.protocols import Recorder, endpoint
 
 UDP_SEGMENT = 103                       # linux/udp.h
@@ -187,6 +188,7 @@ class _TestLeavesAtTheCall(Sending):
 
         self.run(main())
 
+    @needs_root
     def test_raw_packets_one_by_one(self):
         """A raw socket of UDP's protocol number knows nothing of segments."""
         async def main():

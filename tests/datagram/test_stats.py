@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.cases import UringCase
 from tests.support.endpoints import Endpoints
-from tests.support.namespaces import Namespace
+from tests.support.namespaces import Namespace, needs_root
 from tests.support.protocols import endpoint
 from tests.support.turns import turns
 
@@ -112,6 +112,7 @@ class TestRefusedSend(UringCase):
 
 class TestFailingSends(UringCase):
 
+    @needs_root
     def test_cost_is_linear_and_counts_are_true(self):
         async def main():
             transport, _ = await endpoint(sock=namespace.socket())

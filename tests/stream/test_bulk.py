@@ -211,7 +211,6 @@ class _TestBulk(Streams):
 
         self.run(main())
 
-
     def test_an_end_right_behind_the_data_is_heard(self):
         """Whatever the receiver is doing when the peer closes, it hears of it."""
         async def main():
@@ -227,7 +226,7 @@ class _TestBulk(Streams):
 both_sides(globals(), _TestBulk)
 
 
-class TestTheTwoWays(_TestBulk.__base__, UringCase):
+class TestTheTwoWays(Streams, UringCase):
     """Which way it is received shows in the counters."""
 
     def test_bulk_is_read_one_by_one_and_short_pieces_together(self):

@@ -19,7 +19,8 @@ import pytest
 
 CLONE_NEWNET = 0x40000000
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason='makes network namespaces')
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason='takes root: a network namespace, a raw socket, another user')
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _numbers = itertools.count(1)
