@@ -27,12 +27,14 @@ _numbers = itertools.count(1)
 
 
 def _setns(fd: int) -> None:
+    """The calling thread is in that namespace from now on."""
     if _libc.setns(fd, CLONE_NEWNET):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 
 
 def _ip(*arguments: object) -> None:
+    """Run ``ip``, whose complaint becomes an exception."""
     done = subprocess.run(
         ['ip', *map(str, arguments)], capture_output=True, text=True, check=False)
     if done.returncode:

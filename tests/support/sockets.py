@@ -23,6 +23,7 @@ PAIRS = {'tcp': tcp_pair, 'unix': socket.socketpair}
 
 
 def has_ipv6():
+    """Whether loopback speaks IPv6."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
             sock.bind(('::1', 0))

@@ -67,6 +67,7 @@ class _Events:
 
 
 class Recorder(_Events, asyncio.Protocol):
+    """Records what ``data_received`` gets."""
 
     def data_received(self, data):
         assert type(data) is bytes
@@ -74,6 +75,7 @@ class Recorder(_Events, asyncio.Protocol):
 
 
 class Buffered(_Events, asyncio.BufferedProtocol):
+    """Records what comes into a buffer of ``size`` bytes."""
 
     size = 5000
 
@@ -90,6 +92,7 @@ class Buffered(_Events, asyncio.BufferedProtocol):
 
 
 class Echo(Recorder):
+    """Sends back what it receives."""
 
     def received(self, data):
         self.transport.write(bytes(data))
@@ -97,6 +100,7 @@ class Echo(Recorder):
 
 
 class BufferedEcho(Buffered):
+    """Sends back what comes into its buffer."""
 
     def received(self, data):
         self.transport.write(data)
