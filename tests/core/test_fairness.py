@@ -1,4 +1,4 @@
-"""One that is always busy leaves their turns to timers, signals, threads and other tasks."""
+"""Whoever is always busy leaves timers, signals, threads and other tasks their turns."""
 import asyncio
 import contextlib
 import functools

@@ -5,7 +5,7 @@ from tests.support.turns import turns_until
 
 
 class TestZerocopy(Streams, UringCase):
-    """What only this loop has."""
+    """Which writes ask for it shows in the counters."""
 
     def test_given_up_where_it_is_copied(self):
         async def main():
