@@ -1,0 +1,276 @@
+"""``add_reader`` and ``add_writer``: descriptors that the loop's epoll watches."""
+import asyncio
+import contextvars
+import os
+import socket
+import tempfile
+import threading
+
+import pytest
+
+from tests.support.cases import UringCase, both_sides
+
+variable = contextvars.ContextVar('variable', default='unset')
+SIZE = 3_000_000
+
+
+class _TestDescriptors:
+
+    def test_reader_and_writer_are_called_and_removed(self):
+        one, two = socket.socketpair()
+        with one, two:
+            one.setblocking(False)
+            two.setblocking(False)
+            seen = []
+
+            def readable():
+                seen.append(two.recv(100))
+                self.loop.stop()
+
+            def writable():
+                one.send(b'hello')
+                assert self.loop.remove_writer(one) is True
+
+            self.loop.add_reader(two, readable)
+            self.loop.add_writer(one, writable)
+            self.forever()
+            assert seen == [b'hello']
+            assert self.loop.remove_reader(two.fileno()) is True
+            assert self.loop.remove_reader(two) is False
+            assert self.loop.remove_writer(one) is False
+
+    def test_called_as_long_as_there_is_something(self):
+        reader, writer = os.pipe()
+        try:
+            seen = []
+
+            def readable():
+                seen.append(os.read(reader, 1))
+                if len(seen) == 5:
+                    self.loop.stop()
+
+            self.loop.add_reader(reader, readable)
+            os.write(writer, b'abcde')
+            self.forever()
+            assert b''.join(seen) == b'abcde'
+            self.loop.remove_reader(reader)
+        finally:
+            os.close(reader)
+            os.close(writer)
+
+    def test_a_hangup_is_readable(self):
+        reader, writer = os.pipe()
+        self.loop.add_reader(reader, self.loop.stop)
+        self.loop.call_soon(os.close, writer)
+        self.forever()
+        self.loop.remove_reader(reader)
+        os.close(reader)
+
+    def test_a_reader_replaces_another(self):
+        reader, writer = os.pipe()
+        seen = []
+        self.loop.add_reader(reader, seen.append, 'first')
+        self.loop.add_reader(reader, lambda: (seen.append('second'), self.loop.stop()))
+        os.write(writer, b'x')
+        self.forever()
+        assert set(seen) == {'second'}
+        self.loop.remove_reader(reader)
+        os.close(reader)
+        os.close(writer)
+
+    def test_both_directions_of_one(self):
+        one, two = socket.socketpair()
+        with one, two:
+            seen = []
+
+            def note(what):
+                if what not in seen:
+                    seen.append(what)
+                if len(seen) == 2:
+                    self.loop.stop()
+
+            two.send(b'x')
+            self.loop.add_writer(one, note, 'writable')
+            self.loop.add_reader(one, note, 'readable')
+            self.forever()
+            assert sorted(seen) == ['readable', 'writable']
+            assert self.loop.remove_writer(one)
+            assert self.loop.remove_reader(one)
+
+    def test_one_removed_in_the_same_turn_is_not_called(self):
+        pairs = [socket.socketpair() for _ in range(2)]
+        seen = []
+
+        def readable(n):
+            seen.append(n)
+            for one, _ in pairs:
+                self.loop.remove_reader(one)
+            self.loop.call_soon(self.loop.stop)
+
+        for n, (one, two) in enumerate(pairs):
+            self.loop.add_reader(one, readable, n)
+            two.send(b'x')
+        self.forever()
+        assert len(seen) == 1
+        for pair in pairs:
+            for sock in pair:
+                sock.close()
+
+    def test_a_regular_file_is_refused(self):
+        with tempfile.TemporaryFile() as file:
+            with pytest.raises(PermissionError):
+                self.loop.add_reader(file, print)
+            assert self.loop.remove_reader(file) is False
+
+    def test_bad_descriptors_are_refused(self):
+        for bad in (-1, 'file', None):
+            with pytest.raises(ValueError):
+                self.loop.add_reader(bad, print)
+        with pytest.raises(OSError):
+            self.loop.add_reader(10 ** 6, print)
+
+    def test_closed_without_remove_harms_nobody(self):
+        one, two = socket.socketpair()
+        descriptor = one.fileno()
+        self.loop.add_reader(one, print)
+        self.turns(2)
+        one.close()
+        two.close()
+        assert self.run(asyncio.sleep(0.001, 'alive')) == 'alive'
+        assert self.loop.remove_reader(descriptor) is True
+
+    def test_called_in_the_context_of_add_reader(self):
+        reader, writer = os.pipe()
+        seen = []
+        token = variable.set('then')
+        try:
+            self.loop.add_reader(
+                reader, lambda: (seen.append(variable.get()), self.loop.stop()))
+        finally:
+            variable.reset(token)
+        os.write(writer, b'x')
+        self.forever()
+        assert set(seen) == {'then'}
+        self.loop.remove_reader(reader)
+        os.close(reader)
+        os.close(writer)
+
+    def test_an_exception_in_a_reader_is_reported(self):
+        reader, writer = os.pipe()
+
+        def broken():
+            os.read(reader, 1)
+            self.loop.stop()
+            raise ZeroDivisionError
+
+        self.loop.add_reader(reader, broken)
+        os.write(writer, b'x')
+        self.forever()
+        assert isinstance(self.problems[0]['exception'], ZeroDivisionError)
+        assert self.loop.remove_reader(reader) is True
+        os.close(reader)
+        os.close(writer)
+
+    def test_many_readers_are_all_called(self):
+        pairs = [socket.socketpair() for _ in range(100)]
+        seen = set()
+
+        def readable(n):
+            pairs[n][0].recv(1)
+            seen.add(n)
+            if len(seen) == len(pairs):
+                self.loop.stop()
+
+        for n, (one, two) in enumerate(pairs):
+            self.loop.add_reader(one, readable, n)
+            self.loop.call_soon(two.send, b'x')
+        self.forever()
+        for pair in pairs:
+            self.loop.remove_reader(pair[0])
+            for sock in pair:
+                sock.close()
+
+    def test_readers_go_on_in_another_thread(self):
+        # A loop that moves to another thread keeps its readers.
+        reader, writer = os.pipe()
+        seen = []
+        self.loop.add_reader(
+            reader, lambda: (seen.append(os.read(reader, 1)), self.loop.stop()))
+        os.write(writer, b'a')
+        self.forever()
+        os.write(writer, b'b')
+        thread = threading.Thread(target=self.loop.run_forever)
+        thread.start()
+        thread.join(self.timeout)
+        assert not thread.is_alive()
+        os.write(writer, b'c')
+        self.forever()
+        assert seen == [b'a', b'b', b'c']
+        self.loop.remove_reader(reader)
+        os.close(reader)
+        os.close(writer)
+
+
+class _TestWriters:
+
+    @pytest.mark.parametrize('order', [[False], [True], [False, True]])
+    def test_writer_is_called_until_all_is_sent(self, order):
+        async def main():
+            for renewed in order:
+                await send_all(renewed)
+
+        async def send_all(renewed):
+            one, two = socket.socketpair()
+            with one, two:
+                one.setblocking(False)
+                two.setblocking(False)
+                sent = received = 0
+
+                def ready():
+                    nonlocal sent
+                    if renewed:
+                        self.loop.remove_writer(one)
+                    try:
+                        while sent < SIZE:
+                            sent += one.send(bytes(min(65_536, SIZE - sent)))
+                    except BlockingIOError:
+                        if renewed:
+                            self.loop.add_writer(one, ready)
+                    else:
+                        self.loop.remove_writer(one)
+
+                self.loop.add_writer(one, ready)
+                try:
+                    while received < SIZE:
+                        received += len(await self.loop.sock_recv(two, 1 << 18))
+                finally:
+                    self.loop.remove_writer(one)
+
+        self.run(main())
+
+
+class TestInterrupted(UringCase):
+
+    def test_watched_on_after_an_interrupt_among_events(self):
+        """Descriptors of add_reader are watched on."""
+        reading, writing = os.pipe()
+        got = []
+        self.loop.add_reader(reading, lambda: (got.append(os.read(reading, 1)),
+                                               self.loop.stop()))
+
+        def interrupted(handle):
+            del self.loop._add_callback
+            raise KeyboardInterrupt
+
+        self.loop._add_callback = interrupted
+        os.write(writing, b'!')
+        with pytest.raises(KeyboardInterrupt):
+            self.forever()
+        self.forever()
+        assert got == [b'!']
+        self.loop.remove_reader(reading)
+        for fd in (reading, writing):
+            os.close(fd)
+
+
+both_sides(globals(), _TestDescriptors, _TestWriters)

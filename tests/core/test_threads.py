@@ -1,0 +1,197 @@
+"""Other threads: they wake the loop, and it calls functions in them."""
+import asyncio
+import socket
+import threading
+import time
+
+import pytest
+
+import uringloop
+from tests.support.cases import Case, UringCase, both_sides
+from tests.support.process import in_thread
+from tests.support.turns import turns
+
+
+class _TestThreads:
+
+    def test_wakes_a_sleeping_loop(self):
+        rounds = 200
+        turn = threading.Event()
+        seen = []
+
+        def answer(n):
+            seen.append(n)
+            turn.set()
+            if n == rounds - 1:
+                self.loop.stop()
+
+        def other():
+            for n in range(rounds):
+                if not turn.wait(self.timeout):
+                    return
+                turn.clear()
+                self.loop.call_soon_threadsafe(answer, n)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        self.loop.call_soon(turn.set)
+        self.forever()
+        thread.join(self.timeout)
+        assert seen == list(range(rounds))
+
+    def test_calls_of_many_threads_keep_their_order(self):
+        seen = []
+
+        def other(name):
+            for n in range(500):
+                self.loop.call_soon_threadsafe(note, (name, n))
+
+        def note(what):
+            seen.append(what)
+            if len(seen) == 2000:
+                self.loop.stop()
+
+        threads = [threading.Thread(target=other, args=(name,)) for name in range(4)]
+        for thread in threads:
+            thread.start()
+        self.forever()
+        for thread in threads:
+            thread.join(self.timeout)
+        for name in range(4):
+            assert [n for who, n in seen if who == name] == list(range(500))
+
+    def test_a_wakeup_while_the_last_one_is_read(self):
+        read = self.loop._read_from_self
+
+        def call(callback, delay):
+            time.sleep(delay)       # so that the loop sleeps
+            self.loop.call_soon_threadsafe(callback)
+
+        def other(callback, delay=0.0):
+            thread = threading.Thread(target=call, args=(callback, delay))
+            thread.start()
+            return thread
+
+        def meanwhile():
+            self.loop._read_from_self = read
+            other(lambda: None).join(self.timeout)
+            read()
+
+        async def main():
+            done = asyncio.Event()
+            self.loop._read_from_self = meanwhile
+            for _ in range(2):
+                done.clear()
+                thread = other(done.set, 0.05)
+                await done.wait()
+                thread.join(self.timeout)
+
+        self.run(main())
+
+    def test_a_call_before_the_loop_runs(self):
+        thread = threading.Thread(
+            target=self.loop.call_soon_threadsafe, args=(self.loop.stop,))
+        thread.start()
+        thread.join(self.timeout)
+        self.forever()
+
+    def test_run_in_executor_returns_and_raises(self):
+        async def main():
+            assert await self.loop.run_in_executor(None, threading.get_ident) \
+                != threading.get_ident()
+            with pytest.raises(ZeroDivisionError):
+                await self.loop.run_in_executor(None, lambda: 1 // 0)
+            assert await asyncio.gather(
+                *(self.loop.run_in_executor(None, abs, -n) for n in range(100))) \
+                == list(range(100))
+            assert await asyncio.to_thread(sum, [1, 2]) == 3
+            await self.loop.shutdown_default_executor()
+
+        self.run(main())
+
+    def test_run_coroutine_threadsafe_returns_the_result(self):
+        async def double(n):
+            await asyncio.sleep(0)
+            return 2 * n
+
+        def other():
+            return asyncio.run_coroutine_threadsafe(double(21), self.loop).result(self.timeout)
+
+        async def main():
+            assert await self.loop.run_in_executor(None, other) == 42
+            await self.loop.shutdown_default_executor()
+
+        self.run(main())
+
+    def test_getaddrinfo_and_getnameinfo(self):
+        async def main():
+            assert await self.loop.getaddrinfo(
+                '127.0.0.1', 80, family=socket.AF_INET, type=socket.SOCK_DGRAM) \
+                == socket.getaddrinfo('127.0.0.1', 80, socket.AF_INET, socket.SOCK_DGRAM)
+            assert await self.loop.getnameinfo(
+                ('127.0.0.1', 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV) \
+                == ('127.0.0.1', '80')
+            await self.loop.shutdown_default_executor()
+
+        self.run(main())
+
+
+class TestMovingLoop(UringCase):
+
+    def test_is_woken_in_whichever_thread_it_runs(self):
+        async def main():
+            future = self.loop.create_future()
+            in_thread(lambda: self.loop.call_soon_threadsafe(future.set_result, 'woken'))
+            return await future
+
+        async def asleep():
+            future = self.loop.create_future()
+            started = threading.Event()
+
+            def other():
+                started.wait()
+                self.loop.call_soon_threadsafe(future.set_result, 'woken')
+
+            thread = threading.Thread(target=other)
+            thread.start()
+            started.set()
+            assert await future == 'woken'
+            thread.join()
+
+        for _ in range(3):
+            assert self.run(main()) == 'woken'
+            self.run(asleep())
+            in_thread(lambda: self.run(asleep()))
+
+
+class _TestWakeUps(Case):
+
+    @pytest.mark.parametrize('busy_poll', [0, 50])
+    def test_heard_at_once_behind_zerocopy_writes(self, busy_poll):
+        """Whatever has been sent: a wake-up from a thread is heard at once."""
+        async def main():
+            listening = socket.create_server(('127.0.0.1', 0))
+            with listening:
+                transport, _ = await asyncio.get_running_loop().create_connection(
+                    asyncio.Protocol, *listening.getsockname())
+                for _ in range(3):
+                    transport.write(bytes(70_000))
+                woken = asyncio.get_running_loop().create_future()
+                waker = threading.Timer(0.05, asyncio.get_running_loop().call_soon_threadsafe,
+                                        (woken.set_result, None))
+                waker.start()
+                begin = time.monotonic()
+                await asyncio.wait_for(woken, 4)
+                assert time.monotonic() - begin < 2
+                waker.join()
+                transport.abort()
+                await turns(3)
+
+        if not self.uring:
+            return self.run(main())
+        loop = uringloop.new_event_loop(require_uring=True, busy_poll=busy_poll)
+        loop.run_until_complete(main())
+        loop.close()
+
+
+both_sides(globals(), _TestThreads, _TestWakeUps)

@@ -1,0 +1,153 @@
+"""Closing datagram transports: once, in time, and with the socket and the port."""
+import asyncio
+import gc
+import logging
+import weakref
+
+import pytest
+
+from tests.support.cases import both_sides
+from tests.support.endpoints import Endpoints, Recorder
+from tests.support.sockets import LOCAL, bound
+from tests.support.turns import turns
+
+
+class _TestClose(Endpoints):
+
+    @pytest.mark.parametrize('how', ['close', 'abort'])
+    def test_told_once_and_never_within_the_call(self, how):
+        self.needs_pausing()
+
+        async def main():
+            transport, protocol = await self.endpoint()
+            getattr(transport, how)()
+            assert transport.is_closing()
+            assert not transport.is_reading()
+            assert not protocol.lost.done()      # never from within the call
+            transport.close()
+            transport.abort()
+            assert await protocol.lost is None
+            await turns()
+            transport.close()
+            transport.abort()
+            await turns()
+            assert protocol.calls == ['made', 'lost']
+            transport.pause_reading()
+            transport.resume_reading()
+
+        self.run(main())
+
+    def test_closed_in_connection_made(self):
+        class Closing(Recorder):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                transport.close()
+
+        async def main():
+            transport, protocol = await self.endpoint(Closing)
+            assert await protocol.lost is None
+            assert protocol.calls == ['made', 'lost']
+            assert transport.is_closing()
+
+        self.run(main())
+
+    def test_nothing_is_received_afterwards(self):
+        async def main():
+            transport, protocol = await self.endpoint()
+            with bound() as peer:
+                peer.sendto(b'too late', transport.get_extra_info('sockname'))
+                transport.close()
+                await protocol.lost
+            assert protocol.calls == ['made', 'lost']
+
+        self.run(main())
+
+    def test_the_port_is_free_again(self):
+        async def main():
+            for _ in range(20):
+                transport, protocol = await self.endpoint()
+                address = transport.get_extra_info('sockname')
+                transport.close()
+                await protocol.lost
+                await asyncio.sleep(0)
+                bound(address=address).close()
+
+        self.run(main())
+
+    def test_the_socket_is_open_in_connection_lost(self):
+        class Looking(Recorder):
+            def connection_lost(self, exc):
+                self.fileno = self.transport.get_extra_info('socket').fileno()
+                super().connection_lost(exc)
+
+        async def main():
+            transport, protocol = await self.endpoint(Looking)
+            transport.close()
+            await protocol.lost
+            assert protocol.fileno >= 0
+            await asyncio.sleep(0)
+            assert transport.get_extra_info('socket').fileno() == -1
+
+        self.run(main())
+
+    def test_sends_of_a_closed_connected_endpoint_are_dropped(self, caplog):
+        async def main():
+            client, receiver = await self.pair()
+            client.close()
+            await client.get_protocol().lost
+            await asyncio.sleep(0)
+            with caplog.at_level(logging.WARNING, logger='asyncio'):
+                for _ in range(10):
+                    client.sendto(b'too late')
+            assert caplog.messages.count('socket.send() raised exception.') == 6
+            await turns()
+            assert receiver.datagrams.empty()
+
+        self.run(main())
+
+    def test_repr_tells_the_state(self):
+        async def main():
+            transport, protocol = await self.endpoint()
+            fd = transport.get_extra_info('socket').fileno()
+            await turns(2)
+            assert f'fd={fd} read=polling write=<idle, bufsize=0>>' in repr(transport)
+            transport.close()
+            assert ' closing fd=' in repr(transport)
+            await protocol.lost
+            await asyncio.sleep(0)
+            assert f' closed fd={fd}' in repr(transport)
+
+        self.run(main())
+
+    def test_unclosed_warns(self):
+        async def main():
+            return await self.loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, local_addr=LOCAL)
+
+        transport, protocol = self.loop.run_until_complete(main())
+        self.turns(2)
+        self.loop.close()
+        sock = transport.get_extra_info('socket')
+        with pytest.warns(ResourceWarning, match='unclosed transport'):
+            del transport, protocol
+            gc.collect()
+        assert sock.fileno() == -1
+
+    def test_the_transport_goes_with_its_last_reference(self):
+        async def main():
+            transport, protocol = await self.endpoint()
+            transport.close()
+            await protocol.lost
+            await turns()
+            self.opened.clear()
+            del protocol.transport
+            reference = weakref.ref(transport)
+            del transport, protocol
+            await turns()
+            gc.collect()
+            assert reference() is None
+
+        self.run(main())
+
+
+both_sides(globals(), _TestClose)

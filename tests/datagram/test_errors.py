@@ -1,0 +1,123 @@
+"""Each errno of a send reaches error_received, the future or the coroutine; once."""
+import errno
+import socket
+
+import pytest
+
+from tests.support.cases import UringCase
+from tests.support.namespaces import Namespace, needs_root
+from tests.support.protocols import endpoint
+from tests.support.sockets import deserted, udp
+
+
+@pytest.fixture(scope='module')
+def empty():
+    with Namespace() as namespace:
+        yield namespace
+
+
+class TestErrors(UringCase):
+    """Each errno of a send reaches error_received, the future or the coroutine; once."""
+
+    async def refused(self, sock, data, address, code):
+        """All four ways to send from ``sock`` fail with ``code``."""
+        with pytest.raises(OSError) as caught:
+            await self.loop.sock_sendto(sock, data, address)
+        assert caught.value.errno == code
+        with pytest.raises(OSError) as caught:
+            await self.loop.sock_sendto_zerocopy(sock, data, address)
+        assert caught.value.errno == code
+        transport, protocol = await endpoint(sock=sock)
+        transport.sendto(data, address)
+        await protocol.until(lambda p: p.errors)
+        with pytest.raises(OSError) as caught:
+            await transport.sendto_zerocopy(data, address)
+        assert caught.value.errno == code
+        assert type(caught.value) is type(protocol.errors[0])
+        assert [exc.errno for exc in protocol.errors] == [code]
+        assert transport.get_write_buffer_size() == 0
+        transport.close()
+        await protocol.until(lambda p: p.lost)
+        assert protocol.lost == [None]
+        assert self.loop.stats().datagrams_dropped >= 1
+        assert not self.problems
+
+    @pytest.mark.parametrize('data', [b'x', bytes(20_000), bytearray(20_000)])
+    def test_broadcast_is_not_permitted(self, data):
+        self.run(self.refused(udp(), data, ('127.255.255.255', 9), errno.EACCES))
+
+    @pytest.mark.parametrize('size', [65508, 70000, 1 << 20])
+    def test_too_long(self, size):
+        self.run(self.refused(udp(), bytes(size), ('127.0.0.1', 9), errno.EMSGSIZE))
+
+    def test_port_0(self):
+        self.run(self.refused(udp(), b'x', ('127.0.0.1', 0), errno.EINVAL))
+
+    @needs_root
+    @pytest.mark.parametrize('data', [b'x', bytes(20_000)])
+    def test_network_unreachable(self, empty, data):
+        self.run(self.refused(empty.socket(), data, ('192.0.2.1', 9), errno.ENETUNREACH))
+
+    @needs_root
+    def test_host_unreachable(self, empty):
+        empty.ip('route', 'replace', 'unreachable', '192.0.2.7')
+        try:
+            self.run(self.refused(empty.socket(), b'x', ('192.0.2.7', 9), errno.EHOSTUNREACH))
+        finally:
+            empty.ip('route', 'del', 'unreachable', '192.0.2.7')
+
+    @needs_root
+    def test_prohibited(self, empty):
+        empty.ip('route', 'replace', 'prohibit', '192.0.2.8')
+        try:
+            self.run(self.refused(empty.socket(), b'x', ('192.0.2.8', 9), errno.EACCES))
+        finally:
+            empty.ip('route', 'del', 'prohibit', '192.0.2.8')
+
+    @pytest.mark.parametrize('size', [1, 20_000])
+    def test_connection_refused(self, size):
+        """The ICMP answer to one datagram is told once, and does not stop those that follow."""
+        async def main():
+            sock = udp()
+            sock.connect(deserted())
+            transport, protocol = await endpoint(sock=sock)
+            transport.sendto(bytes(size))
+            await protocol.until(lambda p: p.errors)
+            assert [type(exc) for exc in protocol.errors] == [ConnectionRefusedError]
+            with udp(sock.getpeername()) as late:
+                transport.sendto(b'now')
+                assert (await self.loop.sock_recvfrom(late, 100))[0] == b'now'
+                late.sendto(b'you too', sock.getsockname())
+                await protocol.until(lambda p: p.datagrams)
+                assert protocol.datagrams == [b'you too']
+            transport.close()
+            await protocol.until(lambda p: p.lost)
+            assert len(protocol.errors) == 1
+
+        self.run(main())
+
+    def test_no_such_unix_socket(self, tmp_path):
+        async def main():
+            transport, protocol = await endpoint(
+                local_addr=str(tmp_path / 'here'), family=socket.AF_UNIX)
+            transport.sendto(b'x', str(tmp_path / 'nowhere'))
+            await protocol.until(lambda p: p.errors)
+            assert [type(exc) for exc in protocol.errors] == [FileNotFoundError]
+            with pytest.raises(FileNotFoundError):
+                await transport.sendto_zerocopy(b'x', str(tmp_path / 'nowhere'))
+            transport.close()
+
+        self.run(main())
+
+    def test_nonsense_addresses(self):
+        """What cannot be an address is a mistake of the program, as in asyncio."""
+        async def main():
+            transport, protocol = await endpoint(sock=udp())
+            with pytest.raises(TypeError):
+                transport.sendto_zerocopy(b'x', 7)
+            transport.sendto(b'x', 7)
+            await protocol.until(lambda p: p.lost)
+            assert type(protocol.lost[0]) is TypeError
+            assert len(self.problems) == 1
+
+        self.run(main())

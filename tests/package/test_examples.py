@@ -1,0 +1,430 @@
+"""The examples, run as a user runs them: as programs."""
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+import dnslib
+import pytest
+
+from tests.support.namespaces import needs_root
+from tests.support.programs import ROOT
+
+EXAMPLES = ROOT / 'examples'
+LIMIT = 30.0
+PYTHON = [sys.executable, '-W', 'error']
+DNS = [*PYTHON, '-m', 'uringloop', 'run', EXAMPLES / 'dns_server.py']
+DEMO = [*PYTHON, EXAMPLES / 'demo.py', '--megabytes', 8]
+STREAM = [*PYTHON, EXAMPLES / 'stream_file.py']
+# Runs a program as it would run where io_uring cannot be had.
+WITHOUT_URING = [*PYTHON, '-c', '''
+import asyncio, runpy, sys
+import uringloop.policy
+uringloop.policy.new_event_loop = asyncio.SelectorEventLoop
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name='__main__')
+''']
+
+needs_dig = pytest.mark.skipif(shutil.which('dig') is None, reason='dig is not installed')
+
+
+def environment(**changes):
+    # The package need not be installed to be tested.
+    paths = [str(ROOT), os.environ.get('PYTHONPATH', '')]
+    return {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, paths)), **changes}
+
+
+@contextmanager
+def started(*arguments, **changes):
+    """A child process, which no failure of a test outlives and which ends in any case."""
+    with subprocess.Popen([*map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, env=environment(**changes)) as process:
+        watchdog = threading.Timer(LIMIT, process.kill)
+        watchdog.start()
+        try:
+            yield process
+        finally:
+            watchdog.cancel()
+            process.kill()
+
+
+def run(*arguments, **changes):
+    with started(*arguments, **changes) as process:
+        output, errors = process.communicate()
+        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+@contextmanager
+def serving(*arguments):
+    """A server of the examples, and the port that it says it listens on."""
+    with started(*arguments, '--port', 0) as process:
+        line = process.stdout.readline()
+        assert line.startswith('listening on '), process.communicate()
+        yield process, int(line.split()[-1])
+
+
+def finish(process):
+    output, errors = process.communicate()
+    assert (process.returncode, errors) == (0, '')
+    return output
+
+
+@pytest.fixture
+def client():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(LIMIT)
+        yield sock
+
+
+@pytest.fixture
+def sample(tmp_path):
+    """A file of 8 MB whose every block differs, and the digest of its content."""
+    path = tmp_path / 'sample'
+    content = b''.join(hashlib.sha512(number.to_bytes(4, 'big')).digest()
+                       for number in range(125_000))
+    path.write_bytes(content)
+    return path, hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize('arguments', [
+    ['udp_echo.py'], ['dns_server.py'], ['demo.py'],
+    ['stream_file.py'], ['stream_file.py', 'send'], ['stream_file.py', 'receive']], ids=' '.join)
+def test_each_has_a_help(arguments):
+    name, *command = arguments
+    answer = run(*PYTHON, EXAMPLES / name, *command, '--help')
+    assert answer.returncode == 0
+    assert answer.stdout.startswith(f'usage: {name}')
+
+
+class TestEcho:
+
+    @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+    def test_answers_and_counts(self, client, number):
+        with serving(*PYTHON, EXAMPLES / 'udp_echo.py') as (process, port):
+            for payload in (b'one', b'x' * 60000):
+                client.sendto(payload, ('127.0.0.1', port))
+                assert client.recvfrom(65535) == (payload, ('127.0.0.1', port))
+            process.send_signal(number)
+            assert finish(process).startswith('2 datagrams received, 2 sent, 0 dropped, ')
+
+    def test_answers_without_uring(self, client):
+        with serving(*WITHOUT_URING, EXAMPLES / 'udp_echo.py') as (process, port):
+            client.sendto(b'one', ('127.0.0.1', port))
+            assert client.recv(100) == b'one'
+            process.send_signal(signal.SIGINT)
+            assert finish(process) == ''
+
+
+class TestDNS:
+
+    @pytest.fixture
+    def server(self):
+        with serving(*DNS) as (process, port):
+            yield port
+            process.send_signal(signal.SIGTERM)
+            assert finish(process) == ''
+
+    def ask(self, client, port, query):
+        client.sendto(query.pack(), ('127.0.0.1', port))
+        reply = dnslib.DNSRecord.parse(client.recv(65535))
+        assert reply.header.id == query.header.id
+        assert reply.header.qr == 1
+        return reply
+
+    def test_knows_nothing_of_its_loop(self):
+        source = (EXAMPLES / 'dns_server.py').read_text()
+        assert 'uringloop' not in source.partition('"""\nimport')[2]
+
+    @pytest.mark.parametrize(('name', 'kind', 'expected'), [
+        ('www.example.test', 'A', ['192.0.2.10', '192.0.2.11']),
+        ('WWW.Example.TEST', 'AAAA', ['2001:db8::10']),
+        ('example.test', 'TXT', ['"v=spf1 mx -all"']),
+        ('example.test', 'MX', ['10 mail.example.test.', '20 backup.example.test.']),
+    ])
+    def test_answers_with_records(self, client, server, name, kind, expected):
+        reply = self.ask(client, server, dnslib.DNSRecord.question(name, kind))
+        assert [str(record.rdata) for record in reply.rr] == expected
+        assert (reply.header.rcode, reply.header.aa) == (dnslib.RCODE.NOERROR, 1)
+
+    @pytest.mark.parametrize(('name', 'code', 'authorities'), [
+        ('no.example.test', dnslib.RCODE.NXDOMAIN, 1),
+        ('backup.example.test', dnslib.RCODE.NOERROR, 1),
+        ('example.org', dnslib.RCODE.REFUSED, 0),
+    ])
+    def test_tells_that_there_is_nothing(self, client, server, name, code, authorities):
+        reply = self.ask(client, server, dnslib.DNSRecord.question(name, 'AAAA'))
+        assert (reply.header.rcode, reply.rr, len(reply.auth)) == (code, [], authorities)
+
+    def test_truncates_long_answers(self, client, server):
+        query = dnslib.DNSRecord.question('long.example.test', 'TXT')
+        reply = self.ask(client, server, query)
+        assert (reply.header.tc, reply.rr) == (1, [])
+        query.add_ar(dnslib.EDNS0(udp_len=4096))
+        reply = self.ask(client, server, query)
+        assert (reply.header.tc, len(reply.rr)) == (0, 10)
+
+    def test_malformed_queries(self, client, server):
+        query = dnslib.DNSRecord.question('www.example.test').pack()
+        client.sendto(b'short', ('127.0.0.1', server))          # not to be answered
+        client.sendto(query[:2] + b'\x80' + query[3:], ('127.0.0.1', server))     # an answer
+        client.sendto(query[:-3], ('127.0.0.1', server))
+        reply = dnslib.DNSRecord.parse(client.recv(65535))
+        assert (reply.header.rcode, reply.header.qr) == (dnslib.RCODE.FORMERR, 1)
+        assert reply.header.id == int.from_bytes(query[:2], 'big')
+
+    def test_reads_a_zone_file(self, client, tmp_path):
+        zone = tmp_path / 'zone'
+        zone.write_text('$ORIGIN home.test.\n$TTL 60\n@ IN SOA ns admin 1 2 3 4 5\n'
+                        'printer IN A 192.0.2.99\n')
+        with serving(*DNS, '--zone', zone) as (_, port):
+            reply = self.ask(client, port, dnslib.DNSRecord.question('printer.home.test'))
+            assert [str(record.rdata) for record in reply.rr] == ['192.0.2.99']
+
+    @pytest.mark.parametrize('text', ['not a zone', 'a.test. 60 IN A 192.0.2.1', None])
+    def test_refuses_a_bad_zone(self, tmp_path, text):
+        zone = tmp_path / 'zone'
+        if text is not None:
+            zone.write_text(text)
+        answer = run(*DNS, '--port', 0, '--zone', zone)
+        assert answer.returncode == 1
+        assert answer.stderr.startswith('dns_server: cannot read the zone: ')
+        assert answer.stderr.count('\n') == 1
+
+    @needs_dig
+    def test_dig_understands_it(self, server):
+        answer = run('dig', '@127.0.0.1', '-p', server, '+short', 'www.example.test', 'AAAA')
+        assert (answer.returncode, answer.stdout) == (0, '2001:db8::10\n')
+
+
+class TestStream:
+
+    def stream(self, sample, tmp_path, *, sender=STREAM, receiver=STREAM, host='127.0.0.1',
+               options=()):
+        """Send the sample; the sender's report."""
+        path, digest = sample
+        copy = tmp_path / 'copy'
+        with serving(*receiver, 'receive', '--host', host, '--output', copy) as (process, port):
+            sent = run(*sender, 'send', host, '--port', port, '--file', path, '--json', *options)
+            assert sent.returncode == 0, sent.stderr
+            assert '100% of 8 MB' in sent.stderr
+            output = finish(process)
+        assert f'sha256 {digest}: as sent' in output
+        assert copy.read_bytes() == path.read_bytes()
+        report = json.loads(sent.stdout)
+        assert (report['sha256'], report['delivered']) == (digest, True)
+        assert report['bytes'] == 8_000_000
+        return report
+
+    def test_over_loopback(self, sample, tmp_path):
+        report = self.stream(sample, tmp_path)
+        # Hello, 134 of content, the end and the farewell.
+        assert report['datagrams'] - report['resent'] == 137
+        assert report['zerocopy'] + report['copied'] == report['released'] == report['datagrams']
+
+    def test_small_datagrams(self, sample, tmp_path):
+        report = self.stream(sample, tmp_path, options=['--size', 8001, '--window', 3])
+        assert report['datagrams'] - report['resent'] == 1003
+        assert report['released'] == report['datagrams']
+
+    def test_without_uring(self, sample, tmp_path):
+        program = [*WITHOUT_URING, EXAMPLES / 'stream_file.py']
+        report = self.stream(sample, tmp_path, sender=program, receiver=program)
+        assert report['released'] == 0
+
+    def test_losses_are_made_up_for(self, sample, tmp_path):
+        """A relay that loses, repeats and reorders: the file comes whole."""
+        path, digest = sample
+        with serving(*STREAM, 'receive') as (process, port), lossy_relay(port) as relay:
+            sent = run(*STREAM, 'send', '127.0.0.1', '--port', relay, '--file', path, '--json')
+            assert sent.returncode == 0, sent.stderr
+            assert f'sha256 {digest}: as sent' in finish(process)
+        assert json.loads(sent.stdout)['resent'] > 0
+
+    def test_says_what_it_sent_as_text(self, sample):
+        path, digest = sample
+        with serving(*STREAM, 'receive') as (process, port):
+            sent = run(*STREAM, 'send', '127.0.0.1', '--port', port, '--file', path)
+            assert 'none missing' in finish(process)
+        assert sent.returncode == 0
+        assert f'sha256 {digest}: as received' in sent.stdout
+
+    def test_makes_a_file(self):
+        with serving(*STREAM, 'receive') as (process, port):
+            sent = run(*STREAM, 'send', '127.0.0.1', '--port', port, '--megabytes', 1, '--json')
+            assert sent.returncode == 0
+            assert finish(process).startswith('1,000,000 bytes')
+
+    @pytest.mark.parametrize('options', [[], ['--blind']])
+    def test_nobody_there(self, client, sample, options):
+        client.bind(('127.0.0.1', 0))
+        port = client.getsockname()[1]
+        client.close()
+        sent = run(*STREAM, 'send', '127.0.0.1', '--port', port, '--file', sample[0], *options)
+        assert sent.returncode == 1
+        assert sent.stderr == (f'stream_file: nobody listens on 127.0.0.1 port {port}: '
+                               'start "receive" there first\n')
+
+    @pytest.mark.parametrize(('options', 'complaint'), [
+        (['--size', '65508'], '--size must be from 1 to 65491'),
+        (['--window', '0'], '--window must be at least 1'),
+    ])
+    def test_refuses_bad_options(self, options, complaint):
+        sent = run(*STREAM, 'send', '127.0.0.1', *options)
+        assert sent.returncode == 2
+        assert complaint in sent.stderr
+
+    def test_refuses_a_file_that_is_not_there(self, tmp_path):
+        sent = run(*STREAM, 'send', '127.0.0.1', '--file', tmp_path / 'missing')
+        assert sent.returncode == 1
+        assert sent.stderr.startswith('stream_file: [Errno 2]')
+
+    @needs_root
+    def test_over_a_wire(self, sample, tmp_path, namespaces):
+        with namespaces.veth_pair() as (sender, receiver, address):
+            report = self.stream(
+                sample, tmp_path, sender=['ip', 'netns', 'exec', sender, *STREAM],
+                receiver=['ip', 'netns', 'exec', receiver, *STREAM], host=address)
+        assert report['copied'] == report['released'] == report['datagrams']
+
+    @needs_root
+    def test_nothing_is_copied(self, sample, namespaces):
+        with namespaces.black_hole() as (name, address):
+            sent = run('ip', 'netns', 'exec', name, *STREAM, 'send', address, '--blind', '--json',
+                       '--file', sample[0])
+            taken = namespaces.taken(name)
+        assert sent.returncode == 0, sent.stderr
+        report = json.loads(sent.stdout)
+        assert (report['zerocopy'], report['copied']) == (134, 0)
+        assert report['datagrams'] == report['released'] == taken == 134
+
+
+@contextmanager
+def lossy_relay(port):
+    """A port whose datagrams reach another, and back, but not all and not in order."""
+    def forward():
+        came = 0
+        held = None
+        sender = None
+        while True:
+            data, address = relay.recvfrom(65535)
+            if address == own:
+                return
+            if address == target:
+                relay.sendto(data, sender)
+                continue
+            sender = address
+            came += 1
+            if came % 53 == 0:
+                continue
+            if came % 10 == 0 and held is None:
+                held = data
+                continue
+            relay.sendto(data, target)
+            if held is not None:
+                relay.sendto(held, target)
+                relay.sendto(held, target)
+                held = None
+
+    target = ('127.0.0.1', port)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as relay:
+        relay.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        relay.bind(('127.0.0.1', 0))
+        own = relay.getsockname()
+        thread = threading.Thread(target=forward)
+        thread.start()
+        try:
+            yield own[1]
+        finally:
+            relay.sendto(b'', own)
+            thread.join()
+
+
+@pytest.fixture
+def namespaces(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import namespaces
+    return namespaces
+
+
+def namespaces_left(process):
+    """Network namespaces that a process has made and not deleted."""
+    listed = subprocess.run(['ip', 'netns', 'list'], capture_output=True, text=True, check=True,
+                            timeout=LIMIT)
+    return [line for line in listed.stdout.splitlines()
+            if line.startswith(f'uringloop-{process.pid}-')]
+
+
+def table(output):
+    """The table at the end of the demo: the cells of each leg."""
+    lines = output.partition('\nleg ')[2].splitlines()
+    return {line.split()[0]: line.split()[1:] for line in lines[1:lines.index('')]}
+
+
+@needs_dig
+class TestDemo:
+
+    @needs_root
+    def test_shows_all_and_leaves_no_namespace(self):
+        with started(*DEMO) as process:
+            output = finish_demo(process)
+            assert namespaces_left(process) == []
+        rows = table(output)
+        assert rows['DNS'] == ['12', '-', '-', '-', '-', 'yes']
+        assert [cell for i, cell in enumerate(rows['ifb']) if i != 1] == \
+            ['134', '100.0%', '0.0%', '134', 'yes']
+        assert rows['veth'][2:4] == ['0.0%', '100.0%']
+        assert rows['veth'][0] == rows['veth'][4]
+        assert rows['veth'][5] == 'yes'
+
+    def test_uses_loopback_without_namespaces(self, tmp_path):
+        """Where no ip(8) can be had, as where there is no root: loopback, and a word on it."""
+        (tmp_path / 'dig').symlink_to(shutil.which('dig'))
+        with started(*DEMO, PATH=str(tmp_path)) as process:
+            output = finish_demo(process)
+        assert 'the kernel copies each datagram' in output
+        rows = table(output)
+        assert list(rows) == ['DNS', 'loopback']
+        assert rows['loopback'][5] == 'yes'
+
+    @needs_root
+    @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+    def test_interrupted_leaves_no_namespace(self, number):
+        with started(*DEMO[:-1], 64) as process:
+            for line in process.stdout:
+                if line.startswith('veth: '):
+                    break
+            assert len(namespaces_left(process)) == 2
+            process.send_signal(number)
+            _, errors = process.communicate()
+            assert process.returncode == 130
+            assert 'Traceback' not in errors
+            assert namespaces_left(process) == []
+
+    def test_a_wrong_answer_fails(self, tmp_path):
+        """A dig that sees something else: the demo says so, and fails."""
+        dig = tmp_path / 'dig'
+        dig.write_text('#!/bin/sh\necho 192.0.2.66\n')
+        dig.chmod(0o755)
+        answer = run(*DEMO, PATH=str(tmp_path))
+        assert answer.returncode == 1
+        assert "WRONG: '192.0.2.66'" in answer.stdout
+        assert table(answer.stdout)['DNS'][5] == 'NO'
+        assert answer.stderr.endswith('demo: not as promised: DNS\n')
+
+
+def finish_demo(process):
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return output
+
+
+def test_demo_says_that_dig_is_missing(tmp_path):
+    answer = run(*PYTHON, EXAMPLES / 'demo.py', PATH=str(tmp_path))
+    assert (answer.returncode, answer.stdout) == (1, '')
+    assert answer.stderr == 'demo: dig is not installed: apt install bind9-dnsutils\n'

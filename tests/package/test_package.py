@@ -1,0 +1,344 @@
+"""The package as such: versions, names, stubs, what its documents say."""
+import ast
+import asyncio
+import importlib
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import textwrap
+
+import pytest
+
+import uringloop
+from tests.support.programs import ROOT, python, script
+from uringloop.stream.transport import StreamTransport
+
+PACKAGE = ROOT / 'uringloop'
+STUBS = sorted(PACKAGE.rglob('*.pyi'))
+EXTENSIONS = sorted(PACKAGE.rglob('*.pyx'))
+
+
+def module_of(path):
+    """The dotted name of what is in ``path``."""
+    return '.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__')
+
+
+# -- versions ----------------------------------------------------------------------------------
+
+def test_version_is_the_projects():
+    project = (ROOT / 'pyproject.toml').read_text()
+    assert re.search(r'^version = "(.+)"$', project, re.MULTILINE)[1] == uringloop.__version__
+
+
+def test_changelog_begins_with_this_version():
+    headings = re.findall(r'^## (\S+)', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
+    assert headings[0] == uringloop.__version__
+
+
+def test_command_tells_version():
+    done = python('-m', 'uringloop', '--version', cwd=ROOT)
+    assert done.stdout == f'uringloop-zc {uringloop.__version__}\n'
+
+
+# -- public names ------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('name', uringloop.__all__)
+def test_public_name_has_a_docstring(name):
+    thing = getattr(uringloop, name)
+    text = inspect.cleandoc(thing.__doc__)
+    # namedtuple and dataclass make docstrings that only repeat the signature.
+    assert not text.startswith(f'{name}(')
+    assert len(text.split()) >= 4
+
+
+@pytest.mark.parametrize('transport', [uringloop.DatagramTransport, StreamTransport])
+def test_transport_methods_have_docstrings(transport):
+    for name in ('get_extra_info', 'pause_reading', 'set_write_buffer_limits', 'close', 'abort',
+                 'sendto', 'sendto_zerocopy', 'write', 'writelines', 'write_eof'):
+        if hasattr(transport, name):
+            assert len(getattr(transport, name).__doc__.split()) >= 4, name
+
+
+def test_transports_can_do_what_asyncios_can():
+    for transport, kind in ((uringloop.DatagramTransport, asyncio.DatagramTransport),
+                            (StreamTransport, asyncio.Transport)):
+        public = {name for name in dir(kind) if not name.startswith('_')}
+        assert public - set(dir(transport)) == set(), transport
+
+
+def test_all_is_sorted_and_complete():
+    assert uringloop.__all__ == sorted(uringloop.__all__)
+    namespace = {}
+    exec('from uringloop import *', namespace)
+    assert set(uringloop.__all__) <= set(namespace)
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'uringloop' has no attribute 'nothing'"):
+        _ = uringloop.nothing
+
+
+# -- stubs -------------------------------------------------------------------------------------
+
+def named_in(body):
+    """The names that a stub's statements define, with the statements of classes."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name, node.body
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node.name, []
+        elif isinstance(node, ast.AnnAssign):
+            yield node.target.id, []
+
+
+def missing_from(thing, body, prefix=''):
+    for name, inner in named_in(body):
+        if not hasattr(thing, name):
+            yield prefix + name
+        else:
+            yield from missing_from(getattr(thing, name), inner, f'{prefix}{name}.')
+
+
+@pytest.mark.parametrize('stub', STUBS, ids=module_of)
+def test_what_a_stub_names_exists(stub):
+    module = importlib.import_module(module_of(stub))
+    assert list(missing_from(module, ast.parse(stub.read_text()).body)) == []
+
+
+def test_stubs_name_what_is_public():
+    tree = ast.parse((PACKAGE / '__init__.pyi').read_text())
+    listed = [ast.literal_eval(node.value) for node in tree.body
+              if isinstance(node, ast.Assign) and node.targets[0].id == '__all__']
+    assert listed == [uringloop.__all__]
+
+
+def test_extension_modules_that_python_code_imports_have_stubs():
+    stubs = {module_of(path) for path in STUBS}
+    extensions = {module_of(path) for path in EXTENSIONS}
+    imported = {name for path in [*STUBS, *PACKAGE.rglob('*.py')]
+                for name in re.findall(r'^from (uringloop[.\w]*) import', path.read_text(),
+                                       re.MULTILINE)}
+    assert imported & extensions
+    assert imported & extensions == stubs & extensions
+
+
+def test_stub_has_the_docstring_of_its_module():
+    for stub in STUBS:
+        module = importlib.import_module(module_of(stub))
+        first = ast.get_docstring(ast.parse(stub.read_text())).splitlines()[0]
+        assert first == module.__doc__.splitlines()[0], stub
+
+
+def test_typing_marker_is_there():
+    assert (PACKAGE / 'py.typed').is_file()
+
+
+# -- layers ------------------------------------------------------------------------------------
+
+# From below to above; what stands in one line knows nothing of each other.
+LAYERS = [
+    {'uringloop._cpython', 'uringloop._main_interpreter', 'uringloop._inherited'},
+    {'uringloop.ring'},
+    {'uringloop.core'},
+    {'uringloop.transport', 'uringloop.sockets'},
+    {'uringloop.datagram', 'uringloop.stream'},
+    {'uringloop.loop'},
+    {'uringloop.policy'},
+    {'uringloop'},
+    {'uringloop.cli'},
+    {'uringloop.__main__'},
+]
+
+
+def unit_of(module):
+    """The package or top-level module that ``module`` belongs to."""
+    return '.'.join(module.split('.')[:2])
+
+
+def imports_of(module, suffixes=('.py', '.pyx', '.pxd')):
+    """The modules of this package that ``module`` imports, in its files with those suffixes."""
+    path = ROOT / module.replace('.', '/')
+    files = [file for file in (path.with_suffix(suffix) for suffix in suffixes) if file.exists()]
+    if path.is_dir():
+        files = [path / '__init__.py']
+    found = set()
+    for file in files:
+        text = file.read_text()
+        for name, names in re.findall(
+                r'^\s*from (uringloop[.\w]*) c?import (.*)$', text, re.MULTILINE):
+            inner = {f'{name}.{word}' for word in re.findall(r'\w+', names)}
+            found |= inner & MODULES or {name}
+        found |= set(re.findall(r'^import (uringloop[.\w]*)$', text, re.MULTILINE))
+    return found - {module}
+
+
+MODULES = {module_of(path) for suffix in ('*.py', '*.pyx', '*.pxd')
+           for path in PACKAGE.rglob(suffix)}
+
+
+@pytest.mark.parametrize('module', sorted(MODULES))
+def test_imports_go_down(module):
+    rank = {unit: number for number, layer in enumerate(LAYERS) for unit in layer}
+    for imported in imports_of(module):
+        mine, other = unit_of(module), unit_of(imported)
+        assert (mine == other and mine != 'uringloop') or rank[other] < rank[mine], imported
+
+
+@pytest.mark.parametrize('unit', sorted({unit_of(module) for module in MODULES}))
+def test_faces_within_a_package_form_no_circle(unit):
+    """A ``.pxd`` knows none that knows it.
+
+    What is inside a part, a sender say, may know the face of the transport that it is a part of.
+    """
+    left = {module: {other for other in imports_of(module, ('.py', '.pxd'))
+                     if unit_of(other) == unit}
+            for module in MODULES if unit_of(module) == unit}
+    while left:
+        ready = {module for module, imported in left.items() if not imported & set(left)}
+        assert ready, f'they import each other: {left}'
+        left = {module: imported for module, imported in left.items() if module not in ready}
+
+
+def test_each_package_says_what_it_may_import():
+    for path in PACKAGE.rglob('__init__.py'):
+        if path.parent != PACKAGE:
+            assert 'Imports' in ast.get_docstring(ast.parse(path.read_text())), path
+
+
+# -- building ----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('pkg_config', 'missing'), [
+    ('/bin/false', 'liburing 2.3 or newer'),
+    ('/nowhere/pkg-config', 'pkg-config'),
+])
+def test_build_without_liburing_says_what_to_install(tmp_path, pkg_config, missing):
+    shutil.copy(ROOT / 'setup.py', tmp_path)
+    (tmp_path / 'uringloop').mkdir()
+    done = python('setup.py', 'build_ext', cwd=tmp_path, PKG_CONFIG=pkg_config)
+    assert done.returncode == 1
+    line, = done.stderr.splitlines()
+    assert line.startswith(f'uringloop: {missing} is not installed.')
+    for package in ('apt install liburing-dev', 'dnf install liburing-devel',
+                    'pacman -S liburing'):
+        assert package in line
+
+
+def test_make_help_names_each_target():
+    lines = (ROOT / 'Makefile').read_text()
+    targets = set(re.search(r'^\.PHONY: (.*)$', lines, re.MULTILINE)[1].split())
+    told = set(re.findall(r"^\t@echo 'make ([a-z-]+) ", lines, re.MULTILINE))
+    assert targets - told == {'help', 'tests'}
+    assert told < targets
+
+
+# -- documents ---------------------------------------------------------------------------------
+
+def examples(document, language):
+    return re.findall(rf'^```{language}\n(.*?)^```$', (ROOT / document).read_text(),
+                      re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize('document', ['README.md', 'docs/zerocopy.md'])
+def test_examples_of_documents_print_what_they_say(document, tmp_path):
+    blocks = examples(document, 'python')
+    assert blocks
+    for block in blocks:
+        done = python('-W', 'error', '-c', block, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, '')
+        shown = re.findall(r'# prints: (.*)', block)
+        assert done.stdout.splitlines() == shown
+
+
+def test_documents_name_what_exists():
+    """`loop.stats().name`s of the documents are fields of LoopStats."""
+    fields = set(uringloop.LoopStats.__dataclass_fields__)
+    for document in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
+        for name in re.findall(r'stats\(\)\.(\w+)', document.read_text()):
+            assert name in fields, f'{document.name}: {name}'
+
+
+@pytest.mark.parametrize('document', ['README.md', 'CHANGELOG.md', 'docs/design.md',
+                                      'docs/run.md', 'docs/zerocopy.md'])
+def test_links_between_documents_lead_somewhere(document):
+    path = ROOT / document
+    for target in re.findall(r'\]\((?!https?:)([^)#]+)', path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+# -- subinterpreters ---------------------------------------------------------------------------
+
+@pytest.mark.parametrize('before', ['', 'import uringloop'])
+def test_subinterpreters_are_refused(before):
+    """Whether or not the main interpreter has it already."""
+    inner = f'''
+        import sys
+        sys.path[:] = {sys.path!r}
+        try:
+            import uringloop
+        except ImportError as error:
+            print(error)
+        '''
+    code = f'''
+        {before}
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        interpreters.run_string(interpreters.create(), {textwrap.dedent(inner)!r})
+        '''
+    assert script(code) == ('uringloop cannot be used in a subinterpreter: '
+                           'import and run it in the main interpreter\n')
+
+
+# -- python -bb --------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('host', ["'localhost'", "b'localhost'", "''", "b'127.0.0.1'"])
+def test_host_names_are_not_compared_with_bytes(host):
+    """Text and bytes are never compared, which ``-bb`` makes an error."""
+    done = python('-bb', '-c', textwrap.dedent(f'''
+        import asyncio, socket, uringloop
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.setblocking(False)
+            address = ({host}, 9)
+            assert await loop.sock_sendto(sock, b'x', address) == 1
+            transport, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, sock=sock)
+            transport.sendto(b'x', address)
+            transport.close()
+            await asyncio.sleep(0)
+
+        uringloop.run(main())
+    '''))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ''
+
+
+# -- without the GIL ---------------------------------------------------------------------------
+
+SOURCES = sorted(PACKAGE.rglob('*.c'))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14) or not SOURCES or not shutil.which('gcc'),
+                    reason='needs headers of Python 3.14, and what Cython has written')
+def test_compiles_for_a_python_without_the_gil():
+    include = sysconfig.get_path('include')
+    if not os.path.exists(f'{include}/Python.h'):
+        pytest.skip('there are no headers of this Python')
+    done = subprocess.run(
+        ['gcc', '-fsyntax-only', '-Wall', '-Werror', '-Wno-cast-function-type',
+         '-DPy_GIL_DISABLED=1', f'-I{include}', *map(str, SOURCES)],
+        check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('source', SOURCES, ids=module_of)
+def test_is_not_declared_free_of_the_gil(source):
+    # With the GIL threads take turns; much of what is here counts on that.
+    assert '#define CYTHON_FREETHREADING_COMPATIBLE 1' not in source.read_text()

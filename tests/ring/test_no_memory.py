@@ -1,0 +1,80 @@
+"""No memory to receive into: that ends the transport which wanted it, and no other."""
+import pytest
+
+from tests.support.programs import script
+from tests.support.work import WORK
+
+# Receives until there is no memory; then something small still works.
+EXHAUSTED = WORK + '''
+import resource, threading
+
+problems = []
+payload = bytes(60_000)
+
+class Keeping(Recorder):
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        made.set_result(self)
+
+    def data_received(self, data):
+        self.datagram_received(data, None)
+
+    def eof_received(self):
+        pass
+
+def feed(sock, size, address):
+    try:
+        while not over.is_set():
+            if address is None:
+                sock.sendall(payload[:size])
+            else:
+                sock.sendto(payload[:size], address)
+    except OSError:
+        pass
+
+async def main(kind, size):
+    global made, over
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: problems.append(context['exception']))
+    made = loop.create_future()
+    over = threading.Event()
+    if kind == 'stream':
+        server = await loop.create_server(Keeping, '127.0.0.1', 0)
+        sock = socket.create_connection(server.sockets[0].getsockname())
+        address = None
+    else:
+        server, _ = await loop.create_datagram_endpoint(Keeping, local_addr=('127.0.0.1', 0))
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        address = server.get_extra_info('sockname')
+    protocol = await made
+    lost = loop.create_future()
+    protocol.connection_lost = lost.set_result
+    thread = threading.Thread(target=feed, args=(sock, size, address))
+    thread.start()
+    await protocol.until(lambda p: len(p.datagrams) > 8)
+    with open('/proc/self/status') as status:
+        used = int(status.read().split('VmSize:')[1].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (used + (4 << 20), -1))
+    over_with = await lost
+    over.set()
+    protocol.datagrams.clear()
+    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+    sock.close()
+    thread.join()
+    server.close()
+    return type(over_with).__name__, [type(problem).__name__ for problem in problems]
+
+loop = uringloop.new_event_loop(require_uring=True)
+print(loop.run_until_complete(asyncio.wait_for(main(*PARAMETERS), 20)))
+print(work_on(loop))
+loop.close()
+'''
+
+
+@pytest.mark.parametrize('parameters', [
+    ('datagrams', 9000), ('datagrams', 60_000), ('stream', 9000), ('stream', 60_000)])
+def test_a_memory_error_ends_that_transport_and_is_reported(parameters):
+    """MemoryError while something is received ends that transport, and is reported, as asyncio."""
+    said, worked = script(EXHAUSTED.replace('*PARAMETERS', repr(parameters)[1:-1])).splitlines()
+    assert said == "('MemoryError', ['MemoryError'])"
+    assert worked == 'Loop'

@@ -1,0 +1,90 @@
+"""``sock_sendmsg`` and ``sock_recvmsg``: the socket module's messages, waited for on the ring."""
+import array
+import asyncio
+import os
+import socket
+
+import pytest
+
+from tests.support.cases import UringCase
+
+
+def pair(kind=socket.SOCK_STREAM):
+    """A connected pair of non-blocking AF_UNIX sockets."""
+    both = socket.socketpair(socket.AF_UNIX, kind)
+    for sock in both:
+        sock.setblocking(False)
+    return both
+
+
+class TestMessages(UringCase):
+
+    def test_a_descriptor_travels(self):
+        async def main():
+            loop = asyncio.get_running_loop()
+            left, right = pair()
+            read_end, write_end = os.pipe()
+            with left, right:
+                waiting = asyncio.create_task(
+                    loop.sock_recvmsg(right, 100, socket.CMSG_LEN(4)))
+                await asyncio.sleep(0)
+                fds = array.array('i', [write_end])
+                assert await loop.sock_sendmsg(
+                    left, [b'a', b'bc'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]) == 3
+                data, [(level, kind, payload)], _, _ = await waiting
+            assert (data, level, kind) == (b'abc', socket.SOL_SOCKET, socket.SCM_RIGHTS)
+            passed = array.array('i', payload)[0]
+            os.write(passed, b'through')
+            assert os.read(read_end, 100) == b'through'
+            for fd in (read_end, write_end, passed):
+                os.close(fd)
+
+        self.run(main())
+
+    def test_sendmsg_waits_for_room(self):
+        async def main():
+            loop = asyncio.get_running_loop()
+            left, right = pair(socket.SOCK_DGRAM)
+            with left, right:
+                async def fill():
+                    for number in range(2000):
+                        await loop.sock_sendmsg(left, [b'%d' % number])
+
+                sending = asyncio.create_task(fill())
+                for number in range(2000):
+                    data, ancdata, _, _ = await loop.sock_recvmsg(right, 100)
+                    assert (data, ancdata) == (b'%d' % number, [])
+                await sending
+
+        self.run(main())
+
+    def test_sendmsg_to_an_address(self):
+        async def main():
+            loop = asyncio.get_running_loop()
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver, \
+                    socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                for sock in (receiver, sender):
+                    sock.bind(('127.0.0.1', 0))
+                    sock.setblocking(False)
+                await loop.sock_sendmsg(sender, [b'x' * 10], address=receiver.getsockname())
+                data, _, _, address = await loop.sock_recvmsg(receiver, 100)
+                assert (data, address) == (b'x' * 10, sender.getsockname())
+                with pytest.raises(TypeError, match='int'):
+                    await loop.sock_sendmsg(sender, [3], address=receiver.getsockname())
+
+        self.run(main())
+
+    def test_a_cancelled_recvmsg_loses_nothing(self):
+        async def main():
+            loop = asyncio.get_running_loop()
+            left, right = pair(socket.SOCK_DGRAM)
+            with left, right:
+                waiting = asyncio.create_task(loop.sock_recvmsg(right, 100))
+                await asyncio.sleep(0)
+                left.send(b'kept')
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+                assert (await loop.sock_recvmsg(right, 100))[0] == b'kept'
+
+        self.run(main())

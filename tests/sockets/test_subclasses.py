@@ -1,0 +1,75 @@
+"""Sockets of other classes than ``socket.socket``."""
+import _socket
+import asyncio
+import socket
+
+import pytest
+
+from tests.support.cases import UringCase, both_sides
+from tests.support.sockets import LOCAL, Calls, Sockets, udp
+
+
+class TestSubclasses(Sockets, UringCase):
+
+    def test_methods_of_a_subclass_are_called(self):
+        class Socket(socket.socket):
+            def recv(self, *args):
+                return super().recv(*args).upper()
+
+            def sendto(self, data, address):
+                return super().sendto(data[::-1], address)
+
+        async def main():
+            one, two = Socket(socket.AF_INET, socket.SOCK_DGRAM), self.udp()
+            self.opened.append(one)
+            one.setblocking(False)
+            one.bind(('127.0.0.1', 0))
+            await self.loop.sock_sendto(one, b'abc', two.getsockname())
+            assert await self.loop.sock_recv(two, 10) == b'cba'
+            await self.loop.sock_sendto(two, b'abc', one.getsockname())
+            assert await self.loop.sock_recv(one, 10) == b'ABC'
+
+        self.run(main())
+
+    def test_a_subclass_that_overrides_nothing_uses_the_ring(self):
+        class Socket(socket.socket):
+            pass
+
+        async def main():
+            one, two = Socket(socket.AF_INET, socket.SOCK_DGRAM), self.udp()
+            self.opened.append(one)
+            one.setblocking(False)
+            one.bind(('127.0.0.1', 0))
+            before = self.loop.stats().submissions
+            receiving = await self.waiting(self.loop.sock_recv(one, 10))
+            two.sendto(b'abc', one.getsockname())
+            assert await receiving == b'abc'
+            assert self.loop.stats().submissions > before
+
+        self.run(main())
+
+
+class _TestSocketsOfOtherKinds(Calls):
+
+    def test_a_socket_without_weak_references_serves_as_well(self):
+        """The class below ``socket.socket`` serves as well, and so does a cancelled call on it."""
+        async def main():
+            sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+            sock.bind(LOCAL)
+            sock.setblocking(False)
+            with udp() as peer:
+                task = await self.waiting(self.loop.sock_recv(sock, 100))
+                peer.sendto(b'first', sock.getsockname())
+                assert await task == b'first'
+                task = await self.waiting(self.loop.sock_recv(sock, 100))
+                peer.sendto(b'second', sock.getsockname())
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert await self.loop.sock_recv(sock, 100) == b'second'
+            sock.close()
+
+        self.run(main())
+
+
+both_sides(globals(), _TestSocketsOfOtherKinds)

@@ -1,0 +1,313 @@
+"""Backpressure of streams, both ways: pauses, limits, slow readers, and bounded memory."""
+import asyncio
+import select
+import socket
+
+import pytest
+
+from tests.support.cases import Case, UringCase, both_sides
+from tests.support.streams import MANY_BYTES, Buffered, Recorder, Streams, both_kinds
+from tests.support.turns import turns
+
+MEBIBYTE = 1 << 20
+
+
+class _TestFlow(Streams):
+
+    @both_kinds
+    def test_pause_and_resume_reading(self, kind):
+        async def main():
+            near, peer = await self.half(kind=kind)
+            near.transport.pause_reading()
+            near.transport.pause_reading()
+            assert not near.transport.is_reading()
+            await self.loop.sock_sendall(peer, b'unheard')
+            await turns(20)
+            assert near.data == b''
+            near.transport.resume_reading()
+            near.transport.resume_reading()
+            assert near.transport.is_reading()
+            await near.until_length(7)
+            assert near.data == b'unheard'
+
+        self.run(main())
+
+    @both_kinds
+    @pytest.mark.parametrize('base', [Recorder, Buffered])
+    def test_nothing_is_delivered_while_paused_in_the_callback(self, kind, base):
+        class Pauses(base):
+            def received(self, data):
+                assert self.transport.is_reading()
+                self.transport.pause_reading()
+                super().received(data)
+
+        async def main():
+            near, peer = await self.half(Pauses, kind=kind)
+            size = 400_000
+            sending = self.loop.create_task(
+                self.loop.sock_sendall(peer, MANY_BYTES[:size]))
+            while len(near.data) < size:
+                calls = len(near.calls)
+                await near.until(lambda: len(near.calls) > calls)   # noqa: B023
+                await turns()
+                assert len(near.calls) == calls + 1, 'called while paused'
+                near.transport.resume_reading()
+            await sending
+            assert near.data == MANY_BYTES[:size]
+
+        self.run(main())
+
+    @pytest.mark.parametrize('base', [Recorder, Buffered])
+    def test_nothing_is_delivered_once_closed_in_the_callback(self, base):
+        class Closes(base):
+            size = 60_000
+
+            def received(self, data):
+                self.transport.write(MANY_BYTES[:3_000_000])
+                self.transport.close()
+                super().received(data)
+
+        async def main():
+            near, peer = await self.half(Closes)
+            # All of it fits into one buffer: what is left unread would reset the connection.
+            await self.loop.sock_sendall(peer, MANY_BYTES[:near.size])
+            assert await self.read(peer, 3_000_000) == MANY_BYTES[:3_000_000]
+            await near.until_lost()
+            assert near.calls.count('data') == 1
+
+        self.run(main())
+
+    def test_nothing_is_delivered_while_paused_from_the_beginning(self):
+        self.needs_pausing()
+
+        class Paused(Recorder):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                transport.pause_reading()
+
+        async def main():
+            near, peer = await self.half(Paused)
+            await self.loop.sock_sendall(peer, b'x')
+            peer.shutdown(socket.SHUT_WR)
+            await turns(20)
+            assert near.calls == ['made']
+            near.transport.resume_reading()
+            assert await near.until_lost() is None
+            assert near.calls == ['made', 'data', 'eof', 'lost']
+
+        self.run(main())
+
+    def test_limits_of_the_write_buffer(self):
+        async def main():
+            near, _ = await self.half()
+            transport = near.transport
+            assert transport.get_write_buffer_limits() == (16 * 1024, 64 * 1024)
+            transport.set_write_buffer_limits(high=1000)
+            assert transport.get_write_buffer_limits() == (250, 1000)
+            transport.set_write_buffer_limits(low=1000)
+            assert transport.get_write_buffer_limits() == (1000, 4000)
+            with pytest.raises(ValueError, match='must be >='):
+                transport.set_write_buffer_limits(high=1, low=2)
+            with pytest.raises(ValueError, match='must be >='):
+                transport.set_write_buffer_limits(high=1, low=-1)
+
+        self.run(main())
+
+    @both_kinds
+    def test_pause_and_resume_writing(self, kind):
+        async def main():
+            near, peer = await self.half(kind=kind)
+            transport = near.transport
+            transport.write(MANY_BYTES)
+            assert near.calls == ['made', 'pause']
+            assert 64 * 1024 < transport.get_write_buffer_size() <= len(MANY_BYTES)
+            assert await self.read(peer, len(MANY_BYTES)) == MANY_BYTES
+            await near.until(lambda: 'resume' in near.calls)
+            assert near.calls == ['made', 'pause', 'resume']
+            assert transport.get_write_buffer_size() <= 16 * 1024
+
+        self.run(main())
+
+    def test_a_limit_of_nothing_pauses_at_once(self):
+        async def main():
+            near, peer = await self.half()
+            near.transport.set_write_buffer_limits(0)
+            near.transport.write(b'x')
+            assert await self.read(peer, 1) == b'x'
+            near.transport.write(MANY_BYTES)
+            assert 'pause' in near.calls
+            assert await self.read(peer, len(MANY_BYTES)) == MANY_BYTES
+            await near.until(lambda: near.calls[-1] == 'resume')
+            assert near.calls.count('pause') == near.calls.count('resume')
+            assert near.transport.get_write_buffer_size() == 0
+
+        self.run(main())
+
+    @both_kinds
+    def test_a_slow_reader_bounds_the_write_buffer(self, kind):
+        async def main():
+            near, peer = await self.half(kind=kind)
+            largest = 0
+
+            async def write():
+                nonlocal largest
+                for start in range(0, len(MANY_BYTES), 50_000):
+                    near.transport.write(MANY_BYTES[start:start + 50_000])
+                    largest = max(largest, near.transport.get_write_buffer_size())
+                    await near.until(
+                        lambda: near.calls.count('pause') == near.calls.count('resume'))
+                near.transport.close()
+
+            writing = self.loop.create_task(write())
+            data = bytearray()
+            while part := await self.loop.sock_recv(peer, 20_000):
+                data += part
+                await asyncio.sleep(0)
+            await writing
+            assert data == MANY_BYTES
+            assert 64 * 1024 < largest <= 64 * 1024 + 50_000
+            assert await near.until_lost() is None
+
+        self.run(main())
+
+
+class TestBufferedClose(Streams, UringCase):
+    """What one receive has brought is no longer delivered after ``close()``."""
+
+    def test_nothing_is_delivered_once_closed_in_buffer_updated(self):
+        class Closes(Buffered):
+            def received(self, data):
+                self.transport.write(MANY_BYTES)
+                self.transport.close()
+                super().received(data)
+
+        async def main():
+            near, peer = await self.half(Closes, kind='tcp')
+            await self.loop.sock_sendall(peer, MANY_BYTES[:50_000])
+            assert await self.read_all(peer) == MANY_BYTES
+            assert await near.until_lost() is None
+            assert near.calls.count('data') == 1
+
+        self.run(main())
+
+
+class Writer(asyncio.Protocol):
+    """Writes in one callback until it is told to pause, ``limit`` bytes at most."""
+
+    size = 65536
+    limit = 64 * MEBIBYTE
+
+    def __init__(self) -> None:
+        self.paused = False
+        self.written = self.most = self.resumes = 0
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def pause_writing(self):
+        self.paused = True
+
+    def resume_writing(self):
+        self.paused = False
+        self.resumes += 1
+
+    def write_until_paused(self):
+        while not self.paused and self.written < self.limit:
+            self.transport.write(bytes(self.size))
+            self.written += self.size
+            self.most = max(self.most, self.transport.get_write_buffer_size())
+
+
+class Counter(asyncio.Protocol):
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.largest = 0
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.received += len(data)
+        self.largest = max(self.largest, len(data))
+
+
+class _TestBothEnds(Case):
+    """Both ends in one loop: what is written in one callback, nobody can have read."""
+
+    timeout = 20.0
+
+    async def pair(self, writer, reader):
+        server = await self.loop.create_server(lambda: writer, '127.0.0.1', 0)
+        await self.loop.create_connection(lambda: reader, *server.sockets[0].getsockname())
+        while not hasattr(writer, 'transport'):
+            await asyncio.sleep(0)
+        return server
+
+    @pytest.mark.parametrize('size', [100, 4000, 65536, 300_000])
+    def test_a_writer_is_paused_within_one_callback(self, size):
+        async def main():
+            writer, reader = Writer(), Counter()
+            writer.size = size
+            server = await self.pair(writer, reader)
+            writer.write_until_paused()
+            # The kernel's buffers of both sockets, and the write buffer's limit.
+            assert writer.paused
+            assert writer.written < 16 * MEBIBYTE
+            assert writer.most <= 65536 + size
+            assert reader.received == 0
+            while writer.written < writer.limit:
+                await asyncio.sleep(0)
+                writer.write_until_paused()
+            while reader.received < writer.written:
+                await asyncio.sleep(0)
+            assert writer.resumes
+            writer.transport.close()
+            server.close()
+            await turns(5)
+
+        self.run(main())
+
+    def test_a_reader_that_pauses_collects_nothing(self):
+        async def main():
+            writer, reader = Writer(), Counter()
+            server = await self.pair(writer, reader)
+            reader.transport.pause_reading()
+            await turns(5)
+            for _ in range(100):
+                writer.write_until_paused()
+                await asyncio.sleep(0)
+            assert writer.paused
+            assert writer.written < 32 * MEBIBYTE
+            assert reader.received == 0
+            reader.transport.resume_reading()
+            while reader.received < writer.written:
+                await asyncio.sleep(0)
+            writer.transport.abort()
+            server.close()
+            await turns(5)
+
+        self.run(main())
+
+
+class TestPausedConnection(Streams, UringCase):
+
+    def test_leaves_the_data_in_the_socket(self):
+        """A paused transport must not go on filling memory: the sender has to block."""
+        async def main():
+            near, peer = await self.half()
+            near.transport.pause_reading()
+            await turns()
+            sent = 0
+            while select.select([], [peer], [], 0)[1]:
+                sent += peer.send(bytes(100_000))
+                await turns(2)
+            received = self.loop.stats().bytes_pinned
+            assert received == 0
+            near.transport.resume_reading()
+            await near.until_length(sent)
+
+        self.run(main())
+
+
+both_sides(globals(), _TestFlow, _TestBothEnds)

@@ -1,0 +1,42 @@
+"""Zero-copy writes of streams: what asks for them, and where they are given up."""
+from tests.support.cases import UringCase
+from tests.support.streams import MANY_BYTES, Echo, Streams, both_kinds
+from tests.support.turns import turns_until
+
+
+class TestZerocopy(Streams, UringCase):
+    """Which writes ask for it shows in the counters."""
+
+    def test_given_up_where_it_is_copied(self):
+        async def main():
+            near, peer = await self.half()
+            near.transport.write(MANY_BYTES[:1_000_000])
+            assert await self.read(peer, 1_000_000) == MANY_BYTES[:1_000_000]
+            await turns_until(lambda: self.loop.stats().zerocopy_copied)
+            before = self.loop.stats()
+            assert before.zerocopy_sent >= before.zerocopy_copied
+            near.transport.write(MANY_BYTES[:1_000_000])
+            assert await self.read(peer, 1_000_000) == MANY_BYTES[:1_000_000]
+            assert self.loop.stats().zerocopy_sent == before.zerocopy_sent
+            # Nor does another connection to that host ask for it.
+            _, address = await self.serve(Echo)
+            client = await self.connect(address)
+            client.transport.write(MANY_BYTES[:1_000_000])
+            await client.until_length(1_000_000)
+            assert self.loop.stats().zerocopy_sent == before.zerocopy_sent
+
+        self.run(main())
+
+    @both_kinds
+    def test_short_and_unix_data_do_not_ask_for_it(self, kind):
+        async def main():
+            near, peer = await self.half(kind=kind)
+            near.transport.write(MANY_BYTES[:10])
+            if kind == 'unix':
+                near.transport.write(MANY_BYTES[:1_000_000])
+                await self.read(peer, 1_000_010)
+            else:
+                await self.read(peer, 10)
+            assert self.loop.stats().zerocopy_sent == 0
+
+        self.run(main())

@@ -1,0 +1,160 @@
+"""Network namespaces in which zero-copy really happens, or waits as long as a test wants.
+
+On loopback the kernel always copies.  A ``Hole`` has a device that drops what it is
+given without copying it.  A ``Wire`` connects two namespaces, and its far end does
+not answer ARP: what is sent stays in the kernel, buffers and all, until
+``release`` tells who the neighbour is.  Both need root.
+"""
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CLONE_NEWNET = 0x40000000
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason='takes root: a network namespace, a raw socket, another user')
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_numbers = itertools.count(1)
+
+
+def _setns(fd: int) -> None:
+    """The calling thread is in that namespace from now on."""
+    if _libc.setns(fd, CLONE_NEWNET):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _ip(*arguments: object) -> None:
+    """Run ``ip``, whose complaint becomes an exception."""
+    done = subprocess.run(
+        ['ip', *map(str, arguments)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f'ip {" ".join(map(str, arguments))}: {done.stderr.strip()}')
+
+
+class Namespace:
+    """A network namespace with its loopback up; a context manager that removes it."""
+
+    def __init__(self) -> None:
+        self.name = f'uringloop-{os.getpid()}-{next(_numbers)}'
+
+    def __enter__(self):
+        _ip('netns', 'add', self.name)
+        try:
+            self.ip('link', 'set', 'lo', 'up')
+            self.set_up()
+        except BaseException:
+            _ip('netns', 'del', self.name)
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _ip('netns', 'del', self.name)
+
+    def set_up(self) -> None:
+        """Make the devices."""
+
+    def ip(self, *arguments: object) -> None:
+        """Run ``ip`` in here."""
+        _ip('-n', self.name, *arguments)
+
+    @contextlib.contextmanager
+    def entered(self):
+        """The calling thread, and what it starts, is in here; sockets made so stay here."""
+        with open('/proc/thread-self/ns/net') as home, \
+                open(f'/run/netns/{self.name}') as here:
+            _setns(here.fileno())
+            try:
+                yield
+            finally:
+                _setns(home.fileno())
+
+    def socket(self, family: int = socket.AF_INET, address=None) -> socket.socket:
+        """A non-blocking datagram socket in here, bound to ``address``."""
+        with self.entered():
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        if address is not None:
+            sock.bind(address)
+        return sock
+
+
+class Hole(Namespace):
+    """With a device that drops everything, has scatter/gather and checksum offload."""
+
+    peer = ('10.99.1.2', 9)
+    other_peer = ('10.99.1.3', 9)
+    peer6 = ('fd99::2', 9)
+
+    def __init__(self, mtu: int = 65535) -> None:
+        super().__init__()
+        self.mtu = mtu
+
+    def set_up(self) -> None:
+        self.ip('link', 'add', 'hole', 'type', 'ifb')
+        self.ip('link', 'set', 'hole', 'mtu', self.mtu, 'up')
+        self.ip('addr', 'add', '10.99.1.1/24', 'dev', 'hole')
+        self.ip('addr', 'add', 'fd99::1/64', 'dev', 'hole', 'nodad')
+        for address in (self.peer, self.other_peer, self.peer6):
+            self.ip('neigh', 'add', address[0], 'lladdr', '02:00:00:00:00:02', 'dev', 'hole')
+
+
+class Wire(Namespace):
+    """With one end of a wire whose other end, in ``far``, is silent until ``release``."""
+
+    peer = ('10.98.1.2', 4433)
+    far_lladdr = '02:00:00:00:00:02'
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.far = Namespace()
+
+    def __enter__(self):
+        self.far.__enter__()
+        try:
+            return super().__enter__()
+        except BaseException:
+            self.far.__exit__()
+            raise
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            super().__exit__()
+        finally:
+            self.far.__exit__()
+
+    def set_up(self) -> None:
+        self.ip('link', 'add', 'wire', 'type', 'veth', 'peer', 'name', 'wire',
+                'netns', self.far.name, 'address', self.far_lladdr)
+        self.ip('link', 'set', 'wire', 'mtu', 65535, 'up')
+        self.far.ip('link', 'set', 'wire', 'mtu', 65535, 'arp', 'off', 'up')
+        self.ip('addr', 'add', '10.98.1.1/24', 'dev', 'wire')
+        self.far.ip('addr', 'add', '10.98.1.2/24', 'dev', 'wire')
+        with self.entered():
+            # It keeps asking, and does not give up, for longer than any test takes.
+            Path('/proc/sys/net/ipv4/neigh/wire/mcast_solicit').write_text('100')
+            Path('/proc/sys/net/ipv4/neigh/wire/unres_qlen_bytes').write_text('16777216')
+
+    def hold(self) -> None:
+        """Forget the neighbour: what is sent now waits."""
+        self.ip('neigh', 'flush', 'dev', 'wire', 'nud', 'all')
+
+    def release(self) -> None:
+        """Let out what waits."""
+        self.ip('neigh', 'replace', self.peer[0], 'lladdr', self.far_lladdr, 'dev', 'wire')
+
+
+@pytest.fixture(scope='module')
+def wire():
+    """One for all tests of a module; conftest makes it known to them."""
+    with Wire() as namespace:
+        yield namespace

@@ -1,0 +1,277 @@
+"""Names of asyncio's transports that programs and tests assign, and sockets of their own."""
+import asyncio
+import socket
+import sys
+from unittest import mock
+
+import pytest
+
+from tests.support.cases import both_sides
+from tests.support.protocols import Recorder as Datagrams
+from tests.support.protocols import endpoint
+from tests.support.sockets import LOCAL
+from tests.support.streams import BufferedEcho, Echo, Recorder, Streams
+
+
+class _TestDatagrams:
+
+    def test_the_address_of_a_connected_socket_is_kept_to(self):
+        """asyncio_dgram's ``from_socket`` does that."""
+        async def main():
+            receiver, received = await endpoint(local_addr=('127.0.0.1', 0))
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.setblocking(False)
+            sock.connect(receiver.get_extra_info('sockname'))
+            transport, _ = await self.loop.create_datagram_endpoint(Datagrams, sock=sock)
+            transport._address = transport.get_extra_info('peername')
+            transport.sendto(b'connected')
+            transport.sendto(b'named', transport._address)
+            with pytest.raises(ValueError, match='Invalid address'):
+                transport.sendto(b'elsewhere', ('127.0.0.1', 9))
+            await received.until(lambda p: len(p.datagrams) == 2)
+            assert received.datagrams == [b'connected', b'named']
+            for each in (transport, receiver):
+                each.close()
+            await received.until(lambda p: p.lost)
+
+        self.run(main())
+
+    def test_lost_connections_are_counted(self):
+        async def main():
+            transport, protocol = await endpoint(local_addr=('127.0.0.1', 0))
+            transport._conn_lost = 1
+            transport._address = ('127.0.0.1', 9)
+            transport.sendto(b'dropped')
+            assert transport._conn_lost == 2
+            transport._conn_lost = 0
+            transport._address = None
+            transport.close()
+            await protocol.until(lambda p: p.lost)
+
+        self.run(main())
+
+
+class Wrapped:
+    """A socket of the program's own, as tests put it into transports."""
+
+    def __init__(self, sock, step=None):
+        self.sock = sock
+        self.step = step
+        self.calls = []
+        self.full = False
+
+    def send(self, data):
+        self.calls.append('send')
+        if self.full:
+            self.full = False
+            raise BlockingIOError
+        return self.sock.send(bytes(data)[:self.step])
+
+    def recv(self, size):
+        self.calls.append('recv')
+        return self.sock.recv(size)
+
+    def recv_into(self, buffer):
+        self.calls.append('recv_into')
+        return self.sock.recv_into(buffer)
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+
+class _TestStreams(Streams):
+
+    def test_another_protocol_receives(self):
+        """Without ``set_protocol``, as before that was there."""
+        async def main():
+            near, peer = await self.half()
+            other = Recorder()
+            other.connection_made(near.transport)
+            near.transport._protocol = other
+            peer.send(b'for the other')
+            await other.until_length(13)
+            assert not near.data
+            near.transport._protocol = near
+
+        self.run(main())
+
+    def test_whether_it_still_reads_is_told(self):
+        async def main():
+            near, _ = await self.half()
+            assert near.transport._read_ready_cb is not None
+            near.transport.close()
+            # asyncio's own has lost it then since Python 3.13.
+            if self.uring or sys.version_info >= (3, 14):
+                assert near.transport._read_ready_cb is None
+
+        self.run(main())
+
+    def test_extra_info_is_replaced(self):
+        async def main():
+            near, _ = await self.half()
+            near.transport._extra['mark'] = 'mine'
+            assert near.transport.get_extra_info('mark') == 'mine'
+            assert near.transport.get_extra_info('peername')
+            near.transport._extra = {'mark': 'yours'}
+            assert near.transport.get_extra_info('mark') == 'yours'
+            assert near.transport.get_extra_info('peername') is None
+
+        self.run(main())
+
+    def test_fields_of_the_flow_control_are_obeyed(self):
+        async def main():
+            near, _ = await self.half()
+            transport = near.transport
+            transport.set_write_buffer_limits(high=100, low=10)
+            assert (transport._high_water, transport._low_water) == (100, 10)
+            transport._high_water, transport._low_water = 50, 5
+            assert transport.get_write_buffer_limits() == (5, 50)
+            transport._protocol_paused = True
+            assert transport._protocol_paused is True
+            transport._protocol_paused = False
+            transport._conn_lost = 1
+            transport.write(b'dropped')
+            assert transport._conn_lost == 2
+            transport._conn_lost = 0
+            transport._closing = True
+            assert transport.is_closing()
+            transport._closing = False
+            assert transport.max_size == 256 * 1024
+            transport._eof = True
+            with pytest.raises(RuntimeError):
+                transport.write(b'after the end')
+            transport._eof = False
+
+        self.run(main())
+
+    def test_a_server_put_in_its_place_is_detached(self):
+        """Who does that detaches it."""
+        async def main():
+            server, address = await self.serve()
+            client = await self.connect(address)
+            [near] = self.others(client)
+            assert near.transport._server is server
+            detached = mock.Mock()
+            near.transport._server = mock.Mock(_detach=detached)
+            near.transport.abort()
+            await near.until_lost()
+            assert detached.call_count == 1
+            near.transport._server = None
+
+        self.run(main())
+
+    @pytest.mark.parametrize('factory', [Echo, BufferedEcho])
+    def test_another_socket_is_asked(self, factory):
+        async def main():
+            near, peer = await self.half(factory)
+            peer.send(b'before')
+            assert await self.read(peer, 6) == b'before'
+            own = near.transport._sock = Wrapped(near.transport._sock, step=3)
+            assert near.transport._sock is own
+            peer.send(b'through')
+            assert await self.read(peer, 7) == b'through'
+            own.full = True
+            near.transport.write(b'once there is room')
+            assert await self.read(peer, 18) == b'once there is room'
+            assert 'send' in own.calls
+            assert {'recv', 'recv_into'} & set(own.calls)
+            peer.shutdown(socket.SHUT_WR)
+            await near.until_lost()
+            assert near.lost == [None]
+
+        self.run(main())
+
+    @pytest.mark.parametrize('method', ['recv', 'send'])
+    def test_errors_of_another_socket_end_the_connection(self, method):
+        async def main():
+            near, peer = await self.half()
+            own = near.transport._sock = Wrapped(near.transport._sock)
+            setattr(own, method, mock.Mock(side_effect=TimeoutError('timed out')))
+            near.transport.write(b'written')
+            peer.send(b'sent')
+            await near.until_lost()
+            assert isinstance(near.lost[0], TimeoutError)
+
+        self.run(main())
+
+    def test_a_socket_that_is_taken_away_has_an_heir(self):
+        """And given to another transport."""
+        if not self.uring and sys.version_info >= (3, 13):
+            pytest.skip('asyncio then refuses a descriptor that a transport had')
+
+        async def main():
+            near, peer = await self.half()
+            near.transport.pause_reading()
+            sock, near.transport._sock = near.transport._sock, None
+            self.opened.remove(near)
+            heir = Recorder()
+            self.opened.append(heir)
+            self.loop._make_socket_transport(sock, heir)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            peer.send(b'for the heir')
+            await heir.until_length(12)
+            assert heir.data == b'for the heir'
+            heir.transport.write(b'answer')
+            assert await self.read(peer, 6) == b'answer'
+
+        self.run(main())
+
+
+class _TestAttributes(Streams):
+
+    def test_transports_take_attributes(self):
+        async def main():
+            _server, address = await self.serve(Echo)
+            client = await self.connect(address)
+            transport = client.transport
+            transport.note = 'mine'
+            assert transport.note == 'mine'
+            written = []
+            transport.write = written.append
+            transport.write(b'seen')
+            assert written == [b'seen']
+            del transport.write
+            transport.write(b'sent')
+            await client.until_length(4)
+            assert client.data == b'sent'
+            transport._extra['peername'] = 'behind a proxy'
+            assert transport.get_extra_info('peername') == 'behind a proxy'
+            assert not transport._paused
+
+        self.run(main())
+
+    def test_sockets_that_want_to_be_asked(self):
+        class Socket(socket.socket):
+            def recv(self, *args):
+                seen.append('recv')
+                return super().recv(*args)
+
+            def send(self, *args):
+                seen.append('send')
+                return super().send(*args)
+
+            def accept(self):
+                seen.append('accept')
+                return super().accept()
+
+        async def main():
+            listening = Socket()
+            listening.bind(LOCAL)
+            server = await self.loop.create_server(self.kept(Echo), sock=listening)
+            self.servers.append(server)
+            sock = Socket()
+            sock.setblocking(False)
+            await self.loop.sock_connect(sock, listening.getsockname())
+            client = await self.open(sock)
+            client.transport.write(b'ask')
+            await client.until_length(3)
+            client.transport.close()
+            await client.until_lost()
+
+        seen = []
+        self.run(main())
+        assert {'accept', 'send', 'recv'} <= set(seen)
+
+
+both_sides(globals(), _TestDatagrams, _TestStreams, _TestAttributes)
