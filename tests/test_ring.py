@@ -356,8 +356,8 @@ class TestSlots(UringCase):
         if limit > resource.getrlimit(resource.RLIMIT_NOFILE)[1]:
             pytest.skip('RLIMIT_NOFILE is lower')
         ring, loop = self.ring_with_limit(limit)
-        assert ring.has_marker
-        assert ring.slot_count == min(limit, 4096)
+        assert ring.files.has_marker
+        assert ring.files.slot_count == min(limit, 4096)
         loop.close()
 
     def test_the_limit_is_the_programs(self):
@@ -379,7 +379,7 @@ class TestSlots(UringCase):
         self.loop.close()
         self.loop = loop
         self.run(main())
-        assert ring.slots_used <= 3
+        assert ring.files.slots_used <= 3
 
     def test_number_of_another_socket(self):
         """Without a slot: what would leave by the socket that got the number does not leave."""
@@ -411,7 +411,7 @@ class TestSlots(UringCase):
         self.loop.close()
         self.loop = loop
         self.run(main())
-        assert ring.slots_used == 64
+        assert ring.files.slots_used == 64
 
 
 class TestEnd(UringCase):
@@ -419,7 +419,7 @@ class TestEnd(UringCase):
     def test_no_certificate(self):
         """A ring whose death will not be seen."""
         ring = ring_module.Ring(OperationTable(), 8, 16, 1 << 20)
-        assert not ring.has_marker
+        assert not ring.files.has_marker
         assert ring.close(-1, 0) == []
 
     def test_memory_without_a_witness_is_kept(self):

@@ -73,7 +73,7 @@ cdef dict TIME_MODULE = vars(time)
 cdef str MONOTONIC = 'monotonic'
 cdef PyObject* REAL_MONOTONIC = PyDict_GetItem(TIME_MODULE, MONOTONIC)
 cdef tuple RING_COUNTERS = (
-    'syscalls', 'submissions', 'completions', 'overflows', 'busy_polls', 'busy_poll_hits')
+    'syscalls', 'submissions', 'completions', 'cq_overflows', 'busy_polls', 'busy_poll_hits')
 
 cdef double LONGEST_WAIT = 24 * 3600
 cdef double CLOSING_BOUND = 1.0      # seconds that close() may take
@@ -193,7 +193,7 @@ cdef class LoopCore:
         self.flushed = []
         self.deliveries_due = []
         self.idle_flushers = []
-        self.past = {}
+        self.past = dict.fromkeys(RING_COUNTERS, 0)
         self.wake_fd = -1
         self.entries = 256
         self.cq_entries = 4096
@@ -554,7 +554,7 @@ cdef class LoopCore:
         cdef double timeout = self.until_timer()
         if self.slots_to_free:
             self.free_slots()
-        if timeout == 0 or self.ring.count:
+        if timeout == 0 or self.ring.unsettled.count:
             return self.ring.poll() if self.ring.has_work() else 0
         if self.watched_sockets.count:
             timeout = min(timeout, self.watched_sockets.check_if_due(monotonic()))
@@ -567,7 +567,7 @@ cdef class LoopCore:
             if self.wakeup_watch.fired:
                 # A thread of this process, and while we looked it may have wanted our
                 # processor: wake-ups from threads are 20 % slower so (measured).
-                self.ring.spin_was_futile()
+                self.ring.spin_budget.hit_was_futile()
             return 0
         # A signal that came after the last bytecode would not interrupt the wait, and
         # what its handler does (or a finalizer) may be what the loop was going to wait for.
@@ -915,8 +915,8 @@ cdef class LoopCore:
         return 0
 
     cdef remember(self, Ring ring):
-        for name in RING_COUNTERS:
-            self.past[name] = self.past.get(name, 0) + getattr(ring, name)
+        for name, count in ring.counters().items():
+            self.past[name] += count
 
     def _watch_selector(self, int fd, dict selector_keys):
         """Look after the epoll ``fd`` of a selector, whose keys are in ``selector_keys``."""
@@ -1035,17 +1035,13 @@ cdef class LoopCore:
 
     def _counters(self):
         """Everything that ``stats()`` shows, as a dict."""
-        ring = self.ring
-        now = {name: self.past.get(name, 0) + (getattr(ring, name) if ring is not None else 0)
-               for name in RING_COUNTERS}
+        of_rings = self.past.copy()
+        if self.ring is not None:
+            for name, count in self.ring.counters().items():
+                of_rings[name] += count
         return {
-            'submissions': now['submissions'],
-            'completions': now['completions'],
-            'syscalls': now['syscalls'],
-            'operations_live': self.operations.live,
-            'operations_in_flight': self.operations.in_flight,
-            'bytes_pinned': self.operations.pinned,
-            'unknown_completions': self.operations.unknown,
+            **of_rings,
+            **self.operations.counters(),
             'datagrams_sent': self.datagrams_sent,
             'datagrams_received': self.datagrams_received,
             'datagrams_gathered': self.datagrams_gathered,
@@ -1058,9 +1054,6 @@ cdef class LoopCore:
             'buffers_released': self.buffers_released,
             'receive_buffers_exhausted': self.receive_exhausted,
             'rings_orphaned': len(orphaned_rings),
-            'cq_overflows': now['overflows'],
-            'busy_polls': now['busy_polls'],
-            'busy_poll_hits': now['busy_poll_hits'],
         }
 
 

@@ -83,8 +83,10 @@ cdef class OperationTable:
     cdef void done(self, operation* op) noexcept
     cdef int grow(self, bint compact) except -1
     cdef list ring_closed(self, uint32_t ring_id, bint dead)
+    cdef bint ring_holds_memory(self, uint32_t ring_id) noexcept
     cdef bint orphans_awaited(self, uint32_t ring_id) except -1
     cdef int release_orphans(self, uint32_t ring_id) except -1
+    cdef dict counters(self)
 
 
 cdef inline uint64_t user_data(operation* op) noexcept:

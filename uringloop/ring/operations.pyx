@@ -271,6 +271,16 @@ cdef class OperationTable:
                 self.release(op)
         return problems
 
+    cdef bint ring_holds_memory(self, uint32_t ring_id) noexcept:
+        """Whether an operation of the ring number ``ring_id`` points into our memory."""
+        cdef uint32_t i
+        cdef operation* op
+        for i in range(self.capacity):
+            op = self.slots[i]
+            if op.due and op.ring_id == ring_id and op.traits & MEMORY:
+                return True
+        return False
+
     cdef bint orphans_awaited(self, uint32_t ring_id) except -1:
         """Whether somebody waits to hear that what was buried is free."""
         cdef uint32_t i
@@ -296,6 +306,15 @@ cdef class OperationTable:
                 finally:
                     self.release(op)
         return 0
+
+    cdef dict counters(self):
+        """What the table has counted, by the names of ``Loop.stats()``."""
+        return {
+            'operations_live': self.live,
+            'operations_in_flight': self.in_flight,
+            'bytes_pinned': self.pinned,
+            'unknown_completions': self.unknown,
+        }
 
 
 cdef int visit_operations(PyObject* self, visitproc visit, void* arg) noexcept:
