@@ -93,7 +93,7 @@ cdef class DatagramReceiver(Receiver):
             buffers = self.receive_buffers()
             try:
                 if self._closing:
-                    self.loop.datagrams_discarded += 1
+                    self.loop.counters.datagrams_discarded += 1
                 else:
                     self.take_datagram(buffers, res, flags)
             finally:
@@ -118,9 +118,9 @@ cdef class DatagramReceiver(Receiver):
             char* name = <char*>(out + 1)
             Py_ssize_t length = res - <Py_ssize_t>(sizeof(io_uring_recvmsg_out) + self.name_room)
         if out.flags & MSG_TRUNC or length > LONGEST_LOCAL:
-            self.loop.datagrams_truncated += 1
+            self.loop.counters.datagrams_truncated += 1
             length = min(length, LONGEST_LOCAL)       # asyncio's limit, for AF_UNIX
-        self.loop.datagrams_received += 1
+        self.loop.counters.datagrams_received += 1
         address = self.loop.addresses.to_python(name, min(out.namelen, self.name_room))
         if length >= EXPORT_MINIMUM and self.name_room + sizeof(io_uring_recvmsg_out) == HEAD:
             return self.post(RECEIVED, buffers.export_bytes(number, length), address)
@@ -185,8 +185,8 @@ cdef class DatagramReceiver(Receiver):
                 self.deliver_error(OSError(errno_now, os.strerror(errno_now)))
             return False
         if message.msg_flags & MSG_TRUNC:
-            self.loop.datagrams_truncated += 1
-        self.loop.datagrams_received += 1
+            self.loop.counters.datagrams_truncated += 1
+        self.loop.counters.datagrams_received += 1
         # Let go before the next is made: it is to get the same memory.
         self.hand_over(resize_bytes(memory, length),
                        self.loop.addresses.to_python(&name, message.msg_namelen))
@@ -207,7 +207,7 @@ cdef class DatagramReceiver(Receiver):
         self.judge(PyBytes_GET_SIZE(data))
         try:
             if self._closing:
-                self.loop.datagrams_discarded += 1
+                self.loop.counters.datagrams_discarded += 1
             else:
                 self._protocol.datagram_received(data, address)
         except (SystemExit, KeyboardInterrupt):

@@ -146,7 +146,7 @@ cdef class DatagramTransport(DatagramReceiver):
             self.dropped()
             return
         if self.loop.closing:
-            self.loop.datagrams_dropped += 1       # nothing will leave any more
+            self.loop.counters.datagrams_dropped += 1       # nothing will leave any more
             return
         # First: an address may be code of the program, and that may move the memory.
         if not self.connected and not self.to_kernel(addr, &address, &address_length):
@@ -184,7 +184,7 @@ cdef class DatagramTransport(DatagramReceiver):
             addr = self._address
         future = self.loop.new_future()
         if self._conn_lost or self.loop.closing:
-            self.loop.datagrams_dropped += 1
+            self.loop.counters.datagrams_dropped += 1
             future.set_exception(ConnectionAbortedError(
                 f'{self!r} is closed: {memory.length} bytes were not sent'))
             return future
@@ -205,7 +205,7 @@ cdef class DatagramTransport(DatagramReceiver):
             raise ValueError(f'Invalid address: must be None or {self._address}, not {addr!r}')
 
     def dropped(self):
-        self.loop.datagrams_dropped += 1
+        self.loop.counters.datagrams_dropped += 1
         self._write_on_lost()
 
     # -- one datagram --------------------------------------------------------------------------
@@ -287,7 +287,7 @@ cdef class DatagramTransport(DatagramReceiver):
             error = EBADF                # the program has closed it: the number may be another's
         elif sendto(self._sock_fd, memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL,
                     <sockaddr*>address if address_length else NULL, address_length) >= 0:
-            self.loop.datagrams_sent += 1
+            self.loop.counters.datagrams_sent += 1
             return 0
         else:
             error = errno_now
@@ -297,7 +297,7 @@ cdef class DatagramTransport(DatagramReceiver):
             self.enqueue(owner, memory, address, address_length, None)
             self.has_no_room()
             return self.maybe_pause_full()
-        self.loop.datagrams_dropped += 1
+        self.loop.counters.datagrams_dropped += 1
         self._protocol.error_received(OSError(error, self.error_text(error, memory.length)))
         return 0
 
@@ -419,7 +419,7 @@ cdef class DatagramTransport(DatagramReceiver):
         if count > 1 and fd_of(self._sock) == self._sock_fd and self.segments_as_sent():
             error = self.send_segmented(count)
             if error == 0:
-                self.loop.datagrams_gathered += count
+                self.loop.counters.datagrams_gathered += count
                 while count:
                     count -= 1
                     self.sent_plainly()
@@ -682,12 +682,12 @@ cdef class DatagramTransport(DatagramReceiver):
         self.buffered -= op.length + HEADER
         self.futile_polls = 0
         self.retry_delay = 0
-        self.loop.datagrams_sent += 1
+        self.loop.counters.datagrams_sent += 1
         if op.traits & ZEROCOPY:
-            self.loop.zerocopy_sent += 1
+            self.loop.counters.zerocopy_sent += 1
         elif op.status == PLAIN:
-            self.loop.zerocopy_sent += 1
-            self.loop.zerocopy_fell_back += 1
+            self.loop.counters.zerocopy_sent += 1
+            self.loop.counters.zerocopy_fell_back += 1
         if op.future is not NULL and not op.due & NOTIF_DUE:
             op.copied = True
             self.resolve(op, 0)
@@ -695,7 +695,7 @@ cdef class DatagramTransport(DatagramReceiver):
 
     cdef int failed(self, operation* op, int error) except -1:
         self.buffered -= op.length + HEADER
-        self.loop.datagrams_dropped += 1
+        self.loop.counters.datagrams_dropped += 1
         op.status = -error
         if op.future is not NULL:
             if not op.due & NOTIF_DUE:
@@ -709,9 +709,9 @@ cdef class DatagramTransport(DatagramReceiver):
         return f'{text}: a datagram of {length} bytes' if error == EMSGSIZE else text
 
     cdef int notified(self, operation* op) except -1:
-        self.loop.buffers_released += 1
+        self.loop.counters.buffers_released += 1
         if op.status >= 0 and is_reported(op):
-            self.loop.zerocopy_copied += op.copied
+            self.loop.counters.zerocopy_copied += op.copied
             if self.paths is None and op.copied:
                 self.paths = CopyReports()
             if self.paths is not None:
@@ -747,7 +747,7 @@ cdef class DatagramTransport(DatagramReceiver):
         while self.queue is not NULL:
             op = self.pop_queue()
             self.buffered -= op.length + HEADER
-            self.loop.datagrams_dropped += 1
+            self.loop.counters.datagrams_dropped += 1
             if op.future is not NULL:
                 self.resolve(op, ECANCELED)
             self.loop.operations.release(op)

@@ -14,7 +14,7 @@ cdef struct completions:
 cdef int allocate(completions* unsettled) except -1
 cdef int fetch_all(completions* unsettled, io_uring* ring) except -1
 cdef int settle(completions* unsettled, OperationTable operations) except -1
-cdef int settle_sends(
+cdef int settle_sends_of(
     completions* unsettled, OperationTable operations, OperationOwner owner) except -1
 
 

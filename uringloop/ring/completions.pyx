@@ -1,7 +1,7 @@
 """Completions that were taken out of the ring and are not yet settled.
 
 They are copied out first, so that their places in the ring are free again before an owner is
-told.  Most are settled at once; what ``settle_sends`` leaves is kept for the turn.
+told.  Most are settled at once; what ``Ring.settle_sends`` leaves is kept for the turn.
 """
 from cpython.object cimport PyObject
 from libc.stdlib cimport realloc
@@ -62,7 +62,7 @@ cdef int settle(completions* unsettled, OperationTable operations) except -1:
     return 0
 
 
-cdef int settle_sends(
+cdef int settle_sends_of(
         completions* unsettled, OperationTable operations, OperationOwner owner) except -1:
     """Settle what has completed of ``owner``'s sends; the rest stays, in its order."""
     cdef operation* op

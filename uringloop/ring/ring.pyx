@@ -13,7 +13,7 @@ from posix.unistd cimport close
 
 from uringloop._cpython cimport pause_collector, resume_collector
 from uringloop.ring.abi cimport *
-from uringloop.ring.completions cimport allocate, fetch, fetch_all, settle, settle_sends
+from uringloop.ring.completions cimport allocate, fetch, fetch_all, settle, settle_sends_of
 from uringloop.ring.operations cimport (
     UNTRACKED, OperationOwner, OperationTable, operation, user_data)
 from uringloop.ring.process cimport fork_generation, this_thread
@@ -261,7 +261,7 @@ cdef class Ring:
         cdef bint paused = pause_collector()
         self.settling = True
         try:
-            return settle_sends(&self.unsettled, self.operations, owner)
+            return settle_sends_of(&self.unsettled, self.operations, owner)
         finally:
             self.settling = False
             resume_collector(paused)

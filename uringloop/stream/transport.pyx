@@ -489,13 +489,13 @@ cdef class StreamTransport(StreamReceiver):
         if self._conn_lost:
             return self.maybe_finish()
         if res > 0:
-            self.loop.zerocopy_sent += op.traits & ZEROCOPY != 0
+            self.loop.counters.zerocopy_sent += op.traits & ZEROCOPY != 0
             self.full = <size_t>res < op.length
             self.accepted(res)
         elif op.traits & ZEROCOPY and -res in (ENOMEM, ENOBUFS, EOPNOTSUPP):
             op.status = res
-            self.loop.zerocopy_sent += 1
-            self.loop.zerocopy_fell_back += 1
+            self.loop.counters.zerocopy_sent += 1
+            self.loop.counters.zerocopy_fell_back += 1
             self.refuse_zerocopy(op)
         elif res == -EAGAIN:
             op.status = res
@@ -508,9 +508,9 @@ cdef class StreamTransport(StreamReceiver):
         return self.flush_quietly() if self.count else self.written()
 
     cdef int notified(self, operation* op) except -1:
-        self.loop.buffers_released += 1
+        self.loop.counters.buffers_released += 1
         if op.copied and op.status >= 0 and REPORTS_USAGE:
-            self.loop.zerocopy_copied += 1
+            self.loop.counters.zerocopy_copied += 1
             self.refuse_zerocopy(op)
         return 0
 

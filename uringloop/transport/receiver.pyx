@@ -62,7 +62,7 @@ cdef class Receiver(SocketTransport):
     cdef int exhausted(self) except -1:
         """The receive buffers ran out."""
         cdef ReceiveBuffers buffers = self.receive_buffers()
-        self.loop.receive_exhausted += 1
+        self.loop.counters.receive_exhausted += 1
         if buffers is None or not buffers.provide_more():
             # Read by itself next.  (With thousands of sockets that all have something, all but
             # as many as there are buffers would be armed in vain, turn after turn.)
