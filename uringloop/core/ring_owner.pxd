@@ -11,7 +11,7 @@ cdef class RingOwner(Submitter):
         unsigned cq_entries
         unsigned busy_poll_ns       # nanoseconds to look for completions before sleeping
         bint closing                # nothing new is to be given to the ring
-        object marker_peer          # the other end of the wake-up socket that the ring holds
+        object marker_peer          # the other end of the wake-up socket that is the marker
         BufferGroups buffer_groups
         object memory_reserve       # memory to let go of when there is no other
         list slots_to_free          # registered files that nobody uses any more, and their rings

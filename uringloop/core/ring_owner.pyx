@@ -62,8 +62,8 @@ cdef class RingOwner(Submitter):
             return 0
         if self.ring is not None and self.ring.thread:
             self.ring.check_open()
-            # The old ring holds the wake-up socket: it is replaced, so
-            # that its hang-up can tell when that ring is dead.
+            # The old ring holds one wake-up socket as its marker.  The pair is replaced, so
+            # that the hang-up can tell when that ring is dead.
             told = self.renew_self_pipe()
             try:
                 self.leave_ring(CLOSING_BOUND)
@@ -123,7 +123,7 @@ cdef class RingOwner(Submitter):
     # -- closing -------------------------------------------------------------------------------
 
     cdef int close_ring(self) except -1:
-        """Drain the ring within a bound, and close it and the writing end of the wake-up."""
+        """Cancel what is in flight, wait for it within a bound, and close the ring."""
         cdef double end = monotonic() + CLOSING_BOUND
         if self.selector_watch is not None:
             self.selector_watch.closed = True
@@ -212,7 +212,7 @@ cdef class RingOwner(Submitter):
         return 0
 
     cdef ReceiveBuffers receive_buffers(self, BufferGroup group):
-        """The provided buffers of this ring that such sockets share; made when first asked for.
+        """The provided buffers that such sockets share; they are made when first asked for.
 
         None: there is no memory for them.  Ask again from time to time.
         """

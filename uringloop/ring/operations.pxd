@@ -8,7 +8,7 @@ from uringloop.ring.abi cimport msghdr, sockaddr_storage
 cdef enum Due:
     RESULT_DUE = 1   # the completion that carries the result
     NOTIF_DUE = 2    # the notification that the kernel has let go of the memory
-    ORPHANED = 4       # its ring is closed and not yet proved dead
+    ORPHANED = 4     # its ring is closed and not yet proved dead
 
 
 cdef enum Trait:
@@ -27,11 +27,11 @@ cdef struct operation:
     uint32_t ring_id              # number of the ring it was given to
     uint8_t due
     uint8_t traits
-    uint8_t compact             # has nothing from ``message`` on
+    uint8_t compact           # has nothing from ``message`` on
     bint copied               # what the notification said
     int status                # the owner's own
     uint32_t address_length
-    PyObject* owner           # a OperationOwner; strong
+    PyObject* owner           # an OperationOwner; strong
     PyObject* data            # keeps the payload's memory alive; strong or NULL
     PyObject* future          # strong or NULL
     char* base
@@ -67,9 +67,9 @@ cdef class OperationTable:
         operation* free
         operation* free_compact
         readonly Py_ssize_t live        # acquired and not yet released
-        readonly Py_ssize_t in_flight   # with a duty outstanding
+        readonly Py_ssize_t in_flight   # with a completion due
         readonly size_t pinned          # bytes lent to zero-copy sends
-        readonly Py_ssize_t unknown   # completions of no known operation
+        readonly Py_ssize_t unknown     # completions of no known operation
 
     cdef operation* acquire(self, OperationOwner owner) except NULL
     cdef operation* acquire_compact(self, OperationOwner owner) except NULL

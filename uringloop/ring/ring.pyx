@@ -444,8 +444,8 @@ cdef class Ring:
         """Close the ring, from any thread.
 
         If it may still touch memory of ours, ``marker_peer``, the other end of the
-        marker, is asked for ``bound`` seconds whether the ring is dead.  If not,
-        that memory is buried.  Returns the exceptions that owners met.
+        marker, is asked for ``bound`` seconds whether the ring is dead.  If it is not,
+        that memory is kept until it is.  Returns the exceptions that owners met.
         """
         if not self.is_open:
             return []
