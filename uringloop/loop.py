@@ -158,7 +158,7 @@ class _LazySelector(selectors.BaseSelector):
 _CONNECTIONS_HAVE_CONTEXTS = 'context' in inspect.signature(
     _SelectorEventLoop._make_socket_transport).parameters  # type: ignore[attr-defined]
 
-# What asyncio's loop does with what a child selector_watch has found out.
+# What asyncio's loop does with what a child watcher has found out.
 _EXIT_SKIPS_A_TURN = sys.version_info < (3, 12)
 _EXIT_IS_TOLD_AT_ONCE = sys.version_info >= (3, 14)
 
@@ -181,13 +181,13 @@ def _can_use_pidfd() -> bool:
 
 
 def _program_watches_children() -> bool:
-    """Whether the program has set a child selector_watch that reaps children itself.
+    """Whether the program has set a child watcher that reaps children itself.
 
     The interface is gone from Python 3.14 on, and deprecated before: it is looked
     for without being called.
     """
-    selector_watch = getattr(getattr(events, '_event_loop_policy', None), '_watcher', None)
-    return selector_watch is not None and type(selector_watch).__name__ not in (
+    watcher = getattr(getattr(events, '_event_loop_policy', None), '_watcher', None)
+    return watcher is not None and type(watcher).__name__ not in (
         'ThreadedChildWatcher', 'PidfdChildWatcher')
 
 
@@ -411,7 +411,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             self, protocol: asyncio.BaseProtocol, args: Any, shell: bool, stdin: Any, stdout: Any,
             stderr: Any, bufsize: int, extra: Mapping[str, Any] | None = None,
             **kwargs: Any) -> asyncio.SubprocessTransport:
-        """Watch the child by its pidfd: no thread, no SIGCHLD, no child selector_watch."""
+        """Watch the child by its pidfd: no thread, no SIGCHLD, no child watcher."""
         if not _can_use_pidfd() or _program_watches_children():
             return await super()._make_subprocess_transport(  # type: ignore[misc, no-any-return]
                 protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs)
@@ -459,7 +459,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         self._child_ended(transport)
 
     def _child_ended(self, transport: Any) -> None:
-        # As asyncio's child selector_watch: a turn later, or two before Python 3.12, so that the
+        # As asyncio's child watcher: a turn later, or two before Python 3.12, so that the
         # pipes, which end before the child does, are heard of first.
         if _EXIT_IS_TOLD_AT_ONCE:
             self.call_soon(self._tell_exit, transport)

@@ -22,7 +22,7 @@ class TestEnd(UringCase):
     def test_a_ring_without_a_certificate_closes(self):
         """A ring whose death will not be seen."""
         ring = ring_module.Ring(OperationTable(), 8, 16, 1 << 20)
-        assert not ring.has_marker
+        assert not ring.files.has_marker
         assert ring.close(-1, 0) == []
 
     def test_memory_without_a_witness_is_kept(self):

@@ -32,8 +32,8 @@ class TestSlots(UringCase):
         if limit > resource.getrlimit(resource.RLIMIT_NOFILE)[1]:
             pytest.skip('RLIMIT_NOFILE is lower')
         ring, loop = self.ring_with_limit(limit)
-        assert ring.has_marker
-        assert ring.slot_count == min(limit, 4096)
+        assert ring.files.has_marker
+        assert ring.files.slot_count == min(limit, 4096)
         loop.close()
 
     def test_the_limit_of_descriptors_stays_the_programs(self):
@@ -55,7 +55,7 @@ class TestSlots(UringCase):
         self.loop.close()
         self.loop = loop
         self.run(main())
-        assert ring.slots_used <= 3
+        assert ring.files.slots_used <= 3
 
     def test_without_a_slot_nothing_leaves_by_another_socket(self):
         """Without a slot: what would leave by the socket that got the number does not leave."""
@@ -87,7 +87,7 @@ class TestSlots(UringCase):
         self.loop.close()
         self.loop = loop
         self.run(main())
-        assert ring.slots_used == 64
+        assert ring.files.slots_used == 64
 
 
 class TestNumbers(UringCase):

@@ -1,4 +1,4 @@
-"""The loop's core: ready queue, timers, wake-up, turns."""
+"""The loop's core: turns, waiting, running, closing."""
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
@@ -9,16 +9,16 @@ from typing_extensions import TypeVarTuple, Unpack
 
 from uringloop.core.ready import ReadyQueue
 from uringloop.core.registry import Registry
-from uringloop.ring.operations import OperationOwner
 
 _Args = TypeVarTuple('_Args')
 _Result = TypeVar('_Result')
 
-class Watch(OperationOwner):
-    """A poll that the loop keeps armed on a descriptor of its own."""
-
 class LoopCore:
-    """What is hot of an event loop; ``uringloop.Loop`` adds asyncio's cold half."""
+    """What is hot of an event loop; ``uringloop.Loop`` adds asyncio's cold half.
+
+    It is one object in layers, so that the hot fields of all are C fields of it:
+    ``Submitter``, ``RingOwner``, ``Scheduler``, and this class, which runs the turns.
+    """
 
     _closed: bool
     _stopping: bool

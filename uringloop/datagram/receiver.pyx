@@ -67,12 +67,12 @@ cdef class DatagramReceiver(Receiver):
             char* name = <char*>(out + 1)
             Py_ssize_t length = res - <Py_ssize_t>(sizeof(io_uring_recvmsg_out) + self.name_size)
         if transport.state >= CLOSING:
-            transport.loop.datagrams_discarded += 1
+            transport.loop.counters.datagrams_discarded += 1
             return 0
         if out.flags & MSG_TRUNC or length > LONGEST_LOCAL:
-            transport.loop.datagrams_truncated += 1
+            transport.loop.counters.datagrams_truncated += 1
             length = min(length, LONGEST_LOCAL)       # asyncio's limit, for AF_UNIX
-        transport.loop.datagrams_received += 1
+        transport.loop.counters.datagrams_received += 1
         address = transport.loop.addresses.to_python(name, min(out.namelen, self.name_size))
         if length >= EXPORT_MINIMUM and self.name_size + sizeof(io_uring_recvmsg_out) == HEAD:
             data = buffers.export_bytes(number, length)
@@ -144,8 +144,8 @@ cdef class DatagramReceiver(Receiver):
                 transport.deliver_error(OSError(errno_now, os.strerror(errno_now)))
             return False
         if message.msg_flags & MSG_TRUNC:
-            transport.loop.datagrams_truncated += 1
-        transport.loop.datagrams_received += 1
+            transport.loop.counters.datagrams_truncated += 1
+        transport.loop.counters.datagrams_received += 1
         # Let go before the next is made: it is to get the same memory.
         self.deliver_datagram(resize_bytes(memory, length),
                               transport.loop.addresses.to_python(&name, message.msg_namelen))
@@ -167,7 +167,7 @@ cdef class DatagramReceiver(Receiver):
         self.update_mode(PyBytes_GET_SIZE(data))
         try:
             if transport.state >= CLOSING:
-                transport.loop.datagrams_discarded += 1
+                transport.loop.counters.datagrams_discarded += 1
             else:
                 transport._protocol.datagram_received(data, address)
         except (SystemExit, KeyboardInterrupt):

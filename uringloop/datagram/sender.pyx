@@ -121,7 +121,7 @@ cdef class DatagramSender(Sender):
             error = EBADF                # the program has closed it: the number may be another's
         elif sendto(transport._sock_fd, memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL,
                     <sockaddr*>address if address_length else NULL, address_length) >= 0:
-            transport.loop.datagrams_sent += 1
+            transport.loop.counters.datagrams_sent += 1
             return 0
         else:
             error = errno_now
@@ -133,7 +133,7 @@ cdef class DatagramSender(Sender):
             self.room = FULL
             self.has_no_room()
             return self.maybe_pause_full()
-        transport.loop.datagrams_dropped += 1
+        transport.loop.counters.datagrams_dropped += 1
         transport._protocol.error_received(self.error_of(error, memory.length))
         return 0
 
@@ -181,7 +181,7 @@ cdef class DatagramSender(Sender):
         while self.queue is not NULL:
             op = self.pop_queue()
             self.buffered -= op.length + HEADER
-            transport.loop.datagrams_dropped += 1
+            transport.loop.counters.datagrams_dropped += 1
             if op.future is not NULL:
                 self.resolve(op, ECANCELED)
             transport.loop.operations.release(op)
@@ -289,7 +289,7 @@ cdef class DatagramSender(Sender):
         elif error:
             refused(&self.segments, count, error)
         else:
-            transport.loop.datagrams_gathered += count
+            transport.loop.counters.datagrams_gathered += count
             while count:
                 count -= 1
                 self.sent_by_call()
@@ -440,12 +440,12 @@ cdef class DatagramSender(Sender):
         self.buffered -= op.length + HEADER
         self.futile_polls = 0
         self.retry_delay = 0
-        transport.loop.datagrams_sent += 1
+        transport.loop.counters.datagrams_sent += 1
         if op.traits & ZEROCOPY:
-            transport.loop.zerocopy_sent += 1
+            transport.loop.counters.zerocopy_sent += 1
         elif op.status == PLAIN:
-            transport.loop.zerocopy_sent += 1
-            transport.loop.zerocopy_fell_back += 1
+            transport.loop.counters.zerocopy_sent += 1
+            transport.loop.counters.zerocopy_fell_back += 1
         if op.future is not NULL and not op.due & NOTIF_DUE:
             op.copied = True
             self.resolve(op, 0)
@@ -454,7 +454,7 @@ cdef class DatagramSender(Sender):
     cdef int failed(self, operation* op, int error) except -1:
         transport = <DatagramTransport>self.transport
         self.buffered -= op.length + HEADER
-        transport.loop.datagrams_dropped += 1
+        transport.loop.counters.datagrams_dropped += 1
         op.status = -error
         if op.future is not NULL:
             if not op.due & NOTIF_DUE:
@@ -465,9 +465,9 @@ cdef class DatagramSender(Sender):
 
     cdef int notified(self, operation* op) except -1:
         transport = <DatagramTransport>self.transport
-        transport.loop.buffers_released += 1
+        transport.loop.counters.buffers_released += 1
         if op.status >= 0 and is_reported(op):
-            transport.loop.zerocopy_copied += op.copied
+            transport.loop.counters.zerocopy_copied += op.copied
             if self.paths is None and op.copied:
                 self.paths = CopyReports()
             if self.paths is not None:

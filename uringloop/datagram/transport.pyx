@@ -128,7 +128,7 @@ cdef class DatagramTransport(SocketTransport):
             addr = self._address
         future = self.loop.new_future()
         if self._conn_lost or self.loop.closing:
-            self.loop.datagrams_dropped += 1
+            self.loop.counters.datagrams_dropped += 1
             future.set_exception(ConnectionAbortedError(
                 f'{self!r} is closed: {memory.length} bytes were not sent'))
             return future
@@ -145,7 +145,7 @@ cdef class DatagramTransport(SocketTransport):
     def _drop(self):
         if self.state == UNMADE:
             raise RuntimeError(f'{type(self).__name__}.__init__() was not called')
-        self.loop.datagrams_dropped += 1
+        self.loop.counters.datagrams_dropped += 1
         self._write_on_lost()
 
     cdef bint is_connected(self, object addr) noexcept:

@@ -156,7 +156,7 @@ cdef class ReceiveBuffers:
         return (<char*>made if HEAD_KNOWN else bytes_content(made)) + self.skip
 
     cdef void recycle(self, unsigned number) noexcept:
-        """Let the kernel have this buffer again, or a fresh one if it was claimed.
+        """Let the kernel have this buffer again, or a fresh one if it was exported.
 
         If there is no memory for one it has to do with the others.
         """

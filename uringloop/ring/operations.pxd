@@ -44,7 +44,7 @@ cdef struct operation:
     bint copied               # what the notification said
     int status                # the owner's own
     uint32_t address_length
-    PyObject* owner           # a OperationOwner; strong
+    PyObject* owner           # an OperationOwner; strong
     PyObject* data            # keeps the payload's memory alive; strong or NULL
     PyObject* future          # strong or NULL
     char* base
@@ -80,9 +80,9 @@ cdef class OperationTable:
         operation* free
         operation* free_compact
         readonly Py_ssize_t live        # acquired and not yet released
-        readonly Py_ssize_t in_flight   # with a duty outstanding
+        readonly Py_ssize_t in_flight   # with a completion due
         readonly size_t pinned          # bytes lent to zero-copy sends
-        readonly Py_ssize_t unknown   # completions of no known operation
+        readonly Py_ssize_t unknown     # completions of no known operation
 
     cdef operation* acquire(self, OperationOwner owner) except NULL
     cdef operation* acquire_compact(self, OperationOwner owner) except NULL
@@ -96,8 +96,10 @@ cdef class OperationTable:
     cdef void done(self, operation* op) noexcept
     cdef int grow(self, bint compact) except -1
     cdef list ring_closed(self, uint32_t ring_id, bint dead)
+    cdef bint ring_holds_memory(self, uint32_t ring_id) noexcept
     cdef bint orphans_awaited(self, uint32_t ring_id) except -1
     cdef int release_orphans(self, uint32_t ring_id) except -1
+    cdef dict counters(self)
 
 
 cdef inline uint64_t user_data(operation* op) noexcept:

@@ -2,10 +2,10 @@
 
 An operation owns all that the kernel may read or write on its behalf: the
 payload (through a reference), and the msghdr, iovec and socket address, which
-lie inside it.  It has up to two *due*: the completion with the result, and
-for a zero-copy send the notification that follows.  ``release`` is the one
-place where the references are dropped, and it is reached only when no duty is
-left, whatever user code has cancelled, closed or forgotten meanwhile.
+lie inside it.  Up to two completions of it are *due*: the one with the result,
+and for a zero-copy send the notification that follows.  ``release`` is the one
+place where the references are dropped, and it is reached only when none is due
+any more, whatever user code has cancelled, closed or forgotten meanwhile.
 """
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
@@ -59,12 +59,12 @@ cdef class OperationTable:
     What an operation refers to is shown to the garbage collector, so that a
     loop which was dropped without ``close()`` is found: its finalizer then
     closes it, and the kernel has let go before anything is cleared.  What is
-    buried is not shown: it stays, whatever the collector thinks.
+    orphaned is not shown: it stays, whatever the collector thinks.
     """
 
     def __dealloc__(self):
         # Only reached when nothing is live: every live operation's owner
-        # holds the loop, and a buried one is held by the orphaned_rings.
+        # holds the loop, and the table of an orphaned one is in ``orphaned_rings``.
         cdef uint32_t i
         for i in range(0, self.capacity, CHUNK):
             free(self.slots[i])
@@ -127,7 +127,7 @@ cdef class OperationTable:
         return op
 
     cdef void begin(self, operation* op, uint32_t ring_id, unsigned traits) noexcept:
-        """The operation now is in the submission queue: its due begin."""
+        """The operation is in the submission queue: from now on its completions are due."""
         assert op.due == 0
         op.ring_id = ring_id
         op.traits |= traits
@@ -148,7 +148,7 @@ cdef class OperationTable:
         return op
 
     cdef int settle(self, uint64_t user_data, int res, uint32_t flags) except -1:
-        """One completion: strike off its duty, tell the owner, release when none is left."""
+        """One completion: it is no longer due; tell the owner, and release when none is."""
         cdef operation* op = self.find(user_data)
         if op is NULL:
             # A send that was refused for want of memory says that no notification follows,
@@ -242,7 +242,7 @@ cdef class OperationTable:
 
         Owners hear ECANCELED, as from a cancelled operation.  Memory is
         released at once only if the ring is proved ``dead``; otherwise the
-        operation is buried, until ``release_orphans``, and whoever waits for its
+        operation is kept, until ``release_orphans``, and whoever waits for its
         notification waits as long.  Returns the exceptions met.
         """
         cdef uint32_t i, capacity = self.capacity
@@ -272,8 +272,18 @@ cdef class OperationTable:
                 self.release(op)
         return problems
 
+    cdef bint ring_holds_memory(self, uint32_t ring_id) noexcept:
+        """Whether an operation of the ring number ``ring_id`` points into our memory."""
+        cdef uint32_t i
+        cdef operation* op
+        for i in range(self.capacity):
+            op = self.slots[i]
+            if op.due and op.ring_id == ring_id and op.traits & MEMORY:
+                return True
+        return False
+
     cdef bint orphans_awaited(self, uint32_t ring_id) except -1:
-        """Whether somebody waits to hear that what was buried is free."""
+        """Whether somebody waits for the notification of an orphaned operation."""
         cdef uint32_t i
         cdef operation* op
         for i in range(self.capacity):
@@ -284,7 +294,7 @@ cdef class OperationTable:
         return False
 
     cdef int release_orphans(self, uint32_t ring_id) except -1:
-        """The ring number ``ring_id`` is proved dead: let go of what was buried with it."""
+        """The ring number ``ring_id`` is proved dead: release its orphaned operations."""
         cdef uint32_t i
         cdef operation* op
         for i in range(self.capacity):
@@ -297,6 +307,15 @@ cdef class OperationTable:
                 finally:
                     self.release(op)
         return 0
+
+    cdef dict counters(self):
+        """What the table has counted, by the names of ``Loop.stats()``."""
+        return {
+            'operations_live': self.live,
+            'operations_in_flight': self.in_flight,
+            'bytes_pinned': self.pinned,
+            'unknown_completions': self.unknown,
+        }
 
 
 cdef int visit_operations(PyObject* self, visitproc visit, void* arg) noexcept:

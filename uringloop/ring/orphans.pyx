@@ -3,8 +3,8 @@
 A ring is torn down asynchronously, and only when the last of its sends has
 let go of its memory, which a neighbour that does not answer can delay for
 minutes.  Each ring has a *marker* among its registered files, one end
-of a socket pair; when the ring is dead, the other end, the *marker_peer*, sees the
-hang-up.  Until then the memory is kept.  If there is no marker_peer it is kept for
+of a socket pair; when the ring is dead, the other end, the marker's peer, sees the
+hang-up.  Until then the memory is kept.  Without a marker in the ring it is kept for
 good: that it is safe to let go is never guessed.
 """
 from uringloop.ring.operations cimport OperationTable
@@ -14,12 +14,12 @@ from posix.unistd cimport close
 import os
 import select
 
-# (marker_peer descriptor or -1, operation table, ring_id, memory) of rings not proved dead.
+# (descriptor of the marker's peer or -1, operation table, ring_id, memory) of each such ring.
 orphaned_rings = []
 
 
 def hung_up(marker_peer, bound):
-    """Whether the other end of ``marker_peer`` is closed, within ``bound`` seconds."""
+    """Whether the marker is closed, or will be within ``bound`` seconds: its peer tells."""
     poller = select.poll()
     poller.register(marker_peer, select.POLLRDHUP)
     return bool(poller.poll(bound * 1000))
@@ -28,14 +28,14 @@ def hung_up(marker_peer, bound):
 def keep_until_dead(int marker_peer, OperationTable operations, ring_id, list memory):
     """Keep what the ring number ``ring_id`` may touch, until ``marker_peer`` sees the hang-up.
 
-    -1: there is no marker_peer, and it is kept for good.
+    -1: the ring has no marker, and what it may touch is kept for good.
     """
     kept = -1
     if marker_peer >= 0:
         try:
             kept = os.dup(marker_peer)       # not for children
         except OSError:
-            pass                         # no descriptor to spare: as without a marker_peer
+            pass                         # no descriptor to spare: as without a marker
     orphaned_rings.append((kept, operations, ring_id, memory))
 
 

@@ -6,24 +6,26 @@ thread every call returns EEXIST, also after the owner has exited.  With DEFER_T
 completions appear only while its owner is inside ``io_uring_enter``, so what
 a cancelled receive had taken is always seen.
 """
-from cpython.object cimport PyObject
-from libc.stdint cimport uint16_t, uint32_t
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memmove, memset
+cimport cython
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free
 from posix.unistd cimport close
 
 from uringloop._cpython cimport pause_collector, resume_collector
-from uringloop.ring.operations cimport (
-    MEMORY, UNTRACKED, SEND, OperationOwner, OperationTable, operation, user_data)
-from uringloop.ring.process cimport fork_generation, this_thread
 from uringloop.ring.abi cimport *
+from uringloop.ring.completions cimport allocate, fetch, fetch_all, settle, settle_sends_of
+from uringloop.ring.operations cimport (
+    UNTRACKED, OperationOwner, OperationTable, operation, user_data)
+from uringloop.ring.process cimport fork_generation, this_thread
+from uringloop.ring.registered_files cimport RegisteredFiles
+from uringloop.ring.setup cimport open_ring, ring_was_closed
+from uringloop.ring.spin_budget cimport SpinBudget
 
 import os
-import resource
 import time
 import weakref
 
-from uringloop.ring.orphans import release_dead, hung_up, keep_until_dead
+from uringloop.ring.orphans import hung_up, keep_until_dead
 from uringloop.ring.unavailable import FORBIDDEN, not_entered, unavailable
 
 
@@ -32,35 +34,26 @@ cdef extern from "Python.h":
 
 
 cdef enum:
-    SPIN_CREDIT_MAX = 16
     SUBMIT_TRIES = 100           # submissions tried before the queue counts as full
-    SPIN_AGAIN = 32                # waits without a look before the next try
-    MARKER_SLOT = 0          # the registered-file slot of the wake-up socket
-    SLOT_LIMIT = 4096        # registered files; each costs the kernel 8 bytes, used or not
-    FEWEST_ENTRIES = 8
-
-cdef double TEARDOWN = 5.0   # seconds in which the kernel should be through with a closed ring
 
 cdef size_t NOTIFICATIONS_DUE = 1 << 20     # pinned bytes
 
 cdef uint32_t ring_ids = 0
-cdef double last_closed = -1e9
 
 
+@cython.final
 cdef class Ring:
     """One io_uring of one thread, for the operations of one table."""
 
     def __cinit__(self):
-        self.room = BATCH
-        self.cqes = <io_uring_cqe*>malloc(BATCH * sizeof(io_uring_cqe))
-        if self.cqes is NULL:
-            raise MemoryError
+        self.spin_budget = SpinBudget()
+        self.files = RegisteredFiles()
+        allocate(&self.unsettled)
 
     def __dealloc__(self):
         # Its loop closes it.  Here only what is left of one whose loop was never made.
         self.exit_queue()
-        free(self.free_slots)
-        free(self.cqes)
+        free(self.unsettled.cqes)
 
     def __init__(self, OperationTable operations, unsigned entries, unsigned cq_entries,
                  int marker, unsigned busy_poll_ns=0):
@@ -74,7 +67,7 @@ cdef class Ring:
         self.operations = operations
         self.keepalive = []
         self.generation = fork_generation()
-        code = open_with_retries(&self.ring, entries, cq_entries, &self.setup_flags)
+        code = open_ring(&self.ring, entries, cq_entries, &self.setup_flags)
         if code < 0:
             raise unavailable(-code)
         self.is_open = True
@@ -90,40 +83,18 @@ cdef class Ring:
     cdef int set_up(self, int marker, unsigned busy_poll_ns) except -1:
         if self.setup_flags & IORING_SETUP_TASKRUN_FLAG:
             # Else nothing in the ring's memory tells that a packet has come.
-            self.busy_poll_ns = busy_poll_ns
-        self.spin_credit = SPIN_CREDIT_MAX // 2
+            self.spin_budget.spin_ns = busy_poll_ns
         # The child of a fork must not even see the parent's queues.
         io_uring_ring_dontfork(&self.ring)
         # One that is switched off answers EBADFD.  A policy may allow to make rings only.
         code = io_uring_enter(self.ring.ring_fd, 0, 0, 0, NULL)
         if -code in FORBIDDEN:
             raise unavailable(-code)
-        code = self.register_table(marker)
+        code = self.files.make_table(&self.ring, marker)
         if -code in FORBIDDEN:
             raise unavailable(-code)
         open_rings.add(self)
         return 0
-
-    cdef int register_table(self, int marker) except? -1:
-        """Room for registered files, as many as there may be descriptors; ``-errno``."""
-        cdef int code
-        cdef unsigned count = SLOT_LIMIT
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        if 0 <= limit < SLOT_LIMIT:
-            count = limit
-        while True:
-            # More than RLIMIT_NOFILE are refused (EMFILE), and memory may be short.
-            code = ring_register_slots(&self.ring, count)
-            if code != -EMFILE and code != -ENOMEM or count <= 1:
-                break
-            count //= 4
-        if code < 0:
-            return code   # transports then name descriptors, and death goes uncertified
-        self.slot_count = count
-        self.slots_used = MARKER_SLOT + 1
-        code = io_uring_register_files_update(&self.ring, MARKER_SLOT, &marker, 1)
-        self.has_marker = code == 1
-        return code
 
     cdef int enable(self) except -1:
         """This thread owns the ring from now on."""
@@ -149,13 +120,13 @@ cdef class Ring:
         # Without TASKRUN_FLAG only entering tells whether work is pending.
         return (not self.is_open
                 or not self.setup_flags & IORING_SETUP_TASKRUN_FLAG
-                or self.count != 0
+                or self.unsettled.count != 0
                 or io_uring_sq_ready(&self.ring) != 0
                 or ring_stirs(&self.ring))
 
     cdef bint has_unsettled(self) noexcept:
         """Whether something has completed that is not settled yet."""
-        return (self.count != 0 or io_uring_cq_ready(&self.ring) != 0
+        return (self.unsettled.count != 0 or io_uring_cq_ready(&self.ring) != 0
                 or ring_kernel_flags(&self.ring) & IORING_SQ_CQ_OVERFLOW)
 
     cdef unsigned sqes_left(self, unsigned wanted) except? 0:
@@ -188,7 +159,7 @@ cdef class Ring:
 
     cdef io_uring_sqe* prepare(
             self, operation* op, int opcode, int fd, unsigned flags, unsigned traits) except NULL:
-        """An entry for ``op``, whose due begin.  If there can be none, ``op`` is released."""
+        """An entry for ``op``, which is in flight from now on; without one ``op`` is released."""
         cdef io_uring_sqe* sqe
         try:
             self.check_owner()
@@ -286,34 +257,14 @@ cdef class Ring:
         """
         if self.settling:
             return 0
-        self.fetch(True)
+        fetch_all(&self.unsettled, &self.ring)
         cdef bint paused = pause_collector()
         self.settling = True
         try:
-            return self.settle_sends_of(owner)
+            return settle_sends_of(&self.unsettled, self.operations, owner)
         finally:
             self.settling = False
             resume_collector(paused)
-
-    cdef int settle_sends_of(self, OperationOwner owner) except -1:
-        cdef operation* op
-        cdef io_uring_cqe cqe
-        cdef size_t i = 0, kept = 0, count = self.count
-        try:
-            while i < count:
-                cqe = self.cqes[i]
-                i += 1
-                op = self.operations.find(cqe.user_data)
-                if op is not NULL and op.traits & SEND and op.owner is <PyObject*>owner:
-                    self.operations.settle(cqe.user_data, cqe.res, cqe.flags)
-                else:
-                    self.cqes[kept] = cqe
-                    kept += 1
-        finally:
-            # After an exception the rest moves up, too.
-            memmove(&self.cqes[kept], &self.cqes[i], (count - i) * sizeof(io_uring_cqe))
-            self.count = kept + count - i
-        return 0
 
     cdef int poll(self) except -1:
         """Hand over what is prepared, let deferred work run, and settle completions."""
@@ -327,8 +278,8 @@ cdef class Ring:
             code = io_uring_submit_and_get_events(&self.ring)
         if code > 0:
             self.submissions += code
-        self.fetch(False)
-        if code >= 0 and self.count == 0:
+        fetch(&self.unsettled, &self.ring)
+        if code >= 0 and self.unsettled.count == 0:
             self.recheck_taskrun()
         self.take()
         return self.check(code)
@@ -346,7 +297,8 @@ cdef class Ring:
         ring_clear_taskrun(&self.ring)
         self.syscalls += 1
         io_uring_get_events(&self.ring)
-        return self.fetch(False)
+        fetch(&self.unsettled, &self.ring)
+        return 0
 
     cdef int wait(self, double timeout) except -1:
         """As ``poll``, but sleeps until something completes.
@@ -363,7 +315,7 @@ cdef class Ring:
             code = ring_wait(&self.ring, self.ring_fd_registered, &ts)
         if code > 0:
             self.submissions += code
-        self.fetch(False)
+        fetch(&self.unsettled, &self.ring)
         self.take()
         return self.check(code)
 
@@ -371,27 +323,14 @@ cdef class Ring:
         """Hand over sends that are done at once; settle them, and whatever else is done."""
         self.sends_prepared = False
         self.submit()
-        self.fetch(False)
+        fetch(&self.unsettled, &self.ring)
         return self.take()
 
     cdef bint try_spin(self, double timeout) except -1:
         """Before ``wait``: whether something completes that soon that sleeping is not worth it."""
-        if not self.may_spin(timeout) or not self.spin():
+        if not self.spin_budget.may_spin(timeout) or not self.spin():
             return False
         self.take()
-        return True
-
-    cdef bint may_spin(self, double timeout) noexcept:
-        """What came of it lately decides."""
-        if self.busy_poll_ns == 0 or timeout <= self.busy_poll_ns * 1e-9:
-            return False
-        if self.spin_credit == 0:
-            self.waits_without_spin += 1
-            if self.waits_without_spin < SPIN_AGAIN:
-                return False
-            # Twice: the peer's own wake-up may be what makes the first take long.
-            self.waits_without_spin = 0
-            self.spin_credit = 2
         return True
 
     cdef bint spin(self) except -1:
@@ -404,32 +343,23 @@ cdef class Ring:
         """
         cdef bint hit = False
         cdef int code = 0
-        self.busy_polls += 1
         with nogil:
             if io_uring_sq_ready(&self.ring):
                 code = io_uring_submit(&self.ring)
                 self.syscalls += 1
             if code >= 0:
                 self.submissions += code
-                hit = ring_spin(&self.ring, self.busy_poll_ns)
+                hit = ring_spin(&self.ring, self.spin_budget.spin_ns)
             if hit and not io_uring_cq_ready(&self.ring):
                 self.syscalls += 1
                 io_uring_get_events(&self.ring)
         if hit:
-            self.fetch(False)
-            if self.count == 0:
+            fetch(&self.unsettled, &self.ring)
+            if self.unsettled.count == 0:
                 self.recheck_taskrun()
-            hit = self.count != 0       # a flag alone is no success: the loop has to sleep
-        if hit:
-            self.busy_poll_hits += 1
-            self.spin_credit = min(self.spin_credit + 1, SPIN_CREDIT_MAX)
-        else:
-            self.spin_credit -= 1
+            hit = self.unsettled.count != 0   # a flag alone is no success: the loop has to sleep
+        self.spin_budget.record(hit)
         return hit
-
-    cdef void spin_was_futile(self) noexcept:
-        """What the last look has found was not worth it."""
-        self.spin_credit = max(self.spin_credit - 2, 0)
 
     cdef int take(self) except -1:
         """Settle everything that has completed.  Owners are told, and run no user code.
@@ -450,8 +380,8 @@ cdef class Ring:
         # One ring's worth at most: what comes meanwhile has to wait for its turn.
         cdef size_t left = self.cq_entries
         while True:
-            left -= min(left, self.count)
-            self.settle_batch()
+            left -= min(left, self.unsettled.count)
+            settle(&self.unsettled, self.operations)
             if ring_kernel_flags(&self.ring) & IORING_SQ_CQ_OVERFLOW:
                 # The kernel keeps what found no room, and gives it up when it is entered.
                 self.overflows += 1
@@ -462,45 +392,9 @@ cdef class Ring:
                     io_uring_get_events(&self.ring)
             elif not left or not io_uring_cq_ready(&self.ring):
                 return 0
-            self.fetch(False)
-            if self.count == 0:
+            fetch(&self.unsettled, &self.ring)
+            if self.unsettled.count == 0:
                 return 0
-
-    cdef int fetch(self, bint everything) except -1:
-        """Take completions out of the ring, for ``settle_batch``; ``everything``: all there are."""
-        cdef io_uring_cqe* bigger
-        cdef size_t ready = self.count + io_uring_cq_ready(&self.ring)
-        cdef unsigned taken
-        if everything and ready > self.room:
-            bigger = <io_uring_cqe*>realloc(self.cqes, 2 * ready * sizeof(io_uring_cqe))
-            if bigger is NULL:
-                raise MemoryError
-            self.cqes = bigger
-            self.room = 2 * ready
-        taken = ring_take(&self.ring, self.cqes + self.count,
-                          <unsigned>(self.room - self.count))
-        self.count += taken
-        self.completions += taken
-        return 0
-
-    cdef int settle_batch(self) except -1:
-        cdef size_t i = 0
-        problem = None
-        while i < self.count:
-            try:
-                while i < self.count:
-                    i += 1
-                    if self.cqes[i - 1].user_data != UNTRACKED:
-                        self.operations.settle(self.cqes[i - 1].user_data,
-                                               self.cqes[i - 1].res, self.cqes[i - 1].flags)
-            except BaseException as exc:
-                # An owner's error (MemoryError, or a KeyboardInterrupt that comes just
-                # now) must not cost the others their completions.
-                problem = exc
-        self.count = 0
-        if problem is not None:
-            raise problem
-        return 0
 
     cdef int check(self, int code) except -1:
         if code >= 0 or code == -ETIME or code == -EAGAIN or code == -EBUSY:
@@ -511,37 +405,12 @@ cdef class Ring:
 
     cdef int register_file(self, int fd) except -2:
         """A slot that goes on meaning this file whatever becomes of the number; -1: no room."""
-        cdef unsigned slot = self.slots_used
-        cdef bint used_before = self.free_slot_count != 0
         self.check_owner()
-        if used_before:
-            slot = self.free_slots[self.free_slot_count - 1]
-        elif slot >= self.slot_count:
-            return -1
-        self.syscalls += 1
-        if io_uring_register_files_update(&self.ring, slot, &fd, 1) != 1:
-            return -1
-        if used_before:
-            self.free_slot_count -= 1
-        else:
-            self.slots_used += 1
-        return slot
+        return self.files.add(fd)
 
     cdef int unregister_file(self, int slot) except -1:
-        cdef int nothing = -1
-        cdef uint16_t* bigger
         self.check_owner()
-        self.syscalls += 1
-        io_uring_register_files_update(&self.ring, slot, &nothing, 1)
-        if self.free_slot_count == self.free_slot_room:
-            bigger = <uint16_t*>realloc(
-                self.free_slots, (2 * self.free_slot_room + 16) * sizeof(uint16_t))
-            if bigger is NULL:
-                return 0         # one slot less
-            self.free_slots = bigger
-            self.free_slot_room = 2 * self.free_slot_room + 16
-        self.free_slots[self.free_slot_count] = slot
-        self.free_slot_count += 1
+        self.files.remove(slot)
         return 0
 
     cdef void register_ring_fd(self) noexcept:
@@ -575,29 +444,28 @@ cdef class Ring:
         """Close the ring, from any thread.
 
         If it may still touch memory of ours, ``marker_peer``, the other end of the
-        marker, is asked for ``bound`` seconds whether the ring is dead.  If not,
-        that memory is buried.  Returns the exceptions that owners met.
+        marker, is asked for ``bound`` seconds whether the ring is dead.  If it is not,
+        that memory is kept until it is.  Returns the exceptions that owners met.
         """
-        global last_closed
         if not self.is_open:
             return []
         problems = []
         forked = self.generation != fork_generation()
         if not forked:
-            self.fetch(False)
+            fetch(&self.unsettled, &self.ring)
             problems = self.settle_without_entering()
-            last_closed = time.monotonic()
+            ring_was_closed()
         self.exit_queue()
         open_rings.discard(self)
-        dead = forked or not self.holds_memory()
-        if not dead and self.has_marker:
+        dead = forked or not self.operations.ring_holds_memory(self.ring_id)
+        if not dead and self.files.has_marker:
             try:
                 dead = hung_up(marker_peer, bound)
             except BaseException as exc:
                 problems.append(exc)        # KeyboardInterrupt
         if not dead:
-            # Without a marker the marker_peer has nothing to tell.
-            keep_until_dead(marker_peer if self.has_marker else -1, self.operations,
+            # Without a marker in the ring its other end never sees a hang-up.
+            keep_until_dead(marker_peer if self.files.has_marker else -1, self.operations,
                             self.ring_id, self.keepalive)
         self.keepalive = None
         return problems + self.operations.ring_closed(self.ring_id, dead)
@@ -606,79 +474,29 @@ cdef class Ring:
         # As ``take``, but the ring may belong to another thread: no syscalls.
         problems = []
         self.settling = True
-        while self.count:
+        while self.unsettled.count:
             try:
-                self.settle_batch()
+                settle(&self.unsettled, self.operations)
             except BaseException as exc:  # noqa: PERF203
                 problems.append(exc)
-            self.fetch(False)
+            fetch(&self.unsettled, &self.ring)
         self.settling = False
         return problems
-
-    def holds_memory(self):
-        """Whether an operation in flight points into our memory."""
-        cdef uint32_t i
-        cdef operation* op
-        for i in range(self.operations.capacity):
-            op = self.operations.slots[i]
-            if op.due and op.ring_id == self.ring_id and op.traits & MEMORY:
-                return True
-        return False
 
     def close_in_child(self):
         """After fork(): give up the child's copies of the parent's descriptors."""
         self.exit_queue()
 
-
-cdef int open_with_retries(io_uring* ring, unsigned entries, unsigned cq_entries,
-                           unsigned* setup_flags) except? -1:
-    """Teardown of closed rings is asynchronous, and locked memory is counted per user.
-
-    So ENOMEM may pass: wait for it, if that may help, then ask for less.
-    """
-    cdef int code
-    cdef int tries_left
-    while True:
-        code = open_once(ring, entries, cq_entries, setup_flags)
-        tries_left = 12 if code == -ENOMEM and may_pass(entries, cq_entries) else 0
-        while code == -ENOMEM and tries_left:
-            release_dead()
-            time.sleep(0.001 * (1 << min(12 - tries_left, 6)))
-            tries_left -= 1
-            code = open_once(ring, entries, cq_entries, setup_flags)
-        if code != -ENOMEM or entries <= FEWEST_ENTRIES:
-            return code
-        entries //= 4
-        cq_entries = max(entries * 2, cq_entries // 4)
-
-
-cdef bint may_pass(unsigned entries, unsigned cq_entries) except? False:
-    """Whether waiting may help a ring that found no memory."""
-    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
-    if 0 <= limit < entries * sizeof(io_uring_sqe) + cq_entries * sizeof(io_uring_cqe):
-        return False         # there never is that much
-    # The smallest is worth some time in any case: another process may be about to end.
-    return entries <= FEWEST_ENTRIES or time.monotonic() - last_closed < TEARDOWN
-
-
-cdef int open_once(io_uring* ring, unsigned entries, unsigned cq_entries,
-                   unsigned* setup_flags) noexcept:
-    cdef io_uring_params params
-    cdef unsigned needed = (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
-                            | IORING_SETUP_R_DISABLED)
-    cdef unsigned wanted = (IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP
-                            | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_TASKRUN_FLAG)
-    cdef int code
-    memset(&params, 0, sizeof(params))
-    params.flags = needed | wanted
-    params.cq_entries = cq_entries
-    code = io_uring_queue_init_params(entries, ring, &params)
-    if code == -EINVAL:
-        memset(&params, 0, sizeof(params))
-        params.flags = needed
-        code = io_uring_queue_init_params(entries, ring, &params)
-    setup_flags[0] = params.flags
-    return code
+    cdef dict counters(self):
+        """What this ring has counted, by the names of ``Loop.stats()``."""
+        return {
+            'submissions': self.submissions,
+            'completions': self.unsettled.taken,
+            'syscalls': self.syscalls + self.files.syscalls,
+            'cq_overflows': self.overflows,
+            'busy_polls': self.spin_budget.spins,
+            'busy_poll_hits': self.spin_budget.hits,
+        }
 
 
 # Rings to be closed in the child of a fork.

@@ -106,7 +106,7 @@ cdef class ZerocopySends(OperationOwner):
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
         op.status = res           # a stream may have taken a part
-        self.loop.zerocopy_sent += res >= 0
+        self.loop.counters.zerocopy_sent += res >= 0
         if op is self.sending:
             self.sending = NULL
             self.res = res
@@ -115,9 +115,9 @@ cdef class ZerocopySends(OperationOwner):
         return 0
 
     cdef int notified(self, operation* op) except -1:
-        self.loop.buffers_released += 1
+        self.loop.counters.buffers_released += 1
         if op.status >= 0 and is_reported(op):
-            self.loop.zerocopy_copied += op.copied
+            self.loop.counters.zerocopy_copied += op.copied
             self.loop.paths.record(&op.address, op.address_length, op.length, op.copied)
         if op.future is not NULL:
             resolve(op, op.copied)

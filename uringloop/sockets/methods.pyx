@@ -223,9 +223,9 @@ cdef class SocketCore(LoopCore):
         if sent < 0 and sent != -EAGAIN:
             raise OSError(-sent, os.strerror(-sent))
         if sent >= 0:
-            self.datagrams_sent += 1
-            self.zerocopy_sent += refused
-            self.zerocopy_fell_back += refused
+            self.counters.datagrams_sent += 1
+            self.counters.zerocopy_sent += refused
+            self.counters.zerocopy_fell_back += refused
         return sent
 
     cdef ssize_t send_zerocopy(

@@ -309,13 +309,13 @@ cdef class StreamSender(Sender):
         if transport.state >= LOST:
             return transport.kernel_let_go()
         if res > 0:
-            transport.loop.zerocopy_sent += op.traits & ZEROCOPY != 0
+            transport.loop.counters.zerocopy_sent += op.traits & ZEROCOPY != 0
             self.room = FULL if <size_t>res < op.length else ROOM
             self.strike_off(res)
         elif op.traits & ZEROCOPY and -res in (ENOMEM, ENOBUFS, EOPNOTSUPP):
             op.status = res
-            transport.loop.zerocopy_sent += 1
-            transport.loop.zerocopy_fell_back += 1
+            transport.loop.counters.zerocopy_sent += 1
+            transport.loop.counters.zerocopy_fell_back += 1
             self.expect_copies()
         elif res == -EAGAIN:
             op.status = res
@@ -329,9 +329,9 @@ cdef class StreamSender(Sender):
 
     cdef int notified(self, operation* op) except -1:
         transport = <StreamTransport>self.transport
-        transport.loop.buffers_released += 1
+        transport.loop.counters.buffers_released += 1
         if op.copied and op.status >= 0 and REPORTS_USAGE:
-            transport.loop.zerocopy_copied += 1
+            transport.loop.counters.zerocopy_copied += 1
             self.expect_copies()
         return 0
 

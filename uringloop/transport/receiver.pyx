@@ -121,7 +121,7 @@ cdef class Receiver:
     cdef int buffers_exhausted(self) except -1:
         transport = <SocketTransport>self.transport
         cdef ReceiveBuffers buffers = self.receive_buffers()
-        transport.loop.receive_exhausted += 1
+        transport.loop.counters.receive_exhausted += 1
         if buffers is None or not buffers.provide_more():
             # Read by itself next.  (With thousands of sockets that all have something, all but
             # as many as there are buffers would be armed in vain, turn after turn.)

@@ -1,0 +1,27 @@
+"""What transports and socket calls count.
+
+What the ring and the operation table count is kept there; ``Loop.stats()`` collects all.
+"""
+cimport cython
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Counters:
+    """The counters of one loop."""
+
+    cdef dict as_dict(self):
+        """All of them, by the names of ``Loop.stats()``."""
+        return {
+            'datagrams_sent': self.datagrams_sent,
+            'datagrams_received': self.datagrams_received,
+            'datagrams_gathered': self.datagrams_gathered,
+            'datagrams_dropped': self.datagrams_dropped,
+            'datagrams_discarded': self.datagrams_discarded,
+            'datagrams_truncated': self.datagrams_truncated,
+            'zerocopy_sent': self.zerocopy_sent,
+            'zerocopy_copied': self.zerocopy_copied,
+            'zerocopy_fell_back': self.zerocopy_fell_back,
+            'buffers_released': self.buffers_released,
+            'receive_buffers_exhausted': self.receive_exhausted,
+        }

@@ -1,0 +1,34 @@
+"""The ring's lifetime: who makes it, who has it, and what is left of it."""
+from uringloop.core.buffer_groups cimport BufferGroup, BufferGroups
+from uringloop.core.poll_watch cimport PollWatch, SelectorWatch
+from uringloop.core.submitter cimport Submitter
+from uringloop.ring.buffers cimport ReceiveBuffers
+
+
+cdef class RingOwner(Submitter):
+    cdef:
+        unsigned entries            # of the next ring
+        unsigned cq_entries
+        unsigned busy_poll_ns       # nanoseconds to look for completions before sleeping
+        bint closing                # nothing new is to be given to the ring
+        object marker_peer          # the other end of the wake-up socket that is the marker
+        BufferGroups buffer_groups
+        object memory_reserve       # memory to let go of when there is no other
+        list slots_to_free          # registered files that nobody uses any more, and their rings
+        dict past                   # what rings that are gone have counted
+        # wake-ups from other threads and signals
+        bint woken
+        int wake_fd
+        PollWatch wakeup_watch
+        # add_reader and add_writer
+        SelectorWatch selector_watch
+
+    cdef int new_ring(self) except -1
+    cdef int ensure_ring(self) except -1
+    cdef object renew_self_pipe(self)
+    cdef int close_ring(self) except -1
+    cdef int drain(self, double end) except -1
+    cdef int leave_ring(self, double bound) except -1
+    cdef int free_slots(self) except -1
+    cdef dict ring_counters(self)
+    cdef ReceiveBuffers receive_buffers(self, BufferGroup group)

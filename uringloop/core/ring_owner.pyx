@@ -1,0 +1,237 @@
+"""The ring's lifetime: who makes it, who has it, and what is left of it.
+
+A ring is made with the loop, switched off.  The thread that first runs the loop owns it.
+When another thread runs the loop, or the loop is closed, the ring is closed; what it may
+still touch is kept until it is dead (``ring.orphans``).
+
+The ring holds one of the wake-up sockets as its marker, which is why they belong here.
+"""
+from libc.math cimport fmax
+
+from uringloop.core.buffer_groups cimport BufferGroup, BufferGroups
+from uringloop.core.clock cimport monotonic
+from uringloop.core.poll_watch cimport PollWatch, SelectorWatch
+from uringloop.ring.abi cimport MSG_DONTWAIT, MSG_NOSIGNAL
+from uringloop.ring.buffers cimport ReceiveBuffers
+from uringloop.ring.process cimport this_thread
+from uringloop.ring.ring cimport Ring
+
+import os
+import socket
+
+from uringloop.ring.orphans import orphaned_rings, release_dead
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t send(int, const void*, size_t, int)
+
+
+cdef double CLOSING_BOUND = 1.0      # seconds that close() may take
+cdef double PROOF_BOUND = 0.1        # of which some are for the ring to die
+cdef double ORPHANS_AGAIN = 0.1      # seconds
+
+cdef tuple RING_COUNTERS = (
+    'syscalls', 'submissions', 'completions', 'cq_overflows', 'busy_polls', 'busy_poll_hits')
+
+
+cdef class RingOwner(Submitter):
+    """Makes, replaces and closes the ring of a loop."""
+
+    def __cinit__(self):
+        self.buffer_groups = BufferGroups()
+        self.slots_to_free = []
+        self.past = dict.fromkeys(RING_COUNTERS, 0)
+        self.wake_fd = -1
+        self.entries = 256
+        self.cq_entries = 4096
+
+    # -- making --------------------------------------------------------------------------------
+
+    cdef int new_ring(self) except -1:
+        """A ring that any thread may own: the one that first runs the loop."""
+        release_dead(self.operations)
+        self.ring = Ring(self.operations, self.entries, self.cq_entries,
+                         self._csock.fileno(), self.busy_poll_ns)
+        self.marker_peer = self._ssock
+        return 0
+
+    cdef int ensure_ring(self) except -1:
+        """This thread is to have the loop's ring."""
+        if self.ring is not None and self.ring.thread == self.thread:
+            self.ring.check_open()
+            return 0
+        if self.ring is not None and self.ring.thread:
+            self.ring.check_open()
+            # The old ring holds one wake-up socket as its marker.  The pair is replaced, so
+            # that the hang-up can tell when that ring is dead.
+            told = self.renew_self_pipe()
+            try:
+                self.leave_ring(CLOSING_BOUND)
+            finally:
+                self._process_self_data(told)
+            self._release_orphans()
+        elif self.ring is not None and not self.ring.is_open_here():
+            # Made before fork(), and never run: the child has one of its own.
+            self.ring.close_in_child()
+            self.ring = None
+            if self.selector_watch is not None:
+                self.selector_watch.closed = True
+                self.selector_watch = None
+            self._begin_in_child()
+        if self.ring is None:
+            self.new_ring()
+        self.ring.enable()
+        self.wake_fd = self._csock.fileno()
+        self.woken = False
+        self.wakeup_watch = PollWatch(self, self._ssock.fileno())
+        self.wakeup_watch.arm()
+        return 0
+
+    def _release_orphans(self):
+        """Whoever waits for a notification of the ring that was left is told when it is dead."""
+        release_dead(self.operations)
+        if orphaned_rings:
+            self.call_later(ORPHANS_AGAIN, self._release_orphans)
+
+    cdef object renew_self_pipe(self):
+        """Another pair of wake-up sockets; returns what came by the old one and was not read.
+
+        The writing end keeps its number: signals go there, which only the main thread
+        could tell of another, and other threads may be about to use it.
+        """
+        ssock, csock = socket.socketpair()
+        # From here on no Python code runs, which a signal's handler could end.
+        ssock.setblocking(False)
+        csock.setblocking(False)
+        before = self._ssock
+        os.dup2(csock.fileno(), self._csock.fileno(), False)
+        self._ssock = ssock
+        csock.close()
+        told = b''
+        try:
+            while True:
+                data = before.recv(4096)
+                if not data:
+                    return told
+                told += data
+        except OSError:
+            return told
+        finally:
+            if before is not self.marker_peer:
+                before.close()
+
+    # -- closing -------------------------------------------------------------------------------
+
+    cdef int close_ring(self) except -1:
+        """Cancel what is in flight, wait for it within a bound, and close the ring."""
+        cdef double end = monotonic() + CLOSING_BOUND
+        if self.selector_watch is not None:
+            self.selector_watch.closed = True
+        if self.ring is not None:
+            if self.owns_ring():
+                self.drain(end)
+            self.closing = True
+            self.wake_fd = -1
+            self._csock.close()
+            self.leave_ring(fmax(end - monotonic(), 0))
+        self.closing = True
+        return 0
+
+    cdef int drain(self, double end) except -1:
+        """Send what is queued, cancel what is in flight, and wait for it until ``end``."""
+        if self.wakeup_watch is not None:
+            self.wakeup_watch.closed = True
+        try:
+            self.flush()
+            self.ring.poll()
+            self.closing = True
+            self.ring.cancel_all(end - PROOF_BOUND - monotonic())
+        except OSError as exc:
+            # It can't be entered any more.  Closing it does without.
+            self.call_exception_handler({
+                'message': 'What was in flight is lost: the ring could not be drained',
+                'exception': exc,
+            })
+        return 0
+
+    cdef int leave_ring(self, double bound) except -1:
+        """Close a ring, in whatever thread: what it had not done is told ECANCELED.
+
+        ``bound``: how many seconds it may take to prove it dead.
+        """
+        ring = self.ring
+        if self.wakeup_watch is not None:
+            self.wakeup_watch.closed = True
+        try:
+            problems = ring.close(self.marker_peer.fileno(), bound)
+        finally:
+            add_counters(self.past, ring)
+            if self.marker_peer is not self._ssock:
+                self.marker_peer.close()
+            self.ring = self.marker_peer = None
+            self.buffer_groups.forget()
+        interrupts = [problem for problem in problems
+                      if isinstance(problem, (SystemExit, KeyboardInterrupt))]
+        for problem in problems:
+            if problem not in interrupts:
+                self.call_exception_handler({
+                    'message': 'Unhandled error while a ring was closed',
+                    'exception': problem,
+                })
+        if interrupts:
+            raise interrupts[0]
+        return 0
+
+    # -- wake-ups ------------------------------------------------------------------------------
+
+    def _write_to_self(self):
+        # From the loop's own thread there is nobody to wake: it is not asleep.
+        if self.woken or self.wake_fd < 0 or self.thread == this_thread():
+            return
+        self.woken = True
+        send(self.wake_fd, b'\0', 1, MSG_DONTWAIT | MSG_NOSIGNAL)
+
+    def _forget_wake(self):
+        """In the child of a fork: the number may come to mean another socket."""
+        self.wake_fd = -1
+
+    def _watch_selector(self, int fd, dict selector_keys):
+        """Look after the epoll ``fd`` of a selector, whose keys are in ``selector_keys``."""
+        self.selector_watch = SelectorWatch(self, fd)
+        self.selector_watch.keys = selector_keys
+        self.selector_watch.arm()
+
+    # -- what belongs to a ring ----------------------------------------------------------------
+
+    cdef int free_slots(self) except -1:
+        """Unregister the files that nobody uses any more."""
+        while self.slots_to_free:
+            slot, ring = self.slots_to_free.pop()
+            if ring is self.ring:
+                self.ring.unregister_file(slot)
+        return 0
+
+    cdef ReceiveBuffers receive_buffers(self, BufferGroup group):
+        """The provided buffers that such sockets share; they are made when first asked for.
+
+        None: there is no memory for them.  Ask again from time to time.
+        """
+        cdef ReceiveBuffers found = self.buffer_groups.find(group)
+        if found is not None:
+            return found
+        if self.memory_reserve is None:
+            self.memory_reserve = self.buffer_groups.new_reserve()
+        return self.buffer_groups.make(group, self.ring)
+
+    cdef dict ring_counters(self):
+        """What all rings of this loop have counted, by the names of ``Loop.stats()``."""
+        cdef dict counters = self.past.copy()
+        if self.ring is not None:
+            add_counters(counters, self.ring)
+        return counters
+
+
+cdef int add_counters(dict counters, Ring ring) except -1:
+    for name, count in ring.counters().items():
+        counters[name] += count
+    return 0

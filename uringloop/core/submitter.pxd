@@ -1,0 +1,26 @@
+"""Who has something to submit before the kernel is next entered."""
+cimport cython
+
+from uringloop.ring.operations cimport OperationOwner, OperationTable
+from uringloop.ring.ring cimport Ring
+
+
+cdef class Submitter:
+    cdef:
+        Ring ring
+        OperationTable operations
+        unsigned long thread    # that the loop runs in; 0: it does not run
+        list flushers
+        list flushed            # the one before, empty again
+        list idle_flushers      # flushers that wait for a turn with nothing ready
+        unsigned idle_flush_turns       # turns that they have waited
+
+    cdef int flush(self) except -1
+    cdef int flush_idle_too(self) except -1
+
+    @cython.final
+    cdef int flush_one(self, OperationOwner who) except -1
+    cdef int flush_soon(self, OperationOwner who) except -1
+    cdef int flush_when_idle(self, OperationOwner who) except -1
+    cdef bint runs_here(self) noexcept
+    cdef bint owns_ring(self) noexcept

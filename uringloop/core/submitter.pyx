@@ -1,0 +1,82 @@
+"""Who has something to submit before the kernel is next entered.
+
+``flush_soon`` queues an owner of operations; its ``flush`` prepares what it has for the ring.
+So all that a turn submits is handed over by one system call.
+"""
+cimport cython
+
+from uringloop.ring.operations cimport OperationOwner, OperationTable
+from uringloop.ring.process cimport this_thread
+
+from uringloop.ring.unavailable import UringUnavailableError
+
+
+cdef class Submitter:
+    """The ring of a loop, and those who wait to use it."""
+
+    def __cinit__(self):
+        self.operations = OperationTable()
+        self.flushers = []
+        self.flushed = []
+        self.idle_flushers = []
+
+    cdef bint runs_here(self) noexcept:
+        """Whether this is the thread that the loop runs in; not in the child of a fork()."""
+        return self.thread == this_thread() and self.ring is not None and self.ring.is_open_here()
+
+    cdef bint owns_ring(self) noexcept:
+        """Whether the calling thread may use the ring."""
+        return self.ring is not None and self.ring.is_open_here() \
+            and self.ring.thread == this_thread()
+
+    cdef int flush_soon(self, OperationOwner who) except -1:
+        """Call ``who.flush()`` before the kernel is next entered, in the ring's own thread."""
+        self.flushers.append(who)
+        return 0
+
+    cdef int flush_when_idle(self, OperationOwner who) except -1:
+        """The same, but for this alone the kernel need not be entered while callbacks are ready.
+
+        A connection that is made, used and closed in a few turns then never has a
+        receive to be called back.
+        """
+        self.idle_flushers.append(who)
+        return 0
+
+    cdef int flush_idle_too(self) except -1:
+        self.idle_flush_turns = 0
+        self.flushers += self.idle_flushers
+        self.idle_flushers.clear()
+        return 0
+
+    cdef int flush(self) except -1:
+        cdef list flushers = self.flushers
+        cdef Py_ssize_t done = 0, count = len(flushers)
+        self.flushers = self.flushed
+        try:
+            while done < count:
+                self.flush_one(<OperationOwner>flushers[done])
+                done += 1
+        finally:
+            # After an error (KeyboardInterrupt, say) the rest still waits its turn.
+            if done < count:
+                self.flushers[:0] = flushers[done:]
+            flushers.clear()
+            self.flushed = flushers
+        return 0
+
+    @cython.final
+    cdef int flush_one(self, OperationOwner who) except -1:
+        """What one has failed with is its own affair; but not that the ring is closed to us."""
+        try:
+            who.flush()
+        except (SystemExit, KeyboardInterrupt, UringUnavailableError):
+            raise
+        except BaseException as exc:
+            who.internal_error(exc)
+        return 0
+
+    def _send_deferred(self):
+        """What waits for the end of the turn leaves now: something could tell the difference."""
+        for who in self.flushers[:]:
+            (<OperationOwner>who).send_deferred()
