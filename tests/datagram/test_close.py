@@ -133,6 +133,44 @@ class _TestClose(Endpoints):
             gc.collect()
         assert sock.fileno() == -1
 
+    @pytest.mark.filterwarnings('ignore:unclosed transport')
+    def test_a_last_message_after_the_loop_is_closed(self):
+        """Sent by an ``atexit`` handler, say: the socket is still there."""
+        async def main():
+            return await self.loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, local_addr=LOCAL)
+
+        with bound() as peer:
+            transport, _ = self.loop.run_until_complete(main())
+            self.turns(2)
+            self.loop.close()
+            for data in (b'goodbye', bytearray(b'for ever')):
+                transport.sendto(data, peer.getsockname())
+                assert peer.recv(100) == data
+            transport.get_extra_info('socket')._sock.close()
+            del transport
+            gc.collect()
+
+    @pytest.mark.parametrize('size', [10, 20000])
+    def test_sent_in_connection_lost_after_abort(self, size):
+        class Answering(Recorder):
+            def connection_lost(self, exc):
+                for _ in range(8):
+                    transport.sendto(bytes(size), peer.getsockname())
+                super().connection_lost(exc)
+
+        async def main():
+            nonlocal transport
+            transport, protocol = await self.endpoint(Answering)
+            transport.abort()
+            await protocol.lost
+            for _ in range(8):
+                assert len(peer.recv(65536)) == size
+
+        transport = None
+        with bound() as peer:
+            self.run(main())
+
     def test_the_transport_goes_with_its_last_reference(self):
         async def main():
             transport, protocol = await self.endpoint()

@@ -1,6 +1,8 @@
 """Forks: a ring that has run is the parent's alone; one that has not is anybody's."""
 import textwrap
 
+import pytest
+
 from tests.support.cases import UringCase
 from tests.support.programs import outcome, script
 from tests.support.work import WORK
@@ -209,6 +211,58 @@ def test_the_exit_of_a_child_harms_nothing():
     loop.run_until_complete(settle())
     loop.close()
     ''') == (0, '')
+
+
+FORKS_IN_A_CALLBACK = """
+    import asyncio, ctypes, os, socket, sys
+    import uringloop
+
+    fork = {fork}
+    size = {size}
+    children = []
+
+    class Protocol(asyncio.DatagramProtocol):
+        received = 0
+
+        def datagram_received(self, data, address):
+            self.received += 1
+            if self.received == 4:
+                pid = fork()
+                if pid == 0:
+                    self.in_child = True
+                else:
+                    children.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.create_datagram_endpoint(
+            Protocol, local_addr=('127.0.0.1', 0))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            while protocol.received < 8:
+                peer.sendto(bytes(size), transport.get_extra_info('sockname'))
+                await asyncio.sleep(0)
+        transport.close()
+
+    loop = uringloop.new_event_loop(require_uring=True, busy_poll={busy_poll})
+    try:
+        loop.run_until_complete(main())
+    except RuntimeError as error:
+        assert 'fork' in str(error), error
+        os._exit(3)
+    loop.close()
+    print(children)
+    """
+
+
+class TestWithinACallback(UringCase):
+    """The child comes back into the loop, whose ring is not even mapped there."""
+
+    @pytest.mark.parametrize('size', [10, 60000])
+    @pytest.mark.parametrize('busy_poll', [0, 50])
+    @pytest.mark.parametrize('fork', ['os.fork', 'ctypes.PyDLL(None).fork'])
+    def test_the_child_is_told(self, fork, busy_poll, size):
+        assert script(textwrap.dedent(FORKS_IN_A_CALLBACK.format(
+            fork=fork, busy_poll=busy_poll, size=size))) == '[3]\n'
 
 
 class TestWakeUps(UringCase):

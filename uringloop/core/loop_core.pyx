@@ -90,6 +90,8 @@ cdef class LoopCore(Scheduler):
 
     @cython.final
     cdef int turn(self) except -1:
+        # A callback may have forked, and this be the child, where the ring is not even mapped.
+        self.ring.check_open()
         if self.timers.cancelled and self.timers.count or self.timers.exposed is not None:
             self.timers.sweep()
         if self.idle_flushers:

@@ -126,6 +126,8 @@ cdef class Ring:
 
     cdef bint has_unsettled(self) noexcept:
         """Whether something has completed that is not settled yet."""
+        if not self.is_open_here():
+            return False         # the child of a fork() within a callback
         return (self.unsettled.count != 0 or io_uring_cq_ready(&self.ring) != 0
                 or ring_kernel_flags(&self.ring) & IORING_SQ_CQ_OVERFLOW)
 
