@@ -58,7 +58,7 @@ def symbols() -> tuple[list[str], str]:
                     'appear as _PyEval_EvalFrameDefault (PYTHON=python3.12 chooses another)')
     if '-fno-omit-frame-pointer' not in f"{sysconfig.get_config_var('CFLAGS')}":
         return ['-X', 'perf'], ('this Python was compiled without -fno-omit-frame-pointer: '
-                                'of functions written in Python (py::) many are not seen')
+                                'few or none of the functions written in Python are seen')
     return ['-X', 'perf'], ''
 
 
@@ -137,11 +137,19 @@ def kind(place: str, extensions: set[str]) -> str:
 def report(samples: list[tuple[tuple[str, ...], str]], extensions: set[str]) -> None:
     inner: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     below: collections.Counter[str] = collections.Counter()
+    python: collections.Counter[str] = collections.Counter()
     for stack, place in samples:
         inner[kind(place, extensions)][stack[-1]] += 1
         below.update(set(stack[1:]))
+        # What runs a Python function is the interpreter's, so it is never the innermost itself.
+        python.update([name for name in stack if name.startswith('py::')][-1:])
     total = len(samples)
     print(f'\n{total:,} samples')
+    if python:
+        print('\nfunctions written in Python; self: with what they call in C\n'
+              '   self   total  function')
+        for name, count in python.most_common(SHOWN):
+            print(f'{count / total:7.1%} {below[name] / total:7.1%}  {name[4:94]}')
     for where, names in sorted(inner.items(), key=lambda item: -item[1].total()):
         print(f'\n{names.total() / total:7.1%} in {where}\n   self   total  function')
         for name, count in names.most_common(SHOWN):

@@ -203,6 +203,19 @@ def test_stacks_are_read_from_the_outermost_function():
         (('python', 'main'), 'python3.11')]
 
 
+def test_report_has_python_functions_of_their_own(capsys):
+    samples = [(('python', 'py::main:x.py', 'py::f:x.py', '_PyEval', 'sendto'), 'libc.so.6'),
+               (('python', 'py::main:x.py', '_PyEval'), 'python3.12'),
+               (('python', 'py::main:x.py', 'go'), 'ring.so'),
+               (('python', 'udp_sendmsg'), 'kernel.kallsyms')]
+    tool('profile_run').report(samples, {'ring.so'})
+    lines = capsys.readouterr().out.splitlines()
+    assert '  50.0%   75.0%  main:x.py' in lines
+    assert '  25.0%   25.0%  f:x.py' in lines
+    for where in ('libraries', 'Python', 'uringloop', 'the kernel'):
+        assert f'  25.0% in {where}' in lines
+
+
 def test_profile_without_perf_says_what_to_install(tmp_path):
     done = run(sys.executable, ROOT / 'tools' / 'profile_run.py', '--check',
                env={**os.environ, 'PATH': str(tmp_path)})
