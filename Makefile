@@ -13,8 +13,8 @@ STAMP   := $(VENV)/.$(or $(VERSION),new)
 # Asked again, for there may have been no Python yet when make began.
 done     = touch $(VENV)/.$$($(ASK))-$(1)
 SOURCES := setup.py $(wildcard $(foreach depth,* */*,uringloop/$(depth).pyx uringloop/$(depth).pxd))
-# A source distribution has none of them.
-SCRIPTS := $(wildcard .ci/run tools/*)
+# A source distribution has no .ci.
+SCRIPTS := $(filter-out %.py %/__pycache__,$(wildcard .ci/run tools/*))
 PIP     := $(PY) -m pip --disable-pip-version-check --quiet --quiet
 VERSIONS := 3.10 3.11 3.12 3.13 3.14 3.15
 # What of these Debian unstable has, in a system of its own, kept for the next time; and what
@@ -28,7 +28,7 @@ SID_NEEDS := gcc libc6-dev make git pkg-config liburing-dev iproute2 bind9-dnsut
 export PATH := $(PATH):/usr/sbin:/sbin
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help demo test tests test-all conformance soak lint build system clean
+.PHONY: help demo test tests test-all conformance soak bench asan portable profile trace lint build system clean
 
 help:
 	@echo 'make demo         run the demonstration (examples/demo.py)'
@@ -39,6 +39,14 @@ help:
 	@echo 'make conformance  run the asyncio tests that Python brings along, on this loop and on'
 	@echo '                  asyncio itself, and compare; ARGS="--bound 60 test_streams" for some'
 	@echo 'make soak         a mix of everything, MINUTES=10 of it: does anything grow?'
+	@echo 'make bench        how fast next to asyncio and uvloop, in two minutes; ARGS=--help'
+	@echo 'make asan         the tests under the sanitizers of addresses and undefined behaviour;'
+	@echo '                  ARGS="tests/ring -k close" for some'
+	@echo 'make portable     the tests on a build that assumes nothing of how CPython is made'
+	@echo 'make profile      where the time goes of a program on this loop (by perf):'
+	@echo '                  SCRIPT=examples/demo.py, ARGS="--megabytes 8" for it, SECONDS=10 of it'
+	@echo 'make trace        what the ring is asked and answers, a line each, while a program runs:'
+	@echo '                  SCRIPT=examples/udp_echo.py; URINGLOOP_TRACE=file writes it there'
 	@echo 'make lint         ruff, mypy, cython-lint, shellcheck; do the stubs tell the truth?'
 	@echo 'make build        compile the extension modules in place'
 	@echo 'make system       install what the machine lacks (compiler, liburing, headers, ...)'
@@ -98,6 +106,32 @@ soak: $(STAMP)-built
 
 conformance: $(STAMP)-built
 	@$(PY) conformance/run.py $(ARGS)
+
+bench: $(STAMP)-built
+	@tools/bench $(PY) $(ARGS)
+
+asan: $(STAMP)-built
+	@$(PY) tools/variant.py asan
+	@tools/asan $(PY) $(ARGS)
+
+portable: $(STAMP)-built
+	@$(PY) tools/variant.py portable
+	@cd build/portable && PYTHONPATH=. $(abspath $(PY)) -m pytest -p no:cacheprovider $(ARGS)
+
+profile: $(STAMP)-built
+	@$(call program,profile)
+	@$(PY) tools/profile_run.py --check
+	@$(PY) tools/variant.py profile
+	@$(PY) tools/profile_run.py $(if $(SECONDS),--seconds $(SECONDS)) build/profile $(SCRIPT) $(ARGS)
+
+trace: $(STAMP)-built
+	@$(call program,trace)
+	@$(PY) tools/variant.py trace
+	@$(PY) tools/run_on.py build/trace $(SCRIPT) $(ARGS)
+
+# What profile and trace cannot do without.
+program = [ '$(SCRIPT)' ] || \
+    { echo 'make $(1): which program? make $(1) SCRIPT=examples/demo.py' >&2; exit 2; }
 
 lint: $(STAMP)-built
 	@$(PY) -m ruff check .

@@ -13,6 +13,19 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCES = sorted(Path('uringloop').rglob('*.pyx'))
+COMPILE = ['-O2', '-Wall', '-Wextra', '-Wno-unused-parameter',
+           '-Wno-missing-field-initializers', '-Wno-cast-function-type']
+# What a build for a purpose is compiled with besides; tools/variant makes them.
+VARIANTS = {
+    '': [],
+    'asan': ['-O1', '-g', '-fno-omit-frame-pointer', '-fsanitize=address,undefined',
+             '-fno-sanitize-recover=undefined'],
+    'profile': ['-g', '-fno-omit-frame-pointer', '-mno-omit-leaf-frame-pointer'],
+    'trace': ['-DURINGLOOP_TRACE', '-I.'],
+    # Nothing assumed of CPython's inside: see uringloop/_cpython.pyx.
+    'portable': ['-DURINGLOOP_PORTABLE'],
+}
+THIS = Path(__file__)
 DIRECTIVES = {
     'language_level': 3,
     'boundscheck': False,
@@ -38,21 +51,25 @@ def liburing():
     return found.stdout.split()
 
 
-def extensions():
-    """One extension a module.  URINGLOOP_SANITIZE=1 builds for the address sanitizer.
+def variant():
+    """Flags of URINGLOOP_BUILD; URINGLOOP_SANITIZE=1 is another word for URINGLOOP_BUILD=asan."""
+    name = os.environ.get('URINGLOOP_BUILD', '')
+    if not name and os.environ.get('URINGLOOP_SANITIZE'):
+        name = 'asan'
+    if name not in VARIANTS:
+        sys.exit(f'uringloop: there is no build {name!r}: '
+                 f'set URINGLOOP_BUILD to {", ".join(filter(None, VARIANTS))}, or unset it')
+    return name, VARIANTS[name]
 
-    URINGLOOP_PORTABLE=1 builds without what is assumed of CPython (see _cpython.pyx).
-    """
-    compile_args = ['-O2', '-Wall', '-Wextra', '-Wno-unused-parameter',
-                    '-Wno-missing-field-initializers', '-Wno-cast-function-type']
-    link_args = liburing()
-    if os.environ.get('URINGLOOP_SANITIZE'):
-        compile_args += ['-fsanitize=address,undefined', '-g', '-O1', '-fno-omit-frame-pointer']
-        link_args += ['-fsanitize=address,undefined']
-    if os.environ.get('URINGLOOP_PORTABLE'):
-        compile_args += ['-DURINGLOOP_PORTABLE']
-    return [Extension('.'.join(source.with_suffix('').parts), [str(source)],
-                      extra_compile_args=compile_args, extra_link_args=link_args)
+
+def extensions():
+    """One extension a module."""
+    name, flags = variant()
+    link_args = liburing() + [flag for flag in flags if flag.startswith('-fsanitize')]
+    # What compiles differently now is compiled again; Cython itself knows what cimports what.
+    depends = ['setup.py'] + sorted(map(str, Path('uringloop').rglob('*.h'))) * (name == 'trace')
+    return [Extension('.'.join(source.with_suffix('').parts), [str(source)], depends=depends,
+                      extra_compile_args=COMPILE + flags, extra_link_args=link_args)
             for source in SOURCES]
 
 
@@ -60,7 +77,7 @@ class BuildSideBySide(build_ext):
     """Translates and compiles as many modules at once as there are cores, and tells how far it is.
 
     A module's C is compiled as soon as Cython has written it.  Only what is older than its
-    sources is made again.
+    sources, or than this file, is made again.
     """
 
     def finalize_options(self):
@@ -68,27 +85,34 @@ class BuildSideBySide(build_ext):
         self.parallel = self.parallel or len(os.sched_getaffinity(0))
 
     def build_extensions(self):
-        self.done, self.told = 0, 0.0
-        self.tell()
+        self.done, self.told, self.compiled = 0, time.monotonic(), 0
+        self.begin = time.time()
         # Not by fork: threads, one for each compiler, run already when the first process starts.
         with ProcessPoolExecutor(
                 self.parallel, multiprocessing.get_context('forkserver')) as self.translators:
             super().build_extensions()
 
     def build_extension(self, ext):
+        [source] = ext.sources
+        written = Path(source).with_suffix('.c')
+        outdated = written.exists() and written.stat().st_mtime < THIS.stat().st_mtime
         [translated] = self.translators.submit(
-            cythonize, [ext], quiet=True, compiler_directives=DIRECTIVES).result()
+            cythonize, [ext], quiet=True, force=outdated or None,
+            compiler_directives=DIRECTIVES).result()
         ext.sources = translated.sources
         super().build_extension(ext)
         self.done += 1
+        self.compiled += Path(self.get_ext_fullpath(ext.name)).stat().st_mtime >= self.begin
         self.tell()
 
     def tell(self):
         """One line that changes on a terminal, elsewhere one every three seconds."""
         total = len(self.extensions)
-        line = f'Compiled {self.done}/{total} modules'
+        line = f'Compiled {self.compiled} modules, {self.done - self.compiled} are up to date'
+        if self.done < total:
+            line = f'Compiling: {self.done}/{total} modules'
         if sys.stdout.isatty():
-            print(f'\r{line}', end='\n' * (self.done == total), flush=True)
+            print(f'\r{line:60}', end='\n' * (self.done == total), flush=True)
         elif self.done == total or time.monotonic() - self.told >= 3:
             self.told = time.monotonic()
             print(line, flush=True)

@@ -1,7 +1,7 @@
 """What is assumed of CPython's inside: each assumption, how it is checked, and the way without.
 
-Nothing else in the package relies on how the interpreter is made.  A build with
-``URINGLOOP_PORTABLE=1`` takes the way without it everywhere; it is slower, and for tests.
+Nothing else in the package relies on how the interpreter is made.  ``make portable`` tests a
+build (``URINGLOOP_BUILD=portable``) that takes the way without it everywhere; it is slower.
 
 ==================  =====================================  ==========  =========================
 what                assumed                                checked     without it

@@ -340,12 +340,17 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
 
         return await super().create_datagram_endpoint(make_protocol, *args, **options)
 
+    def _check_no_transport(self, sock: socket.socket) -> None:
+        # Older ones let programs make a second transport on one socket.
+        if sys.version_info >= (3, 12):
+            self._ensure_fd_no_transport(sock)
+
     def _make_datagram_transport(
             self, sock: socket.socket, protocol: asyncio.BaseProtocol, address: Any = None,
             waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None) -> asyncio.DatagramTransport:
         batch, self._batch_next = self._batch_next, None
-        self._ensure_fd_no_transport(sock)
+        self._check_no_transport(sock)
         if sock.family not in _DATAGRAM_FAMILIES or not is_plain_socket(sock):
             # Netlink, packet, vsock, ...; or one that wants to be asked: asyncio's transport.
             return super()._make_datagram_transport(  # type: ignore[misc, no-any-return]
@@ -361,7 +366,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             extra: Mapping[str, Any] | None = None,
             server: asyncio.AbstractServer | None = None,
             context: contextvars.Context | None = None) -> asyncio.Transport:
-        self._ensure_fd_no_transport(sock)
+        self._check_no_transport(sock)
         if not is_plain_socket(sock):
             own = {} if context is None else {'context': context}     # new in Python 3.15
             return super()._make_socket_transport(  # type: ignore[misc, no-any-return]
@@ -374,7 +379,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             server_hostname: str | None = None, extra: Mapping[str, Any] | None = None,
             server: asyncio.AbstractServer | None = None,
             context: contextvars.Context | None = None, **timeouts: Any) -> asyncio.Transport:
-        self._ensure_fd_no_transport(rawsock)
+        self._check_no_transport(rawsock)
         ssl_protocol = sslproto.SSLProtocol(
             self, protocol, sslcontext, waiter,  # type: ignore[arg-type]
             server_side, server_hostname, **timeouts)

@@ -56,7 +56,9 @@ cdef class Registry:
     cdef object look_up(self, object fd):
         # asyncio's own transports may be of something that only poses as a socket,
         # whose descriptor is no number.
-        return self.find(fd) if type(fd) is int else self.foreign.get(fd)
+        if type(fd) is int and 0 <= fd < self.size:
+            return self.find(fd)
+        return self.foreign.get(fd)
 
     def get(self, fd, default=None):
         found = self.look_up(fd)

@@ -295,6 +295,9 @@ cdef extern from *:
         }
         return sqe;
     }
+    #ifdef URINGLOOP_TRACE    /* behind everything that it puts itself before */
+    #include "uringloop/ring/trace.h"
+    #endif
     """
     unsigned ring_kernel_flags(const io_uring*) noexcept nogil
     unsigned ring_cq_entries(const io_uring*) noexcept nogil

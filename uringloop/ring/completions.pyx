@@ -7,7 +7,7 @@ from cpython.object cimport PyObject
 from libc.stdlib cimport realloc
 from libc.string cimport memmove
 
-from uringloop.ring.abi cimport io_uring, io_uring_cq_ready, io_uring_cqe
+from uringloop.ring.abi cimport io_uring_cqe
 from uringloop.ring.operations cimport (
     SEND, UNTRACKED, OperationOwner, OperationTable, operation)
 
@@ -29,15 +29,6 @@ cdef int grow(completions* unsettled, size_t room) except -1:
 cdef int allocate(completions* unsettled) except -1:
     """The first allocation; ``cqes`` is to be freed in the end."""
     return grow(unsettled, BATCH)
-
-
-cdef int fetch_all(completions* unsettled, io_uring* ring) except -1:
-    """Take all completions out of the ring."""
-    cdef size_t ready = unsettled.count + io_uring_cq_ready(ring)
-    if ready > unsettled.room:
-        grow(unsettled, 2 * ready)
-    fetch(unsettled, ring)
-    return 0
 
 
 cdef int settle(completions* unsettled, OperationTable operations) except -1:

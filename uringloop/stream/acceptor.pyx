@@ -157,14 +157,25 @@ cdef class Acceptor(WatchedSocket):
 
     def pause_accepting(self, exc):
         """There is nowhere to send the error, so just report it, and try again in a while."""
-        self.report(exc, 'socket.accept() out of system resource')
-        self.paused = True
+        # The timer first: if there is no memory for it, ``internal_error`` tries again.
         self.loop.call_later(constants.ACCEPT_RETRY_DELAY, self.resume_accepting)
+        self.paused = True
+        self.report(exc, 'socket.accept() out of system resource')
 
     cdef int internal_error(self, object exc) except -1:
         # Not now: completions may be being settled.
-        self.loop.call_soon(self.pause_accepting, exc)
+        try:
+            self.loop.call_soon(self.pause_after_error, exc)
+        except MemoryError:
+            self.loop.flush_soon(self)       # at once, then: a server never stops for good
         return 0
+
+    def pause_after_error(self, exc):
+        try:
+            self.pause_accepting(exc)
+        finally:
+            if not self.paused:
+                self.loop.flush_soon(self)
 
     def resume_accepting(self):
         self.paused = False

@@ -9,7 +9,7 @@ from uringloop.core.loop_core cimport LoopCore
 from uringloop.ring.abi cimport AF_UNIX, SOCK_STREAM, socklen_t
 from uringloop.stream.receiver cimport StreamReceiver
 from uringloop.stream.sender cimport StreamSender
-from uringloop.transport.socket_transport cimport CLOSING, SocketTransport
+from uringloop.transport.socket_transport cimport CLOSING, UNMADE, SocketTransport
 
 import asyncio
 import inspect
@@ -188,7 +188,7 @@ cdef class StreamTransport(SocketTransport):
     def write_eof(self):
         """Close the sending half once everything is sent."""
         cdef StreamSender sender = <StreamSender>self.sender
-        if self.state >= CLOSING or self.wrote_eof or self.has_failed():
+        if self.state >= CLOSING or self.state == UNMADE or self.wrote_eof or self.has_failed():
             return
         if self.loop.deferring is not None:
             self.loop.deferring.send_deferred()
@@ -200,6 +200,8 @@ cdef class StreamTransport(SocketTransport):
     def _make_empty_waiter(self):
         if self._empty_waiter is not None:
             raise RuntimeError('Empty waiter is already set')
+        if self.state == UNMADE:
+            raise RuntimeError(f'{type(self).__name__}.__init__() was not called')
         self._empty_waiter = self.loop.new_future()
         if not self.sender.has_queue():
             self._empty_waiter.set_result(None)

@@ -19,6 +19,7 @@ cdef class Delivery:
     cdef:
         PyObject* transport         # that has this part: borrowed
         object context              # that the protocol is called in
+        object resume_context       # the same for resume_writing(), once writing was paused
         # received and not yet delivered
         received_item* items
         uint32_t first
@@ -38,5 +39,6 @@ cdef class Delivery:
     cdef int schedule(self) except -1
     cdef int run(self) except -1
     cdef int call_protocol(self) except -1
+    cdef int call_resume_writing(self) except -1
     cdef int deliver_errors(self) except -1
     cdef int run_again(self) except -1

@@ -97,13 +97,18 @@ cdef class Delivery:
 
     cdef int run(self) except -1:
         """Call the protocol with what was posted, in the transport's context."""
+        context = self.context       # resume_reading() brings another
         self.scheduled = False
-        if PyContext_Enter(self.context) < 0:
-            return -1
         try:
-            self.call_protocol()
+            if PyContext_Enter(context) < 0:
+                return -1
+            try:
+                self.call_protocol()
+            finally:
+                PyContext_Exit(context)
+            if self.resume_due:
+                self.call_resume_writing()
         finally:
-            PyContext_Exit(self.context)
             self.run_again()
         return 0
 
@@ -127,16 +132,25 @@ cdef class Delivery:
             self.deliver_errors()
         if not self.count and not self.paused and transport.state < CLOSING:
             receiver.all_delivered()
-        if self.resume_due:
-            self.resume_due = False
-            try:
-                transport.resume_writing()
-            finally:
-                transport.all_sent()
         if receiver.enough:
             # Nothing more is to come meanwhile, or a peer could fill the memory.
             receiver.cancel_due = True
             transport.flush_later()
+        return 0
+
+    cdef int call_resume_writing(self) except -1:
+        """As asyncio has it, in a copy of the context of the call that was told to pause."""
+        transport = <SocketTransport>self.transport
+        context = self.context if self.resume_context is None else self.resume_context
+        self.resume_due = False
+        self.resume_context = None
+        if PyContext_Enter(context) < 0:
+            return -1
+        try:
+            transport.resume_writing()
+        finally:
+            PyContext_Exit(context)
+            transport.all_sent()
         return 0
 
     cdef int deliver_errors(self) except -1:

@@ -4,6 +4,8 @@ What is sent leaves by a system call inside ``sendto`` and ``write``, or waits i
 the end of the turn, to leave with others; for results; or until the socket has room.  Nothing
 waits inside the ring.
 """
+from cpython.contextvars cimport PyContext_CopyCurrent
+
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport POLL_OUT, operation
 from uringloop.transport.bulk cimport counts_as_bulk
@@ -99,9 +101,12 @@ cdef class Sender:
     # -- flow control ----------------------------------------------------------------------------
 
     cdef int maybe_pause(self) except -1:
+        transport = <SocketTransport>self.transport
         if self.buffered > self.high_water and not self.protocol_paused:
             self.protocol_paused = True
-            (<SocketTransport>self.transport).tell_protocol('pause_writing')
+            if not transport.has_context:
+                transport.delivery.resume_context = PyContext_CopyCurrent()
+            transport.tell_protocol('pause_writing')
         return 0
 
     cdef int maybe_resume(self) except -1:

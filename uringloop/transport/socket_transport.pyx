@@ -34,6 +34,7 @@ cdef extern from "<poll.h>":
         POLLOUT
 
 cdef extern from "Python.h":
+    object get_dict "PyObject_GenericGetDict" (object, void*)
     int set_attribute "PyObject_GenericSetAttr" (object, object, PyObject*) except -1
 
 
@@ -166,6 +167,9 @@ cdef class SocketTransport(OperationOwner):
         if self.state >= CLOSING or self.state == UNMADE or not self.delivery.paused:
             return
         self.delivery.paused = False
+        if not self.has_context:
+            # As with asyncio, which calls the protocol from a handle that is made here.
+            self.delivery.context = PyContext_CopyCurrent()
         self.receiver.cancel_due = False
         if self.delivery.count or self.receiver.readable:
             self.delivery.schedule()
@@ -214,7 +218,13 @@ cdef class SocketTransport(OperationOwner):
 
     # -- what asyncio's own code calls and programs assign -----------------------------------------
 
+    @property
+    def __dict__(self):
+        return get_dict(self, NULL)
+
     def _start_reading(self, waiter):
+        if self.state == UNMADE:
+            return
         if self.state == STARTING:
             self.enter(OPEN)
         self.receiver.start()
@@ -229,7 +239,8 @@ cdef class SocketTransport(OperationOwner):
         self.lost_context = self.context_of_closing()
         if exc is None and self.has_failed() and self.delivery.errors:
             exc = self.delivery.errors[0]
-        self.lost_exc = exc     # first: without a queue and a receive this is the end already
+        if self.lost_exc is None:
+            self.lost_exc = exc     # the first tells: what is sent now may fail because of it
         self.send_all_deferred()     # as asyncio has done at the call
         self.aborted = True
         self.sender.drop_queue()
@@ -256,11 +267,14 @@ cdef class SocketTransport(OperationOwner):
         self.sender.batching = batching
 
     def _before_socket_changes(self):
+        if self.state == UNMADE:
+            return
         self.sender.send_queued()
         self.sender.options_changed = True
 
     def _retry_sending(self):
-        self.sender.retry()
+        if self.state != UNMADE:
+            self.sender.retry()
 
     def __setattr__(self, name, value):
         if name == '_sock':
@@ -528,6 +542,8 @@ cdef class SocketTransport(OperationOwner):
                 or self.sender.results_due != 0)
 
     def _call_connection_lost(self, exc):
+        if self.state == UNMADE:
+            return
         if self.in_kernel():
             # Closing is asynchronous.  By now most have been cancelled; else later.
             self.enter(HELD)
