@@ -29,6 +29,17 @@ class _TestResets(Streams):
 
         self.run(main())
 
+    def test_who_reads_and_waits_to_write_hears_of_the_reset(self):
+        """Not of the broken pipe that writing on would be."""
+        async def main():
+            near, peer = await self.half(kind='unix')
+            near.transport.write(MANY_BYTES)
+            await turns()
+            peer.close()             # with data unread: a reset, of AF_UNIX too
+            assert isinstance(await near.until_lost(), ConnectionResetError)
+
+        self.run(main())
+
     def test_a_reset_is_told_to_who_writes(self):
         async def main():
             near, peer = await self.half()

@@ -10,10 +10,10 @@ import threading
 
 import pytest
 
-from tests.support.cases import both_sides
+from tests.support.cases import UringCase, both_sides
 from tests.support.sockets import LOCAL, listener, reset
 from tests.support.streams import Echo, Named, Recorder, Streams
-from tests.support.turns import settle
+from tests.support.turns import settle, turns
 
 needs_server_clients = pytest.mark.skipif(
     sys.version_info < (3, 13), reason='Server.close_clients() is new in Python 3.13')
@@ -300,6 +300,45 @@ class _TestWithoutDescriptors(Streams):
             child.kill()
             child.wait()
             child.stdout.close()
+
+
+class TestWithoutMemory(UringCase):
+
+    def test_a_server_never_stops_for_good(self, monkeypatch):
+        """There was none for a connection, nor for the timer that was to try again."""
+        accepted = []
+
+        class Accepted(asyncio.Protocol):
+            def connection_made(self, transport):
+                accepted.append(transport)
+
+        class Failing(socket.socket):
+            def __init__(self, *arguments, **options):
+                if 'fileno' in options:
+                    monkeypatch.undo()
+                    monkeypatch.setattr(self_loop, 'call_later', fail_once, raising=False)
+                    raise MemoryError
+                super().__init__(*arguments, **options)
+
+        def fail_once(*arguments, **options):
+            monkeypatch.undo()
+            raise MemoryError
+
+        async def main():
+            server = await self.loop.create_server(Accepted, *LOCAL)
+            address = server.sockets[0].getsockname()
+            with socket.create_connection(address), socket.create_connection(address):
+                monkeypatch.setattr(socket, 'socket', Failing)
+                while not accepted:
+                    await asyncio.sleep(0)
+                assert self.problems
+                for transport in accepted:
+                    transport.abort()
+                server.close()
+                await turns()
+
+        self_loop = self.loop
+        self.run(main())
 
 
 both_sides(globals(), _TestServer, _TestTwoServers, _TestTwoLoops, _TestResetClients,

@@ -81,6 +81,17 @@ class Wrapped:
 
 class _TestStreams(Streams):
 
+    def test_attributes_of_the_programs_own(self):
+        async def main():
+            near, _ = await self.half()
+            near.transport.mark = 'mine'
+            assert vars(near.transport)['mark'] == 'mine'
+            assert near.transport.__dict__['mark'] == 'mine'
+            del near.transport.mark
+            assert not hasattr(near.transport, 'mark')
+
+        self.run(main())
+
     def test_another_protocol_receives(self):
         """Without ``set_protocol``, as before that was there."""
         async def main():

@@ -101,8 +101,8 @@ cdef class Sender:
     # -- flow control ----------------------------------------------------------------------------
 
     cdef int maybe_pause(self) except -1:
-        transport = <SocketTransport>self.transport
         if self.buffered > self.high_water and not self.protocol_paused:
+            transport = <SocketTransport>self.transport
             self.protocol_paused = True
             if not transport.has_context:
                 transport.delivery.resume_context = PyContext_CopyCurrent()

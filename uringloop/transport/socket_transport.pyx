@@ -366,7 +366,7 @@ cdef class SocketTransport(OperationOwner):
         return self.sender.ring_lost(op)
 
     cdef int deliver(self) except -1:
-        return self.delivery.run()
+        return self.delivery.run() if self.state != UNMADE else 0
 
     cdef int send_deferred(self) except -1:
         return self.sender.send_queued()
