@@ -1,9 +1,11 @@
 """How datagrams come."""
+cimport cython
 from libc.stdint cimport uint32_t
 
 from uringloop.transport.receiver cimport Receiver
 
 
+@cython.final
 cdef class DatagramReceiver(Receiver):
     cdef:
         uint32_t name_size         # what the kernel is to leave for an address

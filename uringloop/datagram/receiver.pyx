@@ -1,4 +1,5 @@
 """How datagrams come: by one multishot operation, or long ones one by one."""
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_DECREF
@@ -33,6 +34,7 @@ cdef enum:
     DATAGRAM_RECEIVED = RECEIVE_ERROR + 1     # kind of a received_item
 
 
+@cython.final
 cdef class DatagramReceiver(Receiver):
 
     # -- by the ring ---------------------------------------------------------------------------

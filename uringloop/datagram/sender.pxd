@@ -1,4 +1,5 @@
 """How datagrams leave."""
+cimport cython
 from libc.stdint cimport uint32_t
 
 from uringloop.datagram.segmentation cimport segmentation
@@ -9,6 +10,7 @@ from uringloop.ring.zerocopy cimport CopyReports
 from uringloop.transport.sender cimport Sender
 
 
+@cython.final
 cdef class DatagramSender(Sender):
     cdef:
         operation* queue

@@ -12,6 +12,7 @@ socket has no room for stays in the queue, and so does all that is sent later, u
 poll finds room.  The zero-copy sends of one submission are linked, a chain: when one fails
 the kernel cancels those behind it, and they are put back, in front.
 """
+cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint16_t, uint32_t, uintptr_t
@@ -54,6 +55,7 @@ cdef enum Way:
 cdef size_t HEADER = 8 if sys.version_info >= (3, 13) else 0
 
 
+@cython.final
 cdef class DatagramSender(Sender):
 
     def __cinit__(self):

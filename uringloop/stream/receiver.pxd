@@ -1,8 +1,10 @@
 """How a stream's bytes come."""
+cimport cython
 from uringloop.ring.operations cimport flag
 from uringloop.transport.receiver cimport Receiver
 
 
+@cython.final
 cdef class StreamReceiver(Receiver):
     cdef:
         int buffers_left           # that the protocol may be asked for in this turn

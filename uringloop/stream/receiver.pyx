@@ -1,4 +1,5 @@
 """How a stream's bytes come: by one multishot operation, or bulk one by one."""
+cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
@@ -36,6 +37,7 @@ cdef enum:
     EOF = RECEIVE_ERROR + 2
 
 
+@cython.final
 cdef class StreamReceiver(Receiver):
 
     # -- by the ring ---------------------------------------------------------------------------

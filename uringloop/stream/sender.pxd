@@ -1,4 +1,5 @@
 """How a stream's bytes leave."""
+cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
@@ -13,6 +14,7 @@ cdef struct piece:
     size_t length
 
 
+@cython.final
 cdef class StreamSender(Sender):
     cdef:
         piece* pieces           # the queue

@@ -3,6 +3,7 @@
     write -> system call -> kernel
     write -> queue, in a bulk or if the socket is full -> one send for all -> kernel
 """
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint32_t, uintptr_t
@@ -36,6 +37,7 @@ cdef enum:
     PIECES = 64                   # of one send
 
 
+@cython.final
 cdef class StreamSender(Sender):
 
     def __dealloc__(self):

@@ -1,4 +1,5 @@
 """How a transport calls its protocol."""
+cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
@@ -15,6 +16,7 @@ cdef struct received_item:
     PyObject* address       # strong
 
 
+@cython.final
 cdef class Delivery:
     cdef:
         PyObject* transport         # that has this part: borrowed

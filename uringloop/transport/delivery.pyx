@@ -4,6 +4,7 @@ What completes is posted while completions are settled, where no code of the pro
 The transport then waits in the loop's ready queue; when its turn comes the protocol is called
 with all that was posted, in the transport's context.
 """
+cimport cython
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
@@ -13,6 +14,7 @@ from libc.string cimport memmove
 from uringloop.transport.socket_transport cimport CLOSING, SocketTransport
 
 
+@cython.final
 cdef class Delivery:
 
     def __dealloc__(self):

@@ -1,4 +1,5 @@
 """How a transport sends."""
+cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
@@ -42,8 +43,10 @@ cdef class Sender:
     cdef int poll_ended(self, int res) except -1
     cdef int start_retry_timer(self) except -1
     cdef int retry(self) except -1
+    @cython.final
     cdef bint is_bulk(self) noexcept
     cdef bint waits(self) noexcept
+    @cython.final
     cdef bint may_submit(self) noexcept
     cdef int maybe_pause(self) except -1
     cdef int maybe_resume(self) except -1

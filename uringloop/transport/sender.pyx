@@ -4,6 +4,7 @@ What is sent leaves by a system call inside ``sendto`` and ``write``, or waits i
 the end of the turn, to leave with others; for results; or until the socket has room.  Nothing
 waits inside the ring.
 """
+cimport cython
 from cpython.contextvars cimport PyContext_CopyCurrent
 
 from uringloop.ring.abi cimport *
@@ -47,6 +48,7 @@ cdef class Sender:
         """The ring is closed, and nobody knows yet whether the kernel has let go."""
         return 0
 
+    @cython.final
     cdef bint is_bulk(self) noexcept:
         """Count a send: whether it is to wait for the turn's others, to leave with them."""
         transport = <SocketTransport>self.transport
@@ -57,6 +59,7 @@ cdef class Sender:
         """Whether what is sent now has to queue up behind what waits for the kernel."""
         return self.room != ROOM or self.results_due != 0
 
+    @cython.final
     cdef bint may_submit(self) noexcept:
         """Whether this is a moment to submit, and have the results at once."""
         transport = <SocketTransport>self.transport
