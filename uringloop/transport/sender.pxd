@@ -43,10 +43,13 @@ cdef class Sender:
     cdef int poll_ended(self, int res) except -1
     cdef int start_retry_timer(self) except -1
     cdef int retry(self) except -1
-    @cython.final
-    cdef bint is_bulk(self) noexcept
+
     cdef bint waits(self) noexcept
-    @cython.final
-    cdef bint may_submit(self) noexcept
     cdef int maybe_pause(self) except -1
     cdef int maybe_resume(self) except -1
+
+    @cython.final
+    cdef bint is_bulk(self) noexcept
+
+    @cython.final
+    cdef bint may_submit(self) noexcept
