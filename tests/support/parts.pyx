@@ -1,0 +1,99 @@
+"""What lets Python call the parts that show no face to it.  Compiled by the tests that use it."""
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from uringloop.core.ready_queue cimport drop_all, pop_ready, push_ready, ready_queue
+from uringloop.datagram.segmentation cimport (
+    compare, count_alike, refused, segmentation, sent_by_itself)
+from uringloop.ring.abi cimport sockaddr_storage
+from uringloop.ring.operations cimport EXPLICIT, operation
+from uringloop.ring.spin_budget cimport SpinBudget
+from uringloop.transport.bulk cimport bulk_count, counts_as_bulk
+
+
+def bulks(turns):
+    """Which of the sends, given by the numbers of their turns, wait for the end of the turn."""
+    cdef bulk_count count
+    memset(&count, 0, sizeof(count))
+    return [counts_as_bulk(&count, turn) for turn in turns]
+
+
+cdef void write_port(sockaddr_storage* into, int port) noexcept:
+    memset(into, 0, sizeof(sockaddr_storage))
+    (<unsigned char*>into)[2] = port >> 8
+    (<unsigned char*>into)[3] = port & 255
+
+
+def likenesses(limit, datagrams):
+    """What ``compare`` says of ``(length, port)`` each: 0 different, 1 the same, 2 shorter."""
+    cdef segmentation these
+    cdef sockaddr_storage address
+    memset(&these, 0, sizeof(these))
+    these.limit = limit
+    said = []
+    for length, port in datagrams:
+        write_port(&address, port)
+        said.append(compare(&these, length, &address, 16))
+    return said
+
+
+def alike(limit, datagrams, due=0):
+    """How many of a queue of ``(length, port, explicit)`` leave as one send."""
+    cdef segmentation these
+    cdef size_t i, count = len(datagrams)
+    cdef operation* queue = <operation*>calloc(count, sizeof(operation))
+    memset(&these, 0, sizeof(these))
+    these.limit = limit
+    these.one_by_one_due = due
+    for i in range(count):
+        length, port, explicit = datagrams[i]
+        queue[i].length = length
+        queue[i].traits = EXPLICIT if explicit else 0
+        queue[i].address_length = 16
+        write_port(&queue[i].address, port)
+        queue[i].next = &queue[i + 1] if i + 1 < count else NULL
+    try:
+        return count_alike(&these, queue)
+    finally:
+        free(queue)
+
+
+def limit_after(limit, count, refusal, outcomes):
+    """The longest segment once a refused send's datagrams, ``(length, errno)``, left singly."""
+    cdef segmentation these
+    memset(&these, 0, sizeof(these))
+    these.limit = limit
+    refused(&these, count, refusal)
+    for length, error in outcomes:
+        sent_by_itself(&these, length, error)
+    return these.limit, these.one_by_one_due
+
+
+def spins(hits, spin_ns=50000, timeout=1.0):
+    """For each wait whether the loop spins, if spinning goes on as ``hits`` says."""
+    cdef SpinBudget budget = SpinBudget.__new__(SpinBudget)
+    budget.spin_ns = spin_ns
+    done = []
+    for hit in hits:
+        done.append(budget.may_spin(timeout))
+        if done[-1]:
+            budget.record(hit)
+    return done
+
+
+def through_the_queue(steps):
+    """Push what is not None, pop for None; returns what was popped, and how many are left."""
+    cdef ready_queue queue
+    memset(&queue, 0, sizeof(queue))
+    popped = []
+    try:
+        for step in steps:
+            if step is None:
+                popped.append(pop_ready(&queue))
+            else:
+                push_ready(&queue, step)
+        return popped, queue.count
+    finally:
+        drop_all(&queue)
+        free(queue.items)

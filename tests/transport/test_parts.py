@@ -1,0 +1,141 @@
+"""Parts by themselves: which sends are a bulk, what is a segment, when to spin, the ready queue."""
+import errno
+import importlib.util
+import shutil
+import subprocess
+import sys
+import sysconfig
+
+import pytest
+
+from tests.support.programs import ROOT
+
+pytest.importorskip('Cython')
+pytestmark = pytest.mark.skipif(
+    not shutil.which('gcc') or not (ROOT / 'uringloop/transport/bulk.pxd').exists(),
+    reason='needs gcc and the declarations of the modules')
+
+BULK = 4                       # transport/bulk.pxd
+
+
+@pytest.fixture(scope='module')
+def parts(tmp_path_factory):
+    """``tests/support/parts.pyx``, compiled."""
+    folder = tmp_path_factory.mktemp('parts')
+    source = folder / 'parts.pyx'
+    shutil.copy(ROOT / 'tests' / 'support' / 'parts.pyx', source)
+    subprocess.run(
+        [sys.executable, '-m', 'cython', '-3', '-I', ROOT, '-X', 'legacy_implicit_noexcept=False',
+         source], cwd=ROOT, check=True)
+    flags = subprocess.run(['pkg-config', '--cflags', '--libs', 'liburing'], check=True,
+                           capture_output=True, text=True).stdout.split()
+    library = folder / f'parts{sysconfig.get_config_var("EXT_SUFFIX")}'
+    subprocess.run(
+        ['gcc', '-shared', '-fPIC', '-O1', '-w', '-I', sysconfig.get_path('include'),
+         source.with_suffix('.c'), '-o', library, *flags], check=True)
+    spec = importlib.util.spec_from_file_location('parts', library)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class TestBulk:
+
+    def test_the_first_of_a_turn_leave_at_the_call(self, parts):
+        assert parts.bulks([1] * 6) == [False] * BULK + [True] * 2
+
+    def test_lone_sends_never_wait(self, parts):
+        assert not any(parts.bulks(range(1, 50)))
+
+    def test_after_a_bulk_only_the_first_leaves_at_the_call(self, parts):
+        assert parts.bulks([1] * 5 + [2] * 3)[5:] == [False, True, True]
+        assert parts.bulks([1] * 5 + [9] * 3)[5:] == [False, True, True]     # later, too
+
+    def test_bulks_in_a_row_wait_from_the_first_on(self, parts):
+        turns = [turn for turn in range(1, 5) for _ in range(5)]
+        assert parts.bulks(turns)[15:] == [True] * 5
+
+    def test_a_turn_without_a_bulk_ends_that(self, parts):
+        turns = [turn for turn in range(1, 5) for _ in range(5)] + [5] + [6] * 5
+        assert parts.bulks(turns)[21:] == [False] * BULK + [True]
+
+    def test_a_pause_between_bulks_is_no_row(self, parts):
+        turns = [turn for turn in (1, 2, 3, 10) for _ in range(5)]
+        assert parts.bulks(turns)[15:] == [False] + [True] * 4
+
+
+class TestSegments:
+
+    @pytest.mark.parametrize(('datagrams', 'said'), [
+        ([(10, 1), (10, 1), (10, 1)], [0, 1, 1]),
+        ([(10, 1), (10, 2)], [0, 0]),
+        ([(10, 1), (4, 1)], [0, 2]),
+        ([(10, 1), (11, 1)], [0, 0]),
+        ([(10, 1), (0, 1), (0, 1)], [0, 0, 0]),
+        ([(200, 1), (200, 1)], [0, 0]),
+    ])
+    def test_likeness_to_the_one_before(self, parts, datagrams, said):
+        assert parts.likenesses(100, datagrams) == said
+
+    @pytest.mark.parametrize(('datagrams', 'count'), [
+        ([(10, 1, False)] * 70, 64),
+        ([(100, 1, False)] * 3 + [(7, 1, False)] * 2, 4),        # the shorter one is the last
+        ([(100, 1, False)] * 3 + [(0, 1, False)], 3),            # an empty one would vanish
+        ([(100, 1, False)] * 2 + [(100, 2, False)], 2),
+        ([(100, 1, False)] * 2 + [(100, 1, True)], 2),           # a report is wanted on it
+        ([(100, 1, True)] * 3, 1),
+        ([(16000, 1, False)] * 6, 4),                            # of 65,000 bytes in all
+        ([(20000, 1, False)] * 2, 1),
+        ([(0, 1, False)] * 2, 1),
+    ])
+    def test_how_many_leave_as_one_send(self, parts, datagrams, count):
+        assert parts.alike(16384, datagrams) == count
+
+    def test_those_of_a_refused_send_leave_singly(self, parts):
+        assert parts.alike(16384, [(100, 1, False)] * 3, due=2) == 1
+
+    @pytest.mark.parametrize(('refusal', 'outcomes', 'limit'), [
+        (errno.EMSGSIZE, [(1400, 0)], 1399),
+        (errno.EINVAL, [(1400, 0)], 1399),
+        (errno.EIO, [(1400, 0)], 0),
+        (errno.EOPNOTSUPP, [(1400, 0)], 0),
+        (errno.EMSGSIZE, [(1400, errno.EMSGSIZE)], 16384),       # it was the datagram's fault
+        (errno.EMSGSIZE, [(1400, errno.EMSGSIZE), (1300, 0)], 16384),
+        (errno.ENOBUFS, [(1400, 0)], 16384),
+    ])
+    def test_what_a_refusal_teaches(self, parts, refusal, outcomes, limit):
+        assert parts.limit_after(16384, 3, refusal, outcomes) == (limit, 3 - len(outcomes))
+
+
+class TestSpinBudget:
+
+    def test_goes_on_while_it_pays(self, parts):
+        assert all(parts.spins([True] * 100))
+
+    def test_stops_when_it_does_not_and_tries_again(self, parts):
+        done = parts.spins([False] * 100)
+        assert done[:8] == [True] * 8 and not any(done[8:39])
+        assert done.count(True) == 12                            # two tries every 32 waits
+
+    def test_not_for_a_timer_that_is_nearer(self, parts):
+        assert not any(parts.spins([True] * 3, timeout=40e-6))
+        assert not any(parts.spins([True] * 3, spin_ns=0))
+
+
+class TestReadyQueue:
+
+    def test_order_across_the_end_of_the_memory(self, parts):
+        items = list(range(1000, 1300))
+        steps = items[:200] + [None] * 150 + items[200:] + [None] * 150
+        assert parts.through_the_queue(steps) == (items, 0)
+
+    def test_grows_while_it_wraps_around(self, parts):
+        items = list(range(1000, 2000))
+        steps = items[:250] + [None] * 200 + items[250:] + [None] * 800
+        assert parts.through_the_queue(steps) == (items, 0)
+
+    def test_references_are_given_back(self, parts):
+        item = object()
+        before = sys.getrefcount(item)
+        assert parts.through_the_queue([item] * 10 + [None] * 3)[1] == 7
+        assert sys.getrefcount(item) == before
