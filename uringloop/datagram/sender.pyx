@@ -13,10 +13,8 @@ poll finds room.  The zero-copy sends of one submission are linked, a chain: whe
 the kernel cancels those behind it, and they are put back, in front.
 """
 cimport cython
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_CLEAR, Py_INCREF
+from cpython.ref cimport Py_CLEAR
 from libc.stdint cimport uint16_t, uint32_t, uintptr_t
-from libc.string cimport memcpy
 
 from uringloop._cpython cimport fd_of
 from uringloop.datagram.segmentation cimport (
@@ -151,16 +149,9 @@ cdef class DatagramSender(Sender):
     cdef int enqueue(self, object owner, payload* memory, sockaddr_storage* address,
                      uint32_t address_length, object future) except -1:
         transport = <DatagramTransport>self.transport
-        cdef operation* op = transport.loop.operations.acquire(transport)
-        memcpy(&op.address, address, address_length)
-        op.address_length = address_length
-        Py_INCREF(owner)
-        op.data = <PyObject*>owner
-        op.base = memory.base
-        op.length = memory.length
+        cdef operation* op = transport.loop.operations.acquire_send(
+            transport, owner, memory.base, memory.length, address, address_length, future)
         if future is not None:
-            Py_INCREF(future)
-            op.future = <PyObject*>future
             op.traits = EXPLICIT
         self.queue_end[0] = op
         self.queue_end = &op.next

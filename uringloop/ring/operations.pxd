@@ -85,6 +85,9 @@ cdef class OperationTable:
         readonly Py_ssize_t unknown     # completions of no known operation
 
     cdef operation* acquire(self, OperationOwner owner) except NULL
+    cdef operation* acquire_send(
+        self, OperationOwner owner, object data, char* base, size_t length,
+        const sockaddr_storage* address, uint32_t address_length, object future) except NULL
     cdef operation* acquire_compact(self, OperationOwner owner) except NULL
     cdef operation* take(self, operation** spare, OperationOwner owner) noexcept
     cdef void begin(self, operation* op, uint32_t ring_id, unsigned traits) noexcept

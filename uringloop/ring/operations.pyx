@@ -103,6 +103,25 @@ cdef class OperationTable:
             self.grow(False)
         return self.take(&self.free, owner)
 
+    cdef operation* acquire_send(
+            self, OperationOwner owner, object data, char* base, size_t length,
+            const sockaddr_storage* address, uint32_t address_length, object future) except NULL:
+        """The same, to send ``length`` bytes from ``base``, which ``data`` keeps alive.
+
+        ``future``: of whoever waits until the memory is free again, or None.
+        """
+        cdef operation* op = self.acquire(owner)
+        memcpy(&op.address, address, address_length)
+        op.address_length = address_length
+        Py_INCREF(data)
+        op.data = <PyObject*>data
+        op.base = base
+        op.length = length
+        if future is not None:
+            Py_INCREF(future)
+            op.future = <PyObject*>future
+        return op
+
     cdef operation* acquire_compact(self, OperationOwner owner) except NULL:
         """The same without room for a message and an address, a third as long.
 

@@ -8,9 +8,8 @@ from cpython.buffer cimport PyBuffer_IsContiguous
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_CLEAR, Py_INCREF
+from cpython.ref cimport Py_CLEAR
 from libc.stdint cimport uint32_t
-from libc.string cimport memcpy
 
 from uringloop.ring.addresses cimport is_number
 from uringloop.ring.buffers cimport (
@@ -237,16 +236,8 @@ cdef class SocketCore(LoopCore):
             self.zerocopy_sends.loop = self
         if self.ring.sqes_left(1) == 0:
             return -EAGAIN
-        op = self.operations.acquire(self.zerocopy_sends)
-        memcpy(&op.address, address, length)
-        op.address_length = length
-        Py_INCREF(owner)
-        op.data = <PyObject*>owner
-        op.base = memory.base
-        op.length = memory.length
-        if future is not None:
-            Py_INCREF(future)
-            op.future = <PyObject*>future
+        op = self.operations.acquire_send(
+            self.zerocopy_sends, owner, memory.base, memory.length, address, length, future)
         return self.zerocopy_sends.send(op, fd_of(sock))
 
     def _kept(self, data):
