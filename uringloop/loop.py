@@ -50,7 +50,7 @@ class LoopStats:
     operations_in_flight: int
     """Operations that the kernel owes a completion or a notification."""
     bytes_pinned: int
-    """Bytes lent to zero-copy sends, not yet given back."""
+    """Bytes that zero-copy sends refer to, until their notifications."""
     unknown_completions: int
     """Completions that matched no operation; anything but 0 is a bug."""
     datagrams_sent: int
@@ -74,7 +74,7 @@ class LoopStats:
     receive_buffers_exhausted: int
     """How often the receive buffers ran out (ENOBUFS); nothing is lost, the socket keeps them."""
     rings_orphaned: int
-    """Rings of this process that are closed, and not proved dead: what they may touch is kept."""
+    """Closed rings that the kernel may not have torn down: what they may touch is kept."""
     cq_overflows: int
     """How often the completion queue overflowed; nothing is lost, the kernel keeps them."""
     busy_polls: int
@@ -498,7 +498,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         """Close the loop: cancel what is in flight, wait for it, release what it held.
 
         It waits a second at most.  What the kernel still has then (a neighbour that does not
-        answer holds memory lent to it) is kept until it has let go.
+        answer keeps zero-copy sends waiting) is kept until it has let go.
         """
         if self.is_running():
             raise RuntimeError('Cannot close a running event loop')

@@ -163,7 +163,7 @@ class TestHeld(UringCase):
         witness = orphans.orphaned_rings[0][0]
         wire.release()
         assert orphans.hung_up(witness, 10)
-        orphans.release_dead()
+        orphans.release_torn_down()
         assert not orphans.orphaned_rings
         assert sys.getrefcount(data) == before
         self.loop = self.new_loop()
@@ -205,7 +205,7 @@ class TestLoopMoves(UringCase):
         assert report.cancelled()
         wire.release()
         while orphans.orphaned_rings:
-            orphans.release_dead()
+            orphans.release_torn_down()
 
     def test_a_paused_endpoint_sends_by_its_own_socket(self):
         """It has registered its socket with the first ring, and its number is another's by now."""

@@ -27,9 +27,9 @@ class TestEnd(UringCase):
 
     def test_memory_without_a_witness_is_kept(self):
         memory = [object()]
-        orphans.keep_until_dead(-1, OperationTable(), 0, memory)
+        orphans.keep_until_torn_down(-1, OperationTable(), 0, memory)
         try:
-            orphans.release_dead()
+            orphans.release_torn_down()
             assert memory
             assert self.loop.stats().rings_orphaned == 1
         finally:
@@ -56,7 +56,7 @@ class TestEnd(UringCase):
         for witness, *_ in orphans.orphaned_rings:
             assert orphans.hung_up(witness, 10)
         assert self.loop.stats().rings_orphaned == 1
-        orphans.release_dead()
+        orphans.release_torn_down()
         in_thread(lambda: self.run(settle()))
 
     async def talk(self, transport, protocol):
@@ -127,7 +127,7 @@ class TestEnd(UringCase):
             assert not gone
             wire.release()
             assert orphans.hung_up(orphans.orphaned_rings[0][0], 10)
-            orphans.release_dead()
+            orphans.release_torn_down()
             gc.collect()
             assert gone
             assert loop.stats().rings_orphaned == 0

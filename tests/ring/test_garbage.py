@@ -73,7 +73,7 @@ class TestGarbage(UringCase):
         caught.list.clear()          # each refers to what was not closed
         gc.collect()
         assert gone() is None
-        orphans.release_dead()
+        orphans.release_torn_down()
         assert descriptors() == before
 
     def test_a_transport_dropped_without_close_goes_on_until_the_loop_ends(self):

@@ -118,5 +118,5 @@ def assert_no_leaks(loop) -> None:
     assert stats.operations_live == 0
     assert stats.bytes_pinned == 0
     assert stats.unknown_completions == 0
-    orphans.release_dead()
+    orphans.release_torn_down()
     assert not orphans.orphaned_rings

@@ -88,7 +88,7 @@ class LoopCore:
         """In the child of a fork: the number may come to mean another socket."""
     def _close_core(self) -> None: ...
     def _release_orphans(self) -> None:
-        """Whoever waits for a notification of the ring that was left is told when it is dead."""
+        """Whoever waits for a notification of the ring that was left is told when it is gone."""
     def _forget_timers(self) -> None: ...
     def _make_ring(self, entries: int, busy_poll: float, batch: bool) -> None:
         """Entries of the submission queue; microseconds to look before sleeping; whether the

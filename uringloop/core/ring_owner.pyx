@@ -2,7 +2,7 @@
 
 A ring is made with the loop, switched off.  The thread that first runs the loop owns it.
 When another thread runs the loop, or the loop is closed, the ring is closed; what it may
-still touch is kept until it is dead (``ring.orphans``).
+still touch is kept until it is torn down (``ring.orphans``).
 
 The ring holds one of the wake-up sockets as its marker, which is why they belong here.
 """
@@ -19,7 +19,7 @@ from uringloop.ring.ring cimport Ring
 import os
 import socket
 
-from uringloop.ring.orphans import orphaned_rings, release_dead
+from uringloop.ring.orphans import orphaned_rings, release_torn_down
 
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -49,7 +49,7 @@ cdef class RingOwner(Submitter):
 
     cdef int new_ring(self) except -1:
         """A ring that any thread may own: the one that first runs the loop."""
-        release_dead(self.operations)
+        release_torn_down(self.operations)
         self.ring = Ring(self.operations, self.entries, self.cq_entries,
                          self._csock.fileno(), self.busy_poll_ns)
         self.marker_peer = self._ssock
@@ -63,7 +63,7 @@ cdef class RingOwner(Submitter):
         if self.ring is not None and self.ring.thread:
             self.ring.check_open()
             # The old ring holds one wake-up socket as its marker.  The pair is replaced, so
-            # that the hang-up can tell when that ring is dead.
+            # that the hang-up can tell when that ring is torn down.
             told = self.renew_self_pipe()
             try:
                 self.leave_ring(CLOSING_BOUND)
@@ -88,8 +88,8 @@ cdef class RingOwner(Submitter):
         return 0
 
     def _release_orphans(self):
-        """Whoever waits for a notification of the ring that was left is told when it is dead."""
-        release_dead(self.operations)
+        """Whoever waits for a notification of the ring that was left is told when it is torn down."""
+        release_torn_down(self.operations)
         if orphaned_rings:
             self.call_later(ORPHANS_AGAIN, self._release_orphans)
 
@@ -157,7 +157,7 @@ cdef class RingOwner(Submitter):
     cdef int leave_ring(self, double bound) except -1:
         """Close a ring, in whatever thread: what it had not done is told ECANCELED.
 
-        ``bound``: how many seconds it may take to prove it dead.
+        ``bound``: how many seconds it may take until it is torn down.
         """
         ring = self.ring
         if self.wakeup_watch is not None:

@@ -124,7 +124,7 @@ cdef class ReceiveBuffers:
         self.count = count
         self.size = HEAD + capacity
         self.skip = HEAD if content_only else 0
-        # The kernel may write here until the ring is dead.
+        # The kernel may write here until the ring is torn down.
         ring.keepalive.append(self)
         memset(&registration, 0, sizeof(registration))
         registration.ring_addr = <uint64_t><uintptr_t>place

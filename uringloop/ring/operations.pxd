@@ -12,7 +12,7 @@ ctypedef uint8_t flag
 cdef enum Due:
     RESULT_DUE = 1   # the completion that carries the result
     NOTIF_DUE = 2    # the notification that the kernel has let go of the memory
-    ORPHANED = 4     # its ring is closed and not yet proved dead
+    ORPHANED = 4     # its ring is closed and not yet known to be torn down
 
 
 cdef enum Trait:
@@ -81,7 +81,7 @@ cdef class OperationTable:
         operation* free_compact
         readonly Py_ssize_t live        # acquired and not yet released
         readonly Py_ssize_t in_flight   # with a completion due
-        readonly size_t pinned          # bytes lent to zero-copy sends
+        readonly size_t pinned          # bytes in use by zero-copy sends
         readonly Py_ssize_t unknown     # completions of no known operation
 
     cdef operation* acquire(self, OperationOwner owner) except NULL
@@ -89,7 +89,7 @@ cdef class OperationTable:
         self, OperationOwner owner, object data, char* base, size_t length,
         const sockaddr_storage* address, uint32_t address_length, object future) except NULL
     cdef operation* acquire_compact(self, OperationOwner owner) except NULL
-    cdef operation* take(self, operation** spare, OperationOwner owner) noexcept
+    cdef operation* take(self, operation** free_list, OperationOwner owner) noexcept
     cdef void begin(self, operation* op, uint32_t ring_id, unsigned traits) noexcept
     cdef int settle(self, uint64_t user_data, int res, uint32_t flags) except -1
     cdef void release(self, operation* op) noexcept
@@ -98,7 +98,7 @@ cdef class OperationTable:
     cdef void unpin(self, operation* op) noexcept
     cdef void done(self, operation* op) noexcept
     cdef int grow(self, bint compact) except -1
-    cdef list ring_closed(self, uint32_t ring_id, bint dead)
+    cdef list ring_closed(self, uint32_t ring_id, bint torn_down)
     cdef bint ring_holds_memory(self, uint32_t ring_id) noexcept
     cdef bint orphans_awaited(self, uint32_t ring_id) except -1
     cdef int release_orphans(self, uint32_t ring_id) except -1

@@ -16,7 +16,7 @@ class OperationTable:
         """With a completion or a notification outstanding."""
     @property
     def pinned(self) -> int:
-        """Bytes lent to zero-copy sends."""
+        """Bytes in use by zero-copy sends."""
     @property
     def unknown(self) -> int:
         """Completions of no known operation."""

@@ -74,7 +74,7 @@ cdef class OperationTable:
         cdef:
             uint32_t i
             operation* op
-            operation** spare = &self.free_compact if compact else &self.free
+            operation** free_list = &self.free_compact if compact else &self.free
             size_t size = COMPACT if compact else sizeof(operation)
             char* chunk
             operation** slots = <operation**>realloc(
@@ -92,8 +92,8 @@ cdef class OperationTable:
             op.index = self.capacity + i - 1
             op.generation = 1
             op.compact = compact
-            op.next = spare[0]
-            spare[0] = op
+            op.next = free_list[0]
+            free_list[0] = op
         self.capacity += CHUNK
         return 0
 
@@ -131,9 +131,9 @@ cdef class OperationTable:
             self.grow(True)
         return self.take(&self.free_compact, owner)
 
-    cdef operation* take(self, operation** spare, OperationOwner owner) noexcept:
-        cdef operation* op = spare[0]
-        spare[0] = op.next
+    cdef operation* take(self, operation** free_list, OperationOwner owner) noexcept:
+        cdef operation* op = free_list[0]
+        free_list[0] = op.next
         op.next = NULL
         op.traits = 0
         op.role = 0
@@ -240,8 +240,8 @@ cdef class OperationTable:
     cdef operation* clone_for_retry(self, operation* op) except NULL:
         """A fresh operation with the payload, address and future of ``op``, to try again.
 
-        ``op`` keeps its own reference to the payload: it may be a tombstone
-        whose notification is still to come.
+        ``op`` keeps its own reference to the payload: its notification may
+        be still to come.
         """
         cdef operation* again = self.acquire(<OperationOwner>op.owner)
         again.data = op.data
@@ -256,11 +256,11 @@ cdef class OperationTable:
         memcpy(&again.address, &op.address, op.address_length)
         return again
 
-    cdef list ring_closed(self, uint32_t ring_id, bint dead):
+    cdef list ring_closed(self, uint32_t ring_id, bint torn_down):
         """The ring number ``ring_id`` is closed: nothing of it will complete any more.
 
         Owners hear ECANCELED, as from a cancelled operation.  Memory is
-        released at once only if the ring is proved ``dead``; otherwise the
+        released at once only if the ring is ``torn_down``; otherwise the
         operation is kept, until ``release_orphans``, and whoever waits for its
         notification waits as long.  Returns the exceptions met.
         """
@@ -275,19 +275,19 @@ cdef class OperationTable:
             due = op.due & RESULT_DUE
             if op.due & NOTIF_DUE:
                 self.unpin(op)
-            op.due = 0 if dead else ORPHANED
+            op.due = 0 if torn_down else ORPHANED
             op.traits |= UNREPORTED
             self.in_flight -= 1
             try:
                 if due:
                     (<OperationOwner>op.owner).result(op, -ECANCELED, 0)
-                elif dead:
+                elif torn_down:
                     (<OperationOwner>op.owner).notified(op)
                 else:
                     (<OperationOwner>op.owner).lost(op)
             except BaseException as exc:
                 problems.append(exc)
-            if dead:
+            if torn_down:
                 self.release(op)
         return problems
 
@@ -313,7 +313,7 @@ cdef class OperationTable:
         return False
 
     cdef int release_orphans(self, uint32_t ring_id) except -1:
-        """The ring number ``ring_id`` is proved dead: release its orphaned operations."""
+        """The ring number ``ring_id`` is known to be torn down: release its orphaned operations."""
         cdef uint32_t i
         cdef operation* op
         for i in range(self.capacity):

@@ -1,9 +1,9 @@
-"""What rings that are closed, but not proved dead, may still touch.
+"""What rings that are closed, but not known to be torn down, may still touch.
 
 A ring is torn down asynchronously, and only when the last of its sends has
 let go of its memory, which a neighbour that does not answer can delay for
 minutes.  Each ring has a *marker* among its registered files, one end
-of a socket pair; when the ring is dead, the other end, the marker's peer, sees the
+of a socket pair; when the ring is torn down, the other end, the marker's peer, sees the
 hang-up.  Until then the memory is kept.  Without a marker in the ring it is kept for
 good: that it is safe to let go is never guessed.
 """
@@ -25,7 +25,7 @@ def hung_up(marker_peer, bound):
     return bool(poller.poll(bound * 1000))
 
 
-def keep_until_dead(int marker_peer, OperationTable operations, ring_id, list memory):
+def keep_until_torn_down(int marker_peer, OperationTable operations, ring_id, list memory):
     """Keep what the ring number ``ring_id`` may touch, until ``marker_peer`` sees the hang-up.
 
     -1: the ring has no marker, and what it may touch is kept for good.
@@ -39,8 +39,8 @@ def keep_until_dead(int marker_peer, OperationTable operations, ring_id, list me
     orphaned_rings.append((kept, operations, ring_id, memory))
 
 
-def release_dead(OperationTable own=None):
-    """Let go of what was kept for rings that are proved dead by now.
+def release_torn_down(OperationTable own=None):
+    """Let go of what was kept for rings that are known to be torn down by now.
 
     Where futures wait for it, only the loop whose table is ``own`` does, in its thread.
     """

@@ -4,7 +4,7 @@ A request that names a slot reaches the file that was registered there, even aft
 descriptor is closed and the number means another file.
 
 The first slot holds the marker, one end of a socket pair: its other end sees the hang-up
-when the ring is dead.
+when the ring is torn down.
 """
 cimport cython
 from libc.stdint cimport uint16_t
@@ -42,7 +42,7 @@ cdef class RegisteredFiles:
                 break
             count //= 4
         if code < 0:
-            return code   # transports then name descriptors, and death goes uncertified
+            return code   # transports then name descriptors, and nothing tells when the ring is torn down
         self.slot_count = count
         self.slots_used = MARKER_SLOT + 1
         code = io_uring_register_files_update(ring, MARKER_SLOT, &marker, 1)

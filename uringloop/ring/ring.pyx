@@ -25,7 +25,7 @@ import os
 import time
 import weakref
 
-from uringloop.ring.orphans import hung_up, keep_until_dead
+from uringloop.ring.orphans import hung_up, keep_until_torn_down
 from uringloop.ring.unavailable import FORBIDDEN, not_entered, unavailable
 
 
@@ -60,7 +60,7 @@ cdef class Ring:
         """Make a ring, still switched off; raises UringUnavailableError.
 
         ``marker`` is a descriptor whose file the ring holds until it
-        is dead, so that its other end sees the hang-up.  For ``busy_poll_ns``
+        is torn down, so that its other end sees the hang-up.  For ``busy_poll_ns``
         nanoseconds ``wait`` may look for completions before it sleeps.
         """
         global ring_ids
@@ -446,7 +446,7 @@ cdef class Ring:
         """Close the ring, from any thread.
 
         If it may still touch memory of ours, ``marker_peer``, the other end of the
-        marker, is asked for ``bound`` seconds whether the ring is dead.  If it is not,
+        marker, is asked for ``bound`` seconds whether the ring is torn down.  If it is not,
         that memory is kept until it is.  Returns the exceptions that owners met.
         """
         if not self.is_open:
@@ -459,18 +459,18 @@ cdef class Ring:
             ring_was_closed()
         self.exit_queue()
         open_rings.discard(self)
-        dead = forked or not self.operations.ring_holds_memory(self.ring_id)
-        if not dead and self.files.has_marker:
+        torn_down = forked or not self.operations.ring_holds_memory(self.ring_id)
+        if not torn_down and self.files.has_marker:
             try:
-                dead = hung_up(marker_peer, bound)
+                torn_down = hung_up(marker_peer, bound)
             except BaseException as exc:
                 problems.append(exc)        # KeyboardInterrupt
-        if not dead:
+        if not torn_down:
             # Without a marker in the ring its other end never sees a hang-up.
-            keep_until_dead(marker_peer if self.files.has_marker else -1, self.operations,
+            keep_until_torn_down(marker_peer if self.files.has_marker else -1, self.operations,
                             self.ring_id, self.keepalive)
         self.keepalive = None
-        return problems + self.operations.ring_closed(self.ring_id, dead)
+        return problems + self.operations.ring_closed(self.ring_id, torn_down)
 
     cdef list settle_without_entering(self):
         # As ``take``, but the ring may belong to another thread: no syscalls.

@@ -13,7 +13,7 @@ from uringloop.ring.abi cimport *
 import resource
 import time
 
-from uringloop.ring.orphans import release_dead
+from uringloop.ring.orphans import release_torn_down
 
 
 cdef enum:
@@ -36,7 +36,7 @@ cdef int open_ring(io_uring* ring, unsigned entries, unsigned cq_entries,
         code = open_once(ring, entries, cq_entries, setup_flags)
         tries_left = 12 if code == -ENOMEM and may_pass(entries, cq_entries) else 0
         while code == -ENOMEM and tries_left:
-            release_dead()
+            release_torn_down()
             time.sleep(0.001 * (1 << min(12 - tries_left, 6)))
             tries_left -= 1
             code = open_once(ring, entries, cq_entries, setup_flags)
