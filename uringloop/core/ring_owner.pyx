@@ -88,7 +88,7 @@ cdef class RingOwner(Submitter):
         return 0
 
     def _release_orphans(self):
-        """Whoever waits for a notification of the ring that was left is told when it is torn down."""
+        """Whoever waits for a notification of the ring that was left is told when it is gone."""
         release_torn_down(self.operations)
         if orphaned_rings:
             self.call_later(ORPHANS_AGAIN, self._release_orphans)

@@ -468,7 +468,7 @@ cdef class Ring:
         if not torn_down:
             # Without a marker in the ring its other end never sees a hang-up.
             keep_until_torn_down(marker_peer if self.files.has_marker else -1, self.operations,
-                            self.ring_id, self.keepalive)
+                                 self.ring_id, self.keepalive)
         self.keepalive = None
         return problems + self.operations.ring_closed(self.ring_id, torn_down)
 
