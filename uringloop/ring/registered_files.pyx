@@ -42,7 +42,7 @@ cdef class RegisteredFiles:
                 break
             count //= 4
         if code < 0:
-            return code   # transports then name descriptors, and nothing tells when the ring is torn down
+            return code   # transports then name descriptors; nothing tells of the teardown
         self.slot_count = count
         self.slots_used = MARKER_SLOT + 1
         code = io_uring_register_files_update(ring, MARKER_SLOT, &marker, 1)
