@@ -207,7 +207,7 @@ class _TestStreams(Streams):
 
     def test_a_socket_that_is_taken_away_has_an_heir(self):
         """And given to another transport."""
-        if not self.uring and sys.version_info >= (3, 13):
+        if not self.uring and sys.version_info >= (3, 12):
             pytest.skip('asyncio then refuses a descriptor that a transport had')
 
         async def main():
