@@ -274,7 +274,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         That is a numeric address and nothing else: no names, no TLS, no choice.
         """
         family = 0
-        if not options and not self._debug and vars(base_events)['socket'] is socket:
+        own = getattr(self.sock_connect, '__func__', None) is SocketCoroutines.sock_connect
+        if own and not options and not self._debug and vars(base_events)['socket'] is socket:
             family = self._numeric_family(host, port)
         if not family:
             return await super().create_connection(protocol_factory, host, port, **options)

@@ -3,6 +3,7 @@ import asyncio
 import os
 import signal
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import uringloop
 from tests.support.cases import UringCase, both_sides
-from tests.support.programs import program
+from tests.support.programs import LOOPS, program
 from tests.support.protocols import endpoint
 
 # Numbers of epoll_wait, epoll_pwait, epoll_pwait2 and io_uring_enter, on x86-64 and arm64.
@@ -215,3 +216,64 @@ def test_signal_while_asleep_after_a_submission(loop, ends):
 
 
 both_sides(globals(), _TestSignals)
+
+
+RAISING = '''
+    import os, signal, socket
+
+    class Stop(Exception):
+        pass
+
+    def raising(*arguments):
+        raise {exception}
+
+    class Counting(asyncio.Protocol):
+        received = 0
+        lost = False
+
+        def data_received(self, data):
+            self.received += len(data)
+
+        def connection_lost(self, exc):
+            self.lost = True
+
+    signal.signal(signal.SIGUSR1, raising)
+    near, far = socket.socketpair()
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        # Data and the signal come together, while the loop sleeps.
+        os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
+        while far.recv(1) == b'g':
+            while open(f'/proc/{{parent}}/syscall').read().split()[0] not in {sleeps}:
+                os.sched_yield()
+            far.send(b'data')
+            os.kill(parent, signal.SIGUSR1)
+        os._exit(0)
+    far.close()
+    near.setblocking(False)
+    os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
+    transport, protocol = loop.run_until_complete(
+        loop.create_connection(Counting, sock=near))
+    for round in range(50):
+        loop.call_soon(transport.write, b'g')
+        try:
+            loop.run_forever()
+        except {exception}:
+            continue
+    # What came with the last signal is still to be read.
+    loop.call_later(0.2, loop.stop)
+    loop.run_forever()
+    assert (protocol.received, protocol.lost) == (200, False), protocol.received
+    transport.write(b'x')
+    os.waitpid(child, 0)
+    os._exit(7)
+'''
+
+
+@pytest.mark.parametrize('exception', ['KeyboardInterrupt', 'Stop'])
+@pytest.mark.parametrize('loop', LOOPS)
+def test_nothing_is_lost_by_a_handler_that_raises(loop, exception):
+    """It raises before what came with the signal is taken, as in asyncio's ``select``."""
+    assert program(loop, textwrap.dedent(RAISING.format(
+        exception=exception, sleeps=SLEEPS))) == 7

@@ -194,4 +194,74 @@ class _TestWakeUps(Case):
         loop.close()
 
 
-both_sides(globals(), _TestThreads, _TestWakeUps)
+class _TestTurns(Case):
+
+    def test_another_thread_has_its_turn_between_c_functions(self):
+        """They run no bytecode, at which the interpreter would let others run."""
+        numbers = list(range(100_000))
+        go = threading.Event()
+        ran = []
+
+        def other():
+            go.wait(self.timeout)
+            ran.append('other thread')
+
+        async def main():
+            thread = threading.Thread(target=other)
+            thread.start()
+            for _ in range(400):
+                self.loop.call_soon(sum, numbers)
+            self.loop.call_soon(ran.append, 'end of the turn')
+            go.set()
+            await asyncio.sleep(0)
+            thread.join()
+            assert ran == ['other thread', 'end of the turn']
+
+        self.run(main())
+
+    def test_an_error_while_woken_is_reported(self):
+        class Failing(type(self.loop)):
+            def _process_self_data(self, data):
+                super()._process_self_data(data)
+                raise ValueError('mine')
+
+        async def main():
+            for expected in range(1, 3):
+                done = loop.create_future()
+                threading.Thread(
+                    target=loop.call_soon_threadsafe, args=(done.set_result, None)).start()
+                await done
+                await asyncio.sleep(0)
+                assert len(problems) == expected
+                assert isinstance(problems[-1]['exception'], ValueError)
+
+        problems = []
+        loop = Failing()
+        loop.set_exception_handler(lambda loop, context: problems.append(context))
+        loop.run_until_complete(main())
+        loop.close()
+
+    def test_threads_that_flood_do_not_fill_the_memory(self):
+        longest = []
+
+        def flood():
+            while not stopping:
+                self.loop.call_soon_threadsafe(int)
+
+        async def main():
+            threads = [threading.Thread(target=flood) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for _ in range(100):
+                longest.append(len(self.loop._ready))
+                await asyncio.sleep(0.001)
+            stopping.append(True)
+            for thread in threads:
+                thread.join()
+
+        stopping = []
+        self.run(main())
+        assert max(longest) < 100_000
+
+
+both_sides(globals(), _TestTurns, _TestThreads, _TestWakeUps)

@@ -20,6 +20,7 @@ cdef class LoopCore(Scheduler):
         readonly Registry _registry
         WatchedSockets watched_sockets
         unsigned turns
+        double yield_at         # when other threads are to have their turn, at the latest
         unsigned writers        # stream transports that have written this turn
         bint many_writers       # there were several in the turn before
         bint batching           # the sends of a bulk may wait for the end of the turn
@@ -47,6 +48,7 @@ cdef class LoopCore(Scheduler):
 
     @cython.final
     cdef int run_ready(self) except -1
+    cdef int yield_gil(self) except -1
     cdef int run_patched(self) except -1
     cdef int run_ready_debug(self) except -1
 

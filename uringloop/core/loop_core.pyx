@@ -10,7 +10,7 @@ from cpython.object cimport PyTypeObject
 from cpython.ref cimport Py_TYPE
 
 from uringloop._cpython cimport fd_of
-from uringloop.core.clock cimport monotonic
+from uringloop.core.clock cimport clock_coarse, monotonic
 from uringloop.core.counters cimport Counters
 from uringloop.core.handles cimport Handle, ThreadSafeHandle, TimerHandle
 from uringloop.core.overrides cimport RUN_ONCE, TIME, Overrides, handles_are_patched
@@ -42,6 +42,7 @@ cdef dict FUTURES = vars(futures)
 cdef dict TASKS = vars(tasks)
 
 cdef double LONGEST_WAIT = 24 * 3600
+cdef double YIELD_EACH = 0.005         # seconds, as the interpreter's own switch interval
 
 cdef enum:
     IDLE_FLUSH_LIMIT = 4         # turns
@@ -92,6 +93,9 @@ cdef class LoopCore(Scheduler):
     cdef int turn(self) except -1:
         # A callback may have forked, and this be the child, where the ring is not even mapped.
         self.ring.check_open()
+        # Before anything is taken, as asyncio's ``select`` does: where a signal's handler raises
+        # nothing is lost.
+        PyErr_CheckSignals()
         if self.timers.cancelled and self.timers.count or self.timers.exposed is not None:
             self.timers.sweep()
         if self.idle_flushers:
@@ -124,9 +128,7 @@ cdef class LoopCore(Scheduler):
 
     cdef int every_64_turns(self) except -1:
         """What even a loop must do that is never idle and runs no Python code, only C."""
-        PyErr_CheckSignals()
-        with nogil:
-            pass             # other threads have their turn
+        self.yield_gil()
         if self.watched_sockets.count:
             self.watched_sockets.check_if_due(monotonic())
         return self.free_slots() if self.slots_to_free else 0
@@ -216,6 +218,14 @@ cdef class LoopCore(Scheduler):
             self.wakeup_watch.arm()
             try:
                 self._read_from_self()
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                # asyncio reads in a callback.
+                self.call_exception_handler({
+                    'message': f'Exception in callback {self._read_from_self!r}',
+                    'exception': exc,
+                })
             finally:
                 # Not before: a thread that wakes us while we read, which gives up the GIL,
                 # would have its byte read and be believed to have one on the way.  What it
@@ -235,6 +245,8 @@ cdef class LoopCore(Scheduler):
         if handles_are_patched():
             return self.run_patched()
         while left and self.ready.count:
+            if left & 3 == 0 and clock_coarse() >= self.yield_at:
+                self.yield_gil()
             left -= 1
             handle = pop_ready(&self.ready)
             kind = <PyTypeObject*>Py_TYPE(handle)
@@ -246,6 +258,14 @@ cdef class LoopCore(Scheduler):
                 self.deliver_one(<OperationOwner>handle)
             elif not handle._cancelled:
                 handle._run()
+        return 0
+
+    cdef int yield_gil(self) except -1:
+        """Let other threads, and signals, have their turn: callbacks may be C code only."""
+        with nogil:
+            pass
+        PyErr_CheckSignals()
+        self.yield_at = clock_coarse() + YIELD_EACH
         return 0
 
     cdef int run_patched(self) except -1:

@@ -5,6 +5,7 @@ asyncio's is a deque of handles.  Tests spin the loop until it is empty, and deb
 from __future__ import annotations
 
 from asyncio import Handle
+from collections import deque
 from collections.abc import Iterable, Iterator, MutableSequence
 from typing import Any, Protocol
 
@@ -70,6 +71,21 @@ class ReadyQueue(MutableSequence[Handle]):
     def popleft(self) -> Handle:
         """Remove the first and return it."""
         return self.pop(0)
+
+    def extendleft(self, values: Iterable[Handle]) -> None:
+        """Have ``values`` run next, the last first."""
+        for value in values:
+            self.appendleft(value)
+
+    def rotate(self, n: int = 1) -> None:
+        """Have the last ``n`` run first; for a negative one, the first last."""
+        handles = deque(self)
+        handles.rotate(n)
+        self._core._splice_ready(0, len(self), handles)
+
+    def copy(self) -> deque[Handle]:
+        """The handles, in a deque of their own."""
+        return deque(self)
 
     def clear(self) -> None:
         """Drop all."""

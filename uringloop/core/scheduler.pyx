@@ -6,6 +6,7 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.math cimport INFINITY, fmax, nextafter
 from libc.stdlib cimport free
+from posix.unistd cimport usleep
 
 from uringloop._cpython cimport replace_traverse, traverseproc, visitproc
 from uringloop.core.clock cimport monotonic
@@ -17,6 +18,7 @@ from uringloop.core.ready_queue cimport (
 from uringloop.core.ring_owner cimport RingOwner
 from uringloop.core.timers cimport Timers
 from uringloop.ring.operations cimport OperationOwner
+from uringloop.ring.process cimport this_thread
 
 import time
 from asyncio import events
@@ -27,6 +29,10 @@ from uringloop.core.ready import ReadyQueue
 cdef extern from "Python.h":
     int set_attribute "PyObject_GenericSetAttr" (object, object, PyObject*) except -1
 
+
+cdef enum:
+    FLOOD = 4096          # callbacks that wait; asyncio's queue is as long when threads flood it
+    FLOOD_DELAY = 50      # microseconds that a thread which adds one more then sleeps
 
 cdef bint THREADS_ARE_SAFE = hasattr(events, '_ThreadSafeHandle')     # from Python 3.14 on
 
@@ -74,6 +80,11 @@ cdef class Scheduler(RingOwner):
             handle = new_threadsafe_handle(self, callback, args, context)
             push_ready(&self.ready, handle)
         self._write_to_self()
+        if self.ready.count > FLOOD and self.thread and self.thread != this_thread():
+            # Or threads that do nothing else would fill the memory: the loop's own has to wait
+            # for the GIL behind all of them.
+            with nogil:
+                usleep(FLOOD_DELAY)
         return handle
 
     cdef object debug_call_soon(self, object callback, tuple args, object context, str name):

@@ -317,6 +317,8 @@ cdef class Ring:
             code = ring_wait(&self.ring, self.ring_fd_registered, &ts)
         if code > 0:
             self.submissions += code
+        # Before anything is taken: where a signal's handler raises, nothing is lost.
+        PyErr_CheckSignals()
         fetch(&self.unsettled, &self.ring)
         self.take()
         return self.check(code)
@@ -355,6 +357,7 @@ cdef class Ring:
             if hit and not io_uring_cq_ready(&self.ring):
                 self.syscalls += 1
                 io_uring_get_events(&self.ring)
+        PyErr_CheckSignals()          # as in ``wait``
         if hit:
             fetch(&self.unsettled, &self.ring)
             if self.unsettled.count == 0:
