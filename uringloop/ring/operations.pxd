@@ -59,7 +59,7 @@ cdef class OperationOwner:
     # ``result`` and ``notified`` are called while completions are drained: no
     # user code may run in them.  ``deliver`` is called as a callback is; ``flush``
     # before the kernel is entered; ``lost`` if it may keep the memory of an operation whose
-    # ring is closed; ``forget`` instead of it once the loop is closed;
+    # ring is closed; ``loop_closed`` instead of it once the loop is closed;
     # ``send_deferred`` when what the program does next could tell the difference.
     # ``internal_error`` is told what any of these has failed with; no user code may run in it.
     cdef int result(self, operation* op, int res, uint32_t flags) except -1

@@ -1,4 +1,4 @@
-"""asyncio's ``sock_*`` coroutines: what does not wait is in ``_sockets``.
+"""asyncio's ``sock_*`` coroutines: what does not wait is in ``methods``.
 
 They are Python's own, not Cython's: those are awaited without an exception for
 their result.

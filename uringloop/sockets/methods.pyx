@@ -2,7 +2,7 @@
 
 Each tries what it can at once: asyncio's order of events, and often the
 cheapest way.  Where the kernel makes it wait there is a ``SocketCall``, on
-the ring, that the method's coroutine waits for; see ``_coroutines.py``.
+the ring, that the method's coroutine waits for; see ``coroutines``.
 """
 from cpython.buffer cimport PyBuffer_IsContiguous
 from cpython.bytes cimport PyBytes_FromStringAndSize
