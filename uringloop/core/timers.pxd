@@ -31,4 +31,4 @@ cdef class Timers:
     cdef void sift_down(self, size_t place) noexcept
     cdef int sweep(self) except -1
     cdef int sweep_all(self) except -1
-    cdef int sweep_shown(self) except -1
+    cdef int sweep_exposed(self) except -1

@@ -139,7 +139,7 @@ cdef class Timers:
         if self.exposed is not None:
             self.reclaim()
         if self.exposed is not None:
-            return self.sweep_shown()
+            return self.sweep_exposed()
         if self.count > SWEEP_MINIMUM \
                 and 2 * <size_t>self.cancelled > self.count:
             self.sweep_all()
@@ -148,7 +148,7 @@ cdef class Timers:
             self.pop()
         return 0
 
-    cdef int sweep_shown(self) except -1:
+    cdef int sweep_exposed(self) except -1:
         cdef list handles = self.exposed
         if len(handles) > SWEEP_MINIMUM and 2 * self.cancelled > len(handles):
             gone = [handle for handle in handles if handle._cancelled]

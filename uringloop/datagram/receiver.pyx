@@ -36,6 +36,7 @@ cdef enum:
 
 @cython.final
 cdef class DatagramReceiver(Receiver):
+    """The ``Receiver`` of datagrams."""
 
     # -- by the ring ---------------------------------------------------------------------------
 
@@ -83,7 +84,7 @@ cdef class DatagramReceiver(Receiver):
         return transport.delivery.post(DATAGRAM_RECEIVED, data, address)
 
     cdef int ended(self, int res) except -1:
-        # After an empty datagram without an error; res is then that of the datagram.
+        # An empty datagram ends it too, without an error; it was received, and ``res`` is its own.
         transport = <SocketTransport>self.transport
         if res < 0 and res != -ECANCELED and transport.state < CLOSING:
             transport.delivery.post(RECEIVE_ERROR, OSError(-res, os.strerror(-res)), None)

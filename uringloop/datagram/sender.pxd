@@ -30,8 +30,8 @@ cdef class DatagramSender(Sender):
 
     cdef int send(self, object owner, payload* memory, sockaddr_storage* address,
                   uint32_t address_length) except -1
-    cdef int send_explicitly(self, object owner, payload* memory, sockaddr_storage* address,
-                             uint32_t address_length, object future) except -1
+    cdef int send_reported(self, object owner, payload* memory, sockaddr_storage* address,
+                           uint32_t address_length, object future) except -1
     cdef int send_now(self, object owner, payload* memory, sockaddr_storage* address,
                       uint32_t address_length) except -1
     cdef bint goes_zerocopy(self, const void* base, size_t length, bint explicit,
@@ -40,7 +40,7 @@ cdef class DatagramSender(Sender):
                      uint32_t address_length, object future) except -1
     cdef int defer(self) except -1
     cdef int send_deferred_of_others(self) except -1
-    cdef int has_no_room(self) except -1
+    cdef int flush_if_full(self) except -1
     cdef int wait_for_room(self) except -1
     cdef int maybe_pause_full(self) except -1
     cdef operation* pop_queue(self) noexcept
@@ -51,7 +51,7 @@ cdef class DatagramSender(Sender):
     cdef bint goes_by_ring(self, operation* op) except -1
     cdef int send_chain(self) except -1
     cdef int submit_chain(self, unsigned room) except -1
-    cdef int chain_done(self) except -1
+    cdef int requeue_retried(self) except -1
     cdef int retry_or_fail(self, operation* op, int error) except -1
     cdef int accepted(self, operation* op) except -1
     cdef int failed(self, operation* op, int error) except -1

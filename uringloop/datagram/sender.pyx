@@ -1,11 +1,12 @@
 """How datagrams leave.
 
-    sendto -> system call -> kernel                  what is copied
-    sendto -> queue -> submission -> kernel          what is not
+    sendto -> system call -> kernel                        the usual one
+    sendto -> queue -> segmented system call -> kernel     those of a bulk that are alike
+    sendto -> queue -> submission -> kernel                zero-copy
 
-A datagram leaves inside ``sendto``, as with asyncio.  Two kinds are put into the queue
-first, to leave with their neighbours: those of one size that a turn sends in bulk to one
-address, as one segmented send; and those that go zero-copy, as one submission.
+A datagram leaves inside ``sendto``, as with asyncio.  Three kinds go into the queue: those
+that a turn sends in bulk; those that go zero-copy; and those that the socket has no room
+for, with all behind them.
 
 Order: datagrams leave in the order of the calls.  Nothing waits inside the ring: what a
 socket has no room for stays in the queue, and so does all that is sent later, until a
@@ -46,8 +47,8 @@ cdef enum:
 cdef enum Way:
     # ``status`` of a queued operation; -errno once it has failed
     UNDECIDED = 0
-    PLAIN = 1                 # zero-copy was refused for this one
-    BY_CALL = 2               # and so was the ring
+    PLAIN = 1                 # zero-copy was refused: it is copied, by whatever way
+    BY_CALL = 2               # the ring takes no submissions now: by a system call
 
 # From 3.13 on asyncio counts a header with each datagram.
 cdef size_t HEADER = 8 if sys.version_info >= (3, 13) else 0
@@ -55,6 +56,7 @@ cdef size_t HEADER = 8 if sys.version_info >= (3, 13) else 0
 
 @cython.final
 cdef class DatagramSender(Sender):
+    """A queue of operations."""
 
     def __cinit__(self):
         self.queue_end = &self.queue
@@ -82,7 +84,7 @@ cdef class DatagramSender(Sender):
             likeness = DIFFERENT
         zerocopy = memory.immutable and memory.length >= ZEROCOPY_MINIMUM \
             and self.goes_zerocopy(memory.base, memory.length, False, address, address_length)
-        bulk = self.is_bulk() and (zerocopy or likeness != DIFFERENT)
+        bulk = self.count_send() and (zerocopy or likeness != DIFFERENT)
         self.send_deferred_of_others()
         if not self.waits() and not bulk:
             if self.queue is not NULL:
@@ -101,12 +103,12 @@ cdef class DatagramSender(Sender):
                 transport.deliver_error(transport.delivery.errors.pop(0))
         return self.maybe_pause_full()
 
-    cdef int send_explicitly(self, object owner, payload* memory, sockaddr_storage* address,
-                             uint32_t address_length, object future) except -1:
-        """Send without copying, and resolve ``future`` when the kernel has let go."""
+    cdef int send_reported(self, object owner, payload* memory, sockaddr_storage* address,
+                           uint32_t address_length, object future) except -1:
+        """Send without copying if that pays; ``future`` tells what became of it."""
         self.send_deferred_of_others()
         self.enqueue(owner, memory, address, address_length, future)
-        if self.is_bulk() and not self.waits():
+        if self.count_send() and not self.waits():
             self.defer()
         else:
             self.send_queued()
@@ -131,7 +133,7 @@ cdef class DatagramSender(Sender):
                 owner = copy_payload(owner, memory)
             self.enqueue(owner, memory, address, address_length, None)
             self.room = FULL
-            self.has_no_room()
+            self.flush_if_full()
             return self.maybe_pause_full()
         transport.loop.counters.datagrams_dropped += 1
         transport._protocol.error_received(self.error_of(error, memory.length))
@@ -222,14 +224,14 @@ cdef class DatagramSender(Sender):
             self.sending = False
         if transport.loop.deferring is transport:
             transport.loop.deferring = None
-        self.has_no_room()
+        self.flush_if_full()
         # The protocol may send more when it is told to resume: so first that.
         self.maybe_resume()
-        return transport.all_sent()
+        return transport.lose_if_all_sent()
 
     # -- room ------------------------------------------------------------------------------------
 
-    cdef int has_no_room(self) except -1:
+    cdef int flush_if_full(self) except -1:
         """If the socket is full, have the queue wait for it to have room."""
         if self.room == FULL:
             return (<DatagramTransport>self.transport).flush_later()
@@ -372,10 +374,10 @@ cdef class DatagramSender(Sender):
         else:
             self.retry_or_fail(op, -res)
         if self.results_due == 0:
-            self.chain_done()
+            self.requeue_retried()
         return 0
 
-    cdef int chain_done(self) except -1:
+    cdef int requeue_retried(self) except -1:
         """All results are in: what has to be tried again goes first."""
         transport = <DatagramTransport>self.transport
         if self.retried is NULL and self.accepted_of_chain:
@@ -397,8 +399,8 @@ cdef class DatagramSender(Sender):
         if self.queue is not NULL:
             transport.flush_soon()
         self.maybe_resume()
-        transport.all_sent()
-        return transport.kernel_let_go()
+        transport.lose_if_all_sent()
+        return transport.lose_if_let_go()
 
     cdef int retry_or_fail(self, operation* op, int error) except -1:
         """A send of the chain did not go out: try again, perhaps another way, or tell."""
@@ -469,8 +471,8 @@ cdef class DatagramSender(Sender):
             self.resolve(op, -op.status if op.status < 0 else 0)
         return 0
 
-    cdef int ring_lost(self, operation* op) except -1:
-        # A closed loop will not tell when; one that runs on in another thread will.
+    cdef int orphaned(self, operation* op) except -1:
+        # A closed loop never hears of the notification; one that moved to another thread does.
         if op.future is not NULL and (<DatagramTransport>self.transport).loop.closing:
             (<object>op.future).cancel()
         return 0

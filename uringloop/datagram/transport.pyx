@@ -132,9 +132,9 @@ cdef class DatagramTransport(SocketTransport):
             future.set_exception(ConnectionAbortedError(
                 f'{self!r} is closed: {memory.length} bytes were not sent'))
             return future
-        if not self.is_connected(addr):
+        if not self.needs_no_address(addr):
             self.loop.addresses.to_kernel(addr, self.family, &address, &address_length)
-        (<DatagramSender>self.sender).send_explicitly(
+        (<DatagramSender>self.sender).send_reported(
             owner, &memory, &address, address_length, future)
         return future
 
@@ -148,14 +148,14 @@ cdef class DatagramTransport(SocketTransport):
         self.loop.counters.datagrams_dropped += 1
         self._write_on_lost()
 
-    cdef bint is_connected(self, object addr) noexcept:
+    cdef bint needs_no_address(self, object addr) noexcept:
         # An AF_UNIX peer may have no name; asyncio then wants an address.
         return (<DatagramSender>self.sender).connected \
             or addr is None and self.peername is not None
 
     cdef bint to_kernel(self, object addr, sockaddr_storage* into, uint32_t* length) except -1:
         """The kernel's form of ``addr``.  False: there is none, and that has been told."""
-        if self.is_connected(addr):
+        if self.needs_no_address(addr):
             return True
         try:
             self.loop.addresses.to_kernel(addr, self.family, into, length)
@@ -176,6 +176,7 @@ cdef class DatagramTransport(SocketTransport):
         self.flush_scheduled = False
         if self._sock is None or self.loop.closing:
             return 0
+        # Without a slot this only looks whether the number is still this socket's.
         if self.slot < 0 or self.ring_id != self.loop.ring.ring_id:
             self.register_socket()
         self.receiver.arm_or_cancel()

@@ -56,15 +56,9 @@ cdef struct operation:
 
 cdef class OperationOwner:
     """What owns operations: told of each completion, later run by the loop."""
-    # ``result`` and ``notified`` are called while completions are drained: no
-    # user code may run in them.  ``deliver`` is called as a callback is; ``flush``
-    # before the kernel is entered; ``lost`` if it may keep the memory of an operation whose
-    # ring is closed; ``loop_closed`` instead of it once the loop is closed;
-    # ``send_deferred`` when what the program does next could tell the difference.
-    # ``internal_error`` is told what any of these has failed with; no user code may run in it.
     cdef int result(self, operation* op, int res, uint32_t flags) except -1
     cdef int notified(self, operation* op) except -1
-    cdef int lost(self, operation* op) except -1
+    cdef int orphaned(self, operation* op) except -1
     cdef int deliver(self) except -1
     cdef int flush(self) except -1
     cdef int loop_closed(self) except -1

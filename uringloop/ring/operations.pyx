@@ -1,7 +1,7 @@
 """Operations: what the kernel has been asked to do, and what it may still touch.
 
 An operation owns all that the kernel may read or write on its behalf: the
-payload (through a reference), and the msghdr, iovec and socket address, which
+payload (through a reference), and the msghdr and socket address, which
 lie inside it.  Up to two completions of it are *due*: the one with the result,
 and for a zero-copy send the notification that follows.  ``release`` is the one
 place where the references are dropped, and it is reached only when none is due
@@ -25,27 +25,35 @@ cdef size_t COMPACT = <char*>&measure.message - <char*>&measure
 cdef class OperationOwner:
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
+        """A completion with a result.  Completions are being settled: no user code may run."""
         raise NotImplementedError
 
     cdef int notified(self, operation* op) except -1:
+        """The kernel has let go of the memory of a zero-copy send.  As in ``result``."""
         return 0
 
-    cdef int lost(self, operation* op) except -1:
+    cdef int orphaned(self, operation* op) except -1:
+        """The ring of ``op`` is closed, and its memory is kept until that is torn down."""
         return 0
 
     cdef int deliver(self) except -1:
+        """Called as a callback is, after ``push``."""
         return 0
 
     cdef int flush(self) except -1:
+        """Called before the kernel is entered, after ``flush_soon``: send, prepare submissions."""
         return 0
 
     cdef int loop_closed(self) except -1:
+        """The loop is closed: let go of what is not yet submitted."""
         return 0
 
     cdef int internal_error(self, object exc) except -1:
+        """What one of these has failed with.  No user code may run."""
         raise exc
 
     cdef int send_deferred(self) except -1:
+        """Send what waits for the end of the turn: what comes next could tell the difference."""
         return 0
 
     def _deliver(self):
@@ -238,7 +246,7 @@ cdef class OperationTable:
         Py_CLEAR(owner)
 
     cdef operation* clone_for_retry(self, operation* op) except NULL:
-        """A fresh operation with the payload, address and future of ``op``, to try again.
+        """A fresh operation with the payload and address of ``op``, whose future it takes over.
 
         ``op`` keeps its own reference to the payload: its notification may
         be still to come.
@@ -284,7 +292,7 @@ cdef class OperationTable:
                 elif torn_down:
                     (<OperationOwner>op.owner).notified(op)
                 else:
-                    (<OperationOwner>op.owner).lost(op)
+                    (<OperationOwner>op.owner).orphaned(op)
             except BaseException as exc:
                 problems.append(exc)
             if torn_down:

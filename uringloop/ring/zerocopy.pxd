@@ -1,4 +1,4 @@
-"""Whether a send goes zero-copy: the one predicate, and what paths have reported."""
+"""Whether a send goes zero-copy: when that pays, and what paths have reported."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from uringloop.ring.operations cimport operation

@@ -1,4 +1,4 @@
-"""Whether a send goes zero-copy: the one predicate, and what paths have reported."""
+"""Whether a send goes zero-copy: when that pays, and what paths have reported."""
 from typing import NamedTuple
 
 class SendReport(NamedTuple):
@@ -12,4 +12,4 @@ class SendReport(NamedTuple):
     copied: bool | None
 
 class CopyReports:
-    """What one socket has learned about its destinations."""
+    """What one datagram transport, or a loop for all else, has learned about destinations."""

@@ -1,4 +1,4 @@
-"""Whether a send goes zero-copy: the one predicate, and what paths have reported.
+"""Whether a send goes zero-copy: when that pays, and what paths have reported.
 
 The kernel copies anyway when the receiver is on the same machine, when the
 device lacks scatter/gather or checksum offload, and when a datagram is larger
@@ -34,7 +34,7 @@ cdef double now() noexcept:
 
 
 cdef class CopyReports:
-    """What one socket has learned about its destinations."""
+    """What one datagram transport, or a loop for all else, has learned about destinations."""
 
     cdef path* find(self, const void* address, uint32_t length) noexcept:
         cdef const uint8_t* data = <const uint8_t*>address

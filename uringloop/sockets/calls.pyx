@@ -43,7 +43,7 @@ cdef class SocketCall(WatchedSocket):
             # Its ring was replaced while the call waited: once more, on the new one.
             return self.loop.flush_soon(self)
         if res > 0 and self.events & POLLOUT and not res & (POLLOUT | POLLERR | POLLHUP):
-            self.no_room = True       # see SocketTransport.room_ended
+            self.no_room = True       # see transport.sender.Sender.poll_ended
         # Whatever the poll says: what is tried next tells.
         if self.behind_others:
             self.loop.deliveries_due.append(self)
@@ -129,7 +129,7 @@ cdef class ZerocopySends(OperationOwner):
             'message': 'A completion could not be dealt with', 'exception': exc})
         return 0
 
-    cdef int lost(self, operation* op) except -1:
+    cdef int orphaned(self, operation* op) except -1:
         if op.future is not NULL and self.loop.closing:
             (<object>op.future).cancel()
         return 0

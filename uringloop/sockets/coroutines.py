@@ -127,7 +127,7 @@ class SocketCoroutines(_Core):
         sent = self._send_now(sock, data, address)
         if sent is not None:
             return sent
-        if not self._is_ring_socket(sock):
+        if not self._begin_call(sock):
             if _ASYNCIO_HAS_DATAGRAMS:
                 return await super().sock_sendto(sock, data, address)
             return await self._retry_until_ready(
@@ -165,7 +165,7 @@ class SocketCoroutines(_Core):
 
     async def sock_sendall(self, sock: socket.socket, data: ReadableBuffer) -> None:
         """Send all of ``data`` to a connected socket."""
-        if not self._is_ring_socket(sock):
+        if not self._begin_call(sock):
             return await super().sock_sendall(sock, data)
         sent, total = self._send_rest(sock, data, 0)
         if sent < total:
@@ -190,7 +190,7 @@ class SocketCoroutines(_Core):
         this waits, on the ring, while there is no room for it.
         """
         buffers = list(buffers)
-        self._is_ring_socket(sock)
+        self._begin_call(sock)
         destination = () if address is None else (address,)
         return await self._retry_until_ready(
             sock, self._wait_for_room, sock.sendmsg, buffers, list(ancdata),
@@ -203,7 +203,7 @@ class SocketCoroutines(_Core):
 
         Nothing is taken before it can be returned, so a cancelled call loses nothing.
         """
-        self._is_ring_socket(sock)
+        self._begin_call(sock)
         return await self._retry_until_ready(
             sock, self._wait_for_data, sock.recvmsg, bufsize, ancbufsize,
             flags | socket.MSG_DONTWAIT)
@@ -213,7 +213,7 @@ class SocketCoroutines(_Core):
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect to ``address``; host names are resolved."""
         if not self._can_connect_now(sock, address):
-            if not self._is_ring_socket(sock):
+            if not self._begin_call(sock):
                 return await super().sock_connect(sock, address)
             resolved = await self._ensure_resolved(  # type: ignore[attr-defined]
                 address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
@@ -226,7 +226,7 @@ class SocketCoroutines(_Core):
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """Accept a connection; returns ``(socket, address)``."""
-        if not self._is_ring_socket(sock):
+        if not self._begin_call(sock):
             return await super().sock_accept(sock)
         accepted: Any = self._accept_now(sock)
         while type(accepted) is SocketCall:

@@ -80,7 +80,7 @@ cdef class SocketCore(LoopCore):
         family = family_of(sock)
         return family == AF_INET or family == AF_INET6 or family == AF_UNIX
 
-    def _is_ring_socket(self, sock):
+    def _begin_call(self, sock):
         self.before_send()
         return self.is_ring_socket(sock)
 

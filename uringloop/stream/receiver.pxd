@@ -12,12 +12,12 @@ cdef class StreamReceiver(Receiver):
         flag small_buffers         # the protocol's own are too small to read bulk into
         flag received_eof          # or an error: nothing more will come
 
-    cdef int read_one_by_one(self) except -1
+    cdef int stay_one_by_one(self) except -1
     cdef int update_mode(self, Py_ssize_t length) except -1
     cdef int read_bytes(self) except -1
     cdef int read_into_buffer(self) except -1
     cdef int read_by_foreign_socket(self) except -1
-    cdef int has_read(self, Py_ssize_t length, Py_ssize_t room) except -1
+    cdef int after_read(self, Py_ssize_t length, Py_ssize_t room) except -1
     cdef int nothing_read(self, ssize_t code) except -1
     cdef int feed_data(self, object data) except -1
     cdef int feed_eof(self) except -1

@@ -39,6 +39,7 @@ cdef enum:
 
 @cython.final
 cdef class StreamReceiver(Receiver):
+    """The ``Receiver`` of a stream."""
 
     # -- by the ring ---------------------------------------------------------------------------
 
@@ -90,7 +91,7 @@ cdef class StreamReceiver(Receiver):
 
     # -- one by one ----------------------------------------------------------------------------
 
-    cdef int read_one_by_one(self) except -1:
+    cdef int stay_one_by_one(self) except -1:
         """From now on, whatever comes."""
         self.mode = ONE_BY_ONE
         return 0
@@ -144,7 +145,7 @@ cdef class StreamReceiver(Receiver):
             Py_CLEAR(memory)
             return self.nothing_read(length)
         data = resize_bytes(memory, length)
-        self.has_read(length, READ_SIZE)
+        self.after_read(length, READ_SIZE)
         return self.feed_data(data)
 
     cdef int read_into_buffer(self) except -1:
@@ -162,7 +163,7 @@ cdef class StreamReceiver(Receiver):
         PyBuffer_Release(&view)
         if length <= 0:
             return self.nothing_read(length)
-        self.has_read(length, view.len)
+        self.after_read(length, view.len)
         return self.buffer_updated(length)
 
     cdef int read_by_foreign_socket(self) except -1:
@@ -187,7 +188,7 @@ cdef class StreamReceiver(Receiver):
             return self.nothing_read(0)
         return self.buffer_updated(length) if self.buffered else self.feed_data(data)
 
-    cdef int has_read(self, Py_ssize_t length, Py_ssize_t room) except -1:
+    cdef int after_read(self, Py_ssize_t length, Py_ssize_t room) except -1:
         self.update_mode(length)
         if length == room:
             # There is more, most likely.

@@ -25,8 +25,8 @@ cdef class StreamSender(Sender):
 
     cdef int write(self, object data) except -1
     cdef int write_all(self, list pieces) except -1
-    cdef bint is_to_wait(self) noexcept
-    cdef int have_queued(self) except -1
+    cdef bint count_write(self) noexcept
+    cdef int send_or_flush_later(self) except -1
     cdef int send_now(self, object data) except -1
     cdef int enqueue(self, object data) except -1
     cdef int flush_queue(self) except -1

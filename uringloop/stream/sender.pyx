@@ -39,6 +39,7 @@ cdef enum:
 
 @cython.final
 cdef class StreamSender(Sender):
+    """A queue of pieces."""
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -51,22 +52,22 @@ cdef class StreamSender(Sender):
     cdef int write(self, object data) except -1:
         # Pieces that only wait for the end of the turn, to leave with others, are no reason
         # to pause: the socket may have room for them.
-        if not self.is_to_wait() and not self.waits():
+        if not self.count_write() and not self.waits():
             self.send_queued()
             if not self.count and not self.waits():
                 return self.send_now(data)
         self.enqueue(data)
-        return self.have_queued()
+        return self.send_or_flush_later()
 
     cdef int write_all(self, list pieces) except -1:
         for data in pieces:
             if len(data):
                 self.enqueue(data)
-        if not self.is_to_wait() and not self.waits():
+        if not self.count_write() and not self.waits():
             self.send_queued()
-        return self.have_queued()
+        return self.send_or_flush_later()
 
-    cdef bint is_to_wait(self) noexcept:
+    cdef bint count_write(self) noexcept:
         """Count a write: whether it is to wait for the turn's others, of this or other transports.
 
         Where several wrote in the turn before, theirs leave by one submission.
@@ -74,9 +75,9 @@ cdef class StreamSender(Sender):
         loop = (<StreamTransport>self.transport).loop
         if self.bulk.turn != loop.turns:
             loop.writers += 1
-        return self.is_bulk() or loop.many_writers and self.batching and loop.runs_here()
+        return self.count_send() or loop.many_writers and self.batching and loop.runs_here()
 
-    cdef int have_queued(self) except -1:
+    cdef int send_or_flush_later(self) except -1:
         """What is queued leaves by the end of the turn; or now, if it is much."""
         if self.buffered > self.high_water:
             self.send_queued()
@@ -95,7 +96,7 @@ cdef class StreamSender(Sender):
         if memory.immutable and memory.length >= STREAM_MINIMUM or transport.foreign_socket:
             self.enqueue(data)
             self.send_queued()
-            return self.have_queued()
+            return self.send_or_flush_later()
         if not transport.has_socket():
             return transport.socket_closed()
         sent = send(transport._sock_fd, memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL)
@@ -110,7 +111,7 @@ cdef class StreamSender(Sender):
         self.room = FULL
         self.enqueue(data)
         self.strike_off(sent)
-        return self.have_queued()
+        return self.send_or_flush_later()
 
     # -- the queue -------------------------------------------------------------------------------
 
@@ -309,7 +310,7 @@ cdef class StreamSender(Sender):
         transport = <StreamTransport>self.transport
         self.results_due = 0
         if transport.state >= LOST:
-            return transport.kernel_let_go()
+            return transport.lose_if_let_go()
         if res > 0:
             transport.loop.counters.zerocopy_sent += op.traits & ZEROCOPY != 0
             self.room = FULL if <size_t>res < op.length else ROOM
@@ -348,7 +349,7 @@ cdef class StreamSender(Sender):
         # The protocol may write more when it is told to resume: so first that.
         self.maybe_resume()
         if transport.state >= CLOSING:
-            transport.all_sent()
+            transport.lose_if_all_sent()
         elif transport.wrote_eof and not self.shut:
             self.shut = True
             try:

@@ -125,7 +125,7 @@ cdef class StreamTransport(SocketTransport):
         if self.state >= CLOSING or self.loop is None:
             return 0
         self.foreign_socket = True
-        (<StreamReceiver>self.receiver).read_one_by_one()
+        (<StreamReceiver>self.receiver).stay_one_by_one()
         return self.stop_receiving()
 
     # -- writing -------------------------------------------------------------------------------

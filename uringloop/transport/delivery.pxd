@@ -43,4 +43,4 @@ cdef class Delivery:
     cdef int call_protocol(self) except -1
     cdef int call_resume_writing(self) except -1
     cdef int deliver_errors(self) except -1
-    cdef int run_again(self) except -1
+    cdef int schedule_rest(self) except -1

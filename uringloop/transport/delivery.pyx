@@ -16,6 +16,7 @@ from uringloop.transport.socket_transport cimport CLOSING, SocketTransport
 
 @cython.final
 cdef class Delivery:
+    """What is to be told to a transport's protocol."""
 
     def __dealloc__(self):
         while self.count:
@@ -111,7 +112,7 @@ cdef class Delivery:
             if self.resume_due:
                 self.call_resume_writing()
         finally:
-            self.run_again()
+            self.schedule_rest()
         return 0
 
     cdef int call_protocol(self) except -1:
@@ -152,7 +153,7 @@ cdef class Delivery:
             transport.resume_writing()
         finally:
             PyContext_Exit(context)
-            transport.all_sent()
+            transport.lose_if_all_sent()
         return 0
 
     cdef int deliver_errors(self) except -1:
@@ -164,7 +165,7 @@ cdef class Delivery:
             transport.deliver_error(self.errors.pop(0))
         return 0
 
-    cdef int run_again(self) except -1:
+    cdef int schedule_rest(self) except -1:
         """Whatever is left, also by an exception that goes on (KeyboardInterrupt), has its turn."""
         transport = <SocketTransport>self.transport
         receiver = transport.receiver

@@ -19,6 +19,7 @@ import os
 
 
 cdef class Receiver:
+    """What receives for a transport: a multishot operation, or a poll and system calls."""
 
     # -- arming --------------------------------------------------------------------------------
 
@@ -32,7 +33,7 @@ cdef class Receiver:
                 and transport._sock is not None)
 
     cdef int arm_or_cancel(self) except -1:
-        """Before the kernel is entered."""
+        """Called by ``flush``: cancel what is not to go on, and arm what is wanted."""
         transport = <SocketTransport>self.transport
         if self.cancel_due or transport.state >= LOST:
             transport.cancel_requests()
@@ -71,7 +72,10 @@ cdef class Receiver:
         return self.armed is not NULL and self.armed.role == RECEIVE
 
     cdef int set_mode(self, ReceiveMode mode) except -1:
-        """Receive the next ones so."""
+        """Receive so from now on.
+
+        Changes nothing where that can't be: no socket to read from, no memory for buffers.
+        """
         transport = <SocketTransport>self.transport
         if mode == self.mode or mode == ONE_BY_ONE and not transport.has_socket() \
                 or mode == BY_MULTISHOT and self.receive_buffers() is None:
@@ -107,7 +111,7 @@ cdef class Receiver:
         else:
             self.ended(res)
         if transport.state >= CLOSING:
-            return transport.kernel_let_go()
+            return transport.lose_if_let_go()
         return transport.flush_soon()
 
     cdef int received(self, ReceiveBuffers buffers, unsigned number, int res) except -1:
@@ -131,7 +135,7 @@ cdef class Receiver:
     cdef int poll_ended(self, int res) except -1:
         transport = <SocketTransport>self.transport
         if transport.state >= CLOSING:
-            return transport.kernel_let_go()
+            return transport.lose_if_let_go()
         if res >= 0:
             self.readable = True
             return transport.delivery.schedule()

@@ -37,7 +37,7 @@ cdef class Sender:
     cdef int drop_queue(self) except -1
     cdef int completed(self, operation* op, int res) except -1
     cdef int notified(self, operation* op) except -1
-    cdef int ring_lost(self, operation* op) except -1
+    cdef int orphaned(self, operation* op) except -1
     # and what they share
     cdef int poll_room(self) except -1
     cdef int poll_ended(self, int res) except -1
@@ -49,7 +49,7 @@ cdef class Sender:
     cdef int maybe_resume(self) except -1
 
     @cython.final
-    cdef bint is_bulk(self) noexcept
+    cdef bint count_send(self) noexcept
 
     @cython.final
     cdef bint may_submit(self) noexcept

@@ -24,6 +24,7 @@ cdef double RETRY_LAST = 0.016
 
 
 cdef class Sender:
+    """The queue of a transport, and whether its socket has room."""
 
     cdef bint has_queue(self) noexcept:
         return False
@@ -44,12 +45,12 @@ cdef class Sender:
         """The kernel has let go of the memory of a zero-copy send."""
         return 0
 
-    cdef int ring_lost(self, operation* op) except -1:
+    cdef int orphaned(self, operation* op) except -1:
         """The ring is closed, and nobody knows yet whether the kernel has let go."""
         return 0
 
     @cython.final
-    cdef bint is_bulk(self) noexcept:
+    cdef bint count_send(self) noexcept:
         """Count a send: whether it is to wait for the turn's others, to leave with them."""
         transport = <SocketTransport>self.transport
         return (counts_as_bulk(&self.bulk, transport.loop.turns) and self.batching
@@ -78,7 +79,7 @@ cdef class Sender:
         transport = <SocketTransport>self.transport
         self.polling = NULL
         if transport.state >= LOST:
-            return transport.kernel_let_go()
+            return transport.lose_if_let_go()
         if res > 0 and not res & (POLLOUT | POLLERR | POLLHUP):
             # The ring's polls also end when the peer has shut its sending half (EPOLLRDHUP,
             # asked for or not), and would at once each time.

@@ -68,7 +68,7 @@ cdef class SocketTransport(OperationOwner):
     cdef int end_by_internal_error(self, object exc) except -1
     cdef int report(self, object exc, str message) except -1
     cdef object context_of_closing(self)
-    cdef int all_sent(self) except -1
+    cdef int lose_if_all_sent(self) except -1
     cdef int lose(self) except -1
-    cdef int kernel_let_go(self) except -1
+    cdef int lose_if_let_go(self) except -1
     cdef bint in_kernel(self) noexcept

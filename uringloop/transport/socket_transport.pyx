@@ -43,6 +43,7 @@ cdef object warn = warnings.warn
 
 
 cdef class SocketTransport(OperationOwner):
+    """asyncio's transport API, and the life of a transport."""
 
     def __cinit__(self):
         self._sock_fd = -1
@@ -51,7 +52,7 @@ cdef class SocketTransport(OperationOwner):
         self.delivery = Delivery.__new__(Delivery)
 
     cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra, context=None) except -1:
-        """The rest of the constructor; the parts are there."""
+        """What both constructors share; ``receiver`` and ``sender`` exist already."""
         if self.state != UNMADE:
             raise RuntimeError(f'{self!r} is made already')
         self.loop = loop
@@ -210,7 +211,7 @@ cdef class SocketTransport(OperationOwner):
             self.lost_exc = self.delivery.errors[0] if self.delivery.errors else None
         self.send_all_deferred()
         self.stop_receiving()
-        self.all_sent()
+        self.lose_if_all_sent()
 
     def abort(self):
         """Close without sending what is queued."""
@@ -362,8 +363,8 @@ cdef class SocketTransport(OperationOwner):
     cdef int notified(self, operation* op) except -1:
         return self.sender.notified(op)
 
-    cdef int lost(self, operation* op) except -1:
-        return self.sender.ring_lost(op)
+    cdef int orphaned(self, operation* op) except -1:
+        return self.sender.orphaned(op)
 
     cdef int deliver(self) except -1:
         return self.delivery.run() if self.state != UNMADE else 0
@@ -475,7 +476,7 @@ cdef class SocketTransport(OperationOwner):
         return 0
 
     cdef int deliver_error(self, object exc) except -1:
-        """A send has failed."""
+        """Tell of an error of a send or, for datagrams, of a receive."""
         raise NotImplementedError
 
     cdef int end_by_internal_error(self, object exc) except -1:
@@ -495,12 +496,11 @@ cdef class SocketTransport(OperationOwner):
     # -- the end -------------------------------------------------------------------------------
 
     cdef void enter(self, State state) noexcept:
-        """The one place where ``state`` changes.
+        """Go on to ``state``.  Only the setter of ``_closing`` changes it besides.
 
         STARTING, OPEN, CLOSING, LOST and CLOSED follow one another; one that is aborted, or
         fails, passes CLOSING and goes on to LOST within one call.  From LOST it goes to HELD,
-        and back, while the kernel keeps the socket.  (A program may set ``_closing``, as with
-        asyncio; then nothing is scheduled.)
+        and back, while the kernel keeps the socket.
         """
         assert state > self.state or state == LOST and self.state == HELD
         self.state = state
@@ -512,7 +512,7 @@ cdef class SocketTransport(OperationOwner):
         """
         return self.delivery.context if self.has_context else PyContext_CopyCurrent()
 
-    cdef int all_sent(self) except -1:
+    cdef int lose_if_all_sent(self) except -1:
         """If a transport that is being closed has nothing to send any more, it is lost."""
         if self.state == CLOSING and not self._conn_lost and not self.sender.results_due \
                 and not self.sender.has_queue() and not self.delivery.resume_due:
@@ -532,7 +532,7 @@ cdef class SocketTransport(OperationOwner):
         self.loop.call_soon(self._call_connection_lost, self.lost_exc, context=self.lost_context)
         return 0
 
-    cdef int kernel_let_go(self) except -1:
+    cdef int lose_if_let_go(self) except -1:
         """An operation has ended: if it was the last that held the socket, go on closing."""
         return self.lose() if self.state == HELD and not self.in_kernel() else 0
 
