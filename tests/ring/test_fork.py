@@ -265,6 +265,39 @@ class TestWithinACallback(UringCase):
             fork=fork, busy_poll=busy_poll, size=size))) == '[3]\n'
 
 
+class TestWithinASignalHandler(UringCase):
+
+    @pytest.mark.parametrize('busy_poll', [0, 50])
+    def test_the_child_is_told(self, busy_poll):
+        """The handler runs while the loop waits: behind it the ring's memory is not there."""
+        assert script(f"""
+            import asyncio, os, signal
+            import uringloop
+
+            children = []
+
+            def handler(number, frame):
+                pid = os.fork()
+                if pid:
+                    children.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+            async def main():
+                signal.setitimer(signal.ITIMER_REAL, 0.02)
+                while not children:
+                    await asyncio.sleep(0.05)
+
+            signal.signal(signal.SIGALRM, handler)
+            loop = uringloop.new_event_loop(require_uring=True, busy_poll={busy_poll})
+            try:
+                loop.run_until_complete(main())
+            except RuntimeError as error:
+                assert 'fork' in str(error), error
+                os._exit(3)
+            loop.close()
+            print(children)
+            """) == '[3]\n'
+
+
 class TestWakeUps(UringCase):
 
     def test_wakes_nobody_in_the_child(self):

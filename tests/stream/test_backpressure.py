@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from tests.support.cases import Case, UringCase, both_sides
+from tests.support.sockets import reset
 from tests.support.streams import MANY_BYTES, Buffered, Recorder, Streams, both_kinds
 from tests.support.turns import turns
 
@@ -13,6 +14,30 @@ MEBIBYTE = 1 << 20
 
 
 class _TestFlow(Streams):
+
+    def test_new_limits_do_not_pause_what_there_is_room_for(self):
+        """Pieces that wait for the end of the turn are no reason to pause."""
+        async def main():
+            near, peer = await self.half()
+            for _ in range(20):
+                near.transport.write(bytes(300))
+            near.transport.set_write_buffer_limits(high=1000)
+            assert near.calls == ['made']
+            assert len(await self.read(peer, 6000)) == 6000
+
+        self.run(main())
+
+    def test_no_pause_by_a_write_that_fails(self):
+        async def main():
+            near, peer = await self.half()
+            near.transport.pause_reading()
+            await turns()
+            reset(peer)
+            near.transport.write(bytes(200_000))
+            await near.until_lost()
+            assert near.calls == ['made', 'lost']
+
+        self.run(main())
 
     @both_kinds
     def test_pause_and_resume_reading(self, kind):

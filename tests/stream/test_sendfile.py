@@ -3,6 +3,7 @@ import pytest
 
 from tests.support.cases import both_sides
 from tests.support.streams import MANY_BYTES, Streams, both_kinds
+from tests.support.turns import turns
 
 
 class _TestSendfile(Streams):
@@ -26,6 +27,24 @@ class _TestSendfile(Streams):
             assert await self.read(peer, 5) == b'after'
             await self.loop.sock_sendall(peer, b'heard')
             await near.until_length(5)
+
+        self.run(main())
+
+    def test_closed_while_the_write_buffer_drains(self, tmp_path):
+        """It ends by an error, and nothing of the file is sent."""
+        path = tmp_path / 'file'
+        path.write_bytes(MANY_BYTES)
+
+        async def main():
+            near, peer = await self.half()
+            near.transport.write(bytes(MANY_BYTES))
+            with path.open('rb') as file:
+                sending = self.loop.create_task(self.loop.sendfile(near.transport, file))
+                await turns()
+                near.transport.close()
+                assert await self.read_all(peer) == MANY_BYTES
+                with pytest.raises((ConnectionError, AttributeError)):    # asyncio: of a None
+                    await sending
 
         self.run(main())
 

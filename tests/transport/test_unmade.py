@@ -13,8 +13,9 @@ class Forgetful(uringloop.DatagramTransport):
         pass
 
 
+@pytest.mark.parametrize('closing', [False, True])
 @pytest.mark.parametrize('kind', [uringloop.DatagramTransport, StreamTransport, Forgetful])
-def test_nothing_crashes(kind):
+def test_nothing_crashes(kind, closing):
     """Each method does nothing, or raises."""
     arguments = {
         'sendto': (b'x', ('127.0.0.1', 9)), 'sendto_zerocopy': (b'x', ('127.0.0.1', 9)),
@@ -23,6 +24,8 @@ def test_nothing_crashes(kind):
         '_call_connection_lost': (None,), '_fatal_error': (ValueError('mine'),),
         '_set_batching': (True,)}
     transport = kind.__new__(kind)
+    transport._closing = closing
+    transport._closing = False
     called = 0
     for name in dir(transport):
         if name.startswith('__') and name != '__repr__':

@@ -1,9 +1,9 @@
 """The loop's core: turns, waiting, running, closing.
 
-A turn: queued sends become submissions; one ``io_uring_enter`` submits them
-and waits; completions are settled; then what is ready runs.  A turn with
-callbacks ready enters the kernel only if there is something to hand over or
-to fetch.
+A turn: what waits for the end of the last one is flushed, that is sent by system calls or
+prepared for the ring; the kernel is entered once, which submits, and waits if nothing is
+ready; completions are settled; then what is ready runs.  A turn with callbacks ready enters
+the kernel only if there is something to submit or to fetch.
 """
 cimport cython
 from cpython.object cimport PyTypeObject
@@ -40,6 +40,9 @@ cdef object SystemSocket = socket.SocketType
 # Programs put classes of their own into these.
 cdef dict FUTURES = vars(futures)
 cdef dict TASKS = vars(tasks)
+
+# Of the interpreter's own making: a jump back, at which it looks whether anything else is due.
+cdef object RUN_BYTECODE = eval('lambda: [None for _ in (0, 1)]')
 
 cdef double LONGEST_WAIT = 24 * 3600
 cdef double YIELD_EACH = 0.005         # seconds, as the interpreter's own switch interval
@@ -91,11 +94,12 @@ cdef class LoopCore(Scheduler):
 
     @cython.final
     cdef int turn(self) except -1:
-        # A callback may have forked, and this be the child, where the ring is not even mapped.
-        self.ring.check_open()
         # Before anything is taken, as asyncio's ``select`` does: where a signal's handler raises
         # nothing is lost.
         PyErr_CheckSignals()
+        # A callback, or that handler, may have forked, and this be the child, where the ring is
+        # not even mapped.
+        self.ring.check_open()
         if self.timers.cancelled and self.timers.count or self.timers.exposed is not None:
             self.timers.sweep()
         if self.idle_flushers:
@@ -261,10 +265,13 @@ cdef class LoopCore(Scheduler):
         return 0
 
     cdef int yield_gil(self) except -1:
-        """Let other threads, and signals, have their turn: callbacks may be C code only."""
-        with nogil:
-            pass
-        PyErr_CheckSignals()
+        """Let other threads, and signals, have their turn: callbacks may be C code only.
+
+        By bytecode, at which the interpreter gives the GIL to who has asked for it.  To give
+        it up and take it back here would keep others from it: each time they are woken, find
+        it taken, and begin anew to wait until they may ask.
+        """
+        RUN_BYTECODE()
         self.yield_at = clock_coarse() + YIELD_EACH
         return 0
 

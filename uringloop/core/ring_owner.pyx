@@ -27,7 +27,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 
 cdef double CLOSING_BOUND = 1.0      # seconds that close() may take
-cdef double PROOF_BOUND = 0.1        # of which some are for the ring to die
+cdef double PROOF_BOUND = 0.1        # of which some are for its teardown
 cdef double ORPHANS_AGAIN = 0.1      # seconds
 
 cdef tuple RING_COUNTERS = (

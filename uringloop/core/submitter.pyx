@@ -1,7 +1,8 @@
 """Who has something to submit before the kernel is next entered.
 
-``flush_soon`` queues an owner of operations; its ``flush`` prepares what it has for the ring.
-So all that a turn submits is handed over by one system call.
+``flush_soon`` queues an owner of operations; its ``flush`` sends what waits, and prepares what
+is for the ring.  A turn's submissions are made by one system call; chains of zero-copy sends
+take one each.
 """
 cimport cython
 

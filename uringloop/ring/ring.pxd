@@ -1,4 +1,4 @@
-"""The ring: made, filled, entered, drained and closed."""
+"""The ring: made, submitted to, settled and closed."""
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 

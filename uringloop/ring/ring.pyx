@@ -1,4 +1,4 @@
-"""The ring: made, filled, entered, drained and closed.
+"""The ring: made, submitted to, settled and closed.
 
 It is made switched off (R_DISABLED), and can then be used by any thread to register
 files and buffers.  The first to ``enable`` it owns it (SINGLE_ISSUER): from another
@@ -118,7 +118,7 @@ cdef class Ring:
     cdef bint has_work(self) noexcept:
         """Whether entering the kernel, or looking at completions, would do anything."""
         # Without TASKRUN_FLAG only entering tells whether work is pending.
-        return (not self.is_open
+        return (not self.is_open_here()      # entering then says why not
                 or not self.setup_flags & IORING_SETUP_TASKRUN_FLAG
                 or self.unsettled.count != 0
                 or io_uring_sq_ready(&self.ring) != 0
@@ -319,6 +319,7 @@ cdef class Ring:
             self.submissions += code
         # Before anything is taken: where a signal's handler raises, nothing is lost.
         PyErr_CheckSignals()
+        self.check_open()             # it may have forked, and this be the child
         fetch(&self.unsettled, &self.ring)
         self.take()
         return self.check(code)
@@ -358,6 +359,7 @@ cdef class Ring:
                 self.syscalls += 1
                 io_uring_get_events(&self.ring)
         PyErr_CheckSignals()          # as in ``wait``
+        self.check_open()
         if hit:
             fetch(&self.unsettled, &self.ring)
             if self.unsettled.count == 0:

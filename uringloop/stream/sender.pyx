@@ -79,11 +79,13 @@ cdef class StreamSender(Sender):
 
     cdef int send_or_flush_later(self) except -1:
         """What is queued leaves by the end of the turn; or now, if it is much."""
+        transport = <StreamTransport>self.transport
         if self.buffered > self.high_water:
             self.send_queued()
-            self.maybe_pause()
+            if not transport.has_failed():
+                self.maybe_pause()
         if self.count:
-            (<StreamTransport>self.transport).flush_later()
+            transport.flush_later()
         return 0
 
     cdef int send_now(self, object data) except -1:
@@ -345,7 +347,12 @@ cdef class StreamSender(Sender):
         transport = <StreamTransport>self.transport
         self.first = 0
         if transport._empty_waiter is not None and not transport._empty_waiter.done():
-            transport._empty_waiter.set_result(None)
+            if transport.state < CLOSING:
+                transport._empty_waiter.set_result(None)
+            else:
+                # A sendfile would go on by a socket that is about to be closed under it.
+                transport._empty_waiter.set_exception(
+                    ConnectionError('Connection is closed: nothing more is sent'))
         # The protocol may write more when it is told to resume: so first that.
         self.maybe_resume()
         if transport.state >= CLOSING:

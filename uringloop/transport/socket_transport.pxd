@@ -48,7 +48,7 @@ cdef class SocketTransport(OperationOwner):
         flag flush_scheduled
 
     cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra, context=*) except -1
-    cdef void enter(self, State state) noexcept
+    cdef int enter(self, State state) except -1
     cdef object wrapped_socket(self)
     cdef int replace_socket(self, object sock) except -1
     cdef bint has_socket(self) except -1

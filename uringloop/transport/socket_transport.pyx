@@ -98,7 +98,7 @@ cdef class SocketTransport(OperationOwner):
         # Before weak references and attributes go, whose callbacks could come upon it.
         if self.registry is not NULL:
             (<Registry>self.registry).leave(self._sock_fd, <PyObject*>self)
-        if self._sock is not None:
+        if self._sock is not None and self.loop is not None:
             warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
             if self.loop.owns_ring():
                 self.release_slot()
@@ -199,6 +199,7 @@ cdef class SocketTransport(OperationOwner):
         # Numbers of any kind, infinite too; sizes are whole.
         self.sender.high_water = <size_t>min(high, sys.maxsize)
         self.sender.low_water = <size_t>min(low, sys.maxsize)
+        self.get_write_buffer_size()      # what is only deferred is no reason to pause
         self.sender.maybe_pause()
 
     def close(self):
@@ -299,6 +300,8 @@ cdef class SocketTransport(OperationOwner):
 
     @_closing.setter
     def _closing(self, closing):
+        if self.state == UNMADE:
+            return
         if closing and self.state < CLOSING:
             self.state = CLOSING
         elif not closing and self.state == CLOSING:
@@ -495,7 +498,7 @@ cdef class SocketTransport(OperationOwner):
 
     # -- the end -------------------------------------------------------------------------------
 
-    cdef void enter(self, State state) noexcept:
+    cdef int enter(self, State state) except -1:
         """Go on to ``state``.  Only the setter of ``_closing`` changes it besides.
 
         STARTING, OPEN, CLOSING, LOST and CLOSED follow one another; one that is aborted, or
@@ -504,6 +507,7 @@ cdef class SocketTransport(OperationOwner):
         """
         assert state > self.state or state == LOST and self.state == HELD
         self.state = state
+        return 0
 
     cdef object context_of_closing(self):
         """Where ``connection_lost`` runs: as asyncio has it, in the context that was given.
