@@ -97,9 +97,6 @@ cdef class LoopCore(Scheduler):
         # Before anything is taken, as asyncio's ``select`` does: where a signal's handler raises
         # nothing is lost.
         PyErr_CheckSignals()
-        # A callback, or that handler, may have forked, and this be the child, where the ring is
-        # not even mapped.
-        self.ring.check_open()
         if self.timers.cancelled and self.timers.count or self.timers.exposed is not None:
             self.timers.sweep()
         if self.idle_flushers:

@@ -333,7 +333,11 @@ cdef class Ring:
 
     cdef bint try_spin(self, double timeout) except -1:
         """Before ``wait``: whether something completes that soon that sleeping is not worth it."""
-        if not self.spin_budget.may_spin(timeout) or not self.spin():
+        if not self.spin_budget.may_spin(timeout):
+            return False
+        # A callback may have forked, and this be the child, where the ring is not even mapped.
+        self.check_open()
+        if not self.spin():
             return False
         self.take()
         return True
