@@ -228,18 +228,23 @@ class _TestTurns(Case):
         async def main():
             for expected in range(1, 3):
                 done = loop.create_future()
-                threading.Thread(
-                    target=loop.call_soon_threadsafe, args=(done.set_result, None)).start()
+                thread = threading.Thread(
+                    target=loop.call_soon_threadsafe, args=(done.set_result, None))
+                thread.start()
                 await done
-                await asyncio.sleep(0)
+                thread.join()
+                while len(problems) < expected:  # asyncio's byte may come after the callback
+                    await asyncio.sleep(0)
                 assert len(problems) == expected
                 assert isinstance(problems[-1]['exception'], ValueError)
 
         problems = []
         loop = Failing()
         loop.set_exception_handler(lambda loop, context: problems.append(context))
-        loop.run_until_complete(main())
-        loop.close()
+        try:
+            loop.run_until_complete(asyncio.wait_for(main(), self.timeout))
+        finally:
+            loop.close()
 
     def test_threads_that_flood_do_not_fill_the_memory(self):
         longest = []
