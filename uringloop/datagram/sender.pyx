@@ -228,7 +228,7 @@ cdef class DatagramSender(Sender):
     cdef int enqueue_trains(self, object owner, payload* memory, size_t segment_size,
                             sockaddr_storage* address, uint32_t address_length,
                             object future) except -1:
-        """Queue a buffer that leaves as datagrams of ``segment_size``, in as many trains as need be."""
+        """Queue a buffer that leaves as datagrams of that size, in as many trains as need be."""
         cdef size_t size = longest_train(segment_size)
         cdef size_t left = memory.length
         cdef payload part = memory[0]

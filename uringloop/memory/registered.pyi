@@ -1,12 +1,14 @@
 """A program's own memory, registered with the ring: made by ``loop.register_buffer``."""
 import asyncio
 from types import TracebackType
+from typing import final
 
 from _typeshed import WriteableBuffer
 from typing_extensions import Self
 
 from uringloop.core.loop_core import LoopCore
 
+@final
 class RegisteredBuffer:
     """Memory of the program that the kernel has registered.
 
