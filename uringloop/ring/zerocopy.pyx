@@ -10,8 +10,8 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
-from uringloop.ring.buffers cimport MAX_FRAGMENTS, fragments
 from uringloop.ring.abi cimport IORING_SEND_ZC_REPORT_USAGE
+from uringloop.ring.buffers cimport MAX_FRAGMENTS, fragments
 from uringloop.ring.operations cimport UNREPORTED, ZEROCOPY, operation
 
 import os

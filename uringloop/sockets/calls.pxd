@@ -1,9 +1,7 @@
 """What the ring does for the program's own sockets: it waits, and it sends without copying."""
-from libc.stdint cimport uint32_t
-
 from uringloop.core.loop_core cimport LoopCore
-from uringloop.ring.watched cimport WatchedSocket
 from uringloop.ring.operations cimport OperationOwner, operation
+from uringloop.ring.watched cimport WatchedSocket
 
 
 cdef class SocketCall(WatchedSocket):

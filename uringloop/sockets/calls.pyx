@@ -10,11 +10,11 @@ program closes and opens later in the turn cannot be meant.
 from cpython.ref cimport Py_CLEAR
 from libc.stdint cimport uint16_t, uint32_t, uintptr_t
 
-from uringloop.ring.watched cimport WatchedSocket
-from uringloop.ring.operations cimport MEMORY, NOTIF_DUE, SEND, ZEROCOPY, OperationOwner, operation
-from uringloop.ring.zerocopy cimport SEND_ZC_FLAGS, is_reported, send_report
 from uringloop.ring.abi cimport *
+from uringloop.ring.operations cimport MEMORY, NOTIF_DUE, SEND, ZEROCOPY, OperationOwner, operation
 from uringloop.ring.ring cimport Ring
+from uringloop.ring.watched cimport WatchedSocket
+from uringloop.ring.zerocopy cimport SEND_ZC_FLAGS, is_reported, send_report
 
 import os
 

@@ -2,10 +2,10 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
-from uringloop.ring.buffers cimport payload
-from uringloop.sockets.calls cimport ZerocopySends, SocketCall
 from uringloop.core.loop_core cimport LoopCore
 from uringloop.ring.abi cimport sockaddr_storage
+from uringloop.ring.buffers cimport payload
+from uringloop.sockets.calls cimport SocketCall, ZerocopySends
 
 
 cdef class SocketCore(LoopCore):
