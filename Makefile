@@ -133,13 +133,16 @@ trace: $(STAMP)-built
 program = [ '$(SCRIPT)' ] || \
     { echo 'make $(1): which program? make $(1) SCRIPT=examples/demo.py' >&2; exit 2; }
 
+# All of them, whatever the first has found.
 lint: $(STAMP)-built
-	@$(PY) -m ruff check .
-	@$(PY) -m mypy
-	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint uringloop
-	@$(if $(SCRIPTS),$(VENV)/bin/shellcheck $(SCRIPTS))
-	@$(PY) -m mypy.stubtest uringloop --concise --ignore-missing-stub --ignore-disjoint-bases \
-	    --allowlist tools/stubtest.allow --ignore-unused-allowlist
+	@failed=; tell() { failed="$$failed $$1"; }; \
+	$(PY) -m ruff check . || tell ruff; \
+	$(PY) -m mypy || tell mypy; \
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint uringloop || tell cython-lint; \
+	$(if $(SCRIPTS),$(VENV)/bin/shellcheck $(SCRIPTS) || tell shellcheck;) \
+	$(PY) -m mypy.stubtest uringloop --concise --ignore-missing-stub --ignore-disjoint-bases \
+	    --allowlist tools/stubtest.allow --ignore-unused-allowlist || tell stubtest; \
+	[ -z "$$failed" ] || { echo "make lint: these have found something:$$failed" >&2; exit 1; }
 
 build: $(STAMP)-built
 

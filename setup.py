@@ -74,7 +74,7 @@ def extensions():
 
 
 class BuildSideBySide(build_ext):
-    """Translates and compiles as many modules at once as there are cores, and tells how far it is.
+    """Translates and compiles as many modules at once as there are cores, and tells which.
 
     A module's C is compiled as soon as Cython has written it.  Only what is older than its
     sources, or than this file, is made again.
@@ -87,6 +87,7 @@ class BuildSideBySide(build_ext):
     def build_extensions(self):
         self.done, self.told, self.compiled = 0, time.monotonic(), 0
         self.begin = time.time()
+        self.at_work = []
         # Not by fork: threads, one for each compiler, run already when the first process starts.
         with ProcessPoolExecutor(
                 self.parallel, multiprocessing.get_context('forkserver')) as self.translators:
@@ -94,6 +95,8 @@ class BuildSideBySide(build_ext):
 
     def build_extension(self, ext):
         [source] = ext.sources
+        self.at_work.append(ext.name.removeprefix('uringloop.'))
+        self.tell()
         written = Path(source).with_suffix('.c')
         outdated = written.exists() and written.stat().st_mtime < THIS.stat().st_mtime
         [translated] = self.translators.submit(
@@ -101,6 +104,7 @@ class BuildSideBySide(build_ext):
             compiler_directives=DIRECTIVES).result()
         ext.sources = translated.sources
         super().build_extension(ext)
+        self.at_work.remove(ext.name.removeprefix('uringloop.'))
         self.done += 1
         self.compiled += Path(self.get_ext_fullpath(ext.name)).stat().st_mtime >= self.begin
         self.tell()
@@ -110,9 +114,11 @@ class BuildSideBySide(build_ext):
         total = len(self.extensions)
         line = f'Compiled {self.compiled} modules, {self.done - self.compiled} are up to date'
         if self.done < total:
-            line = f'Compiling: {self.done}/{total} modules'
+            # Those that turn out to be up to date are gone from here at once.
+            line = f'Compiling {", ".join(self.at_work)} ({self.done}/{total} modules done)'
         if sys.stdout.isatty():
-            print(f'\r{line:60}', end='\n' * (self.done == total), flush=True)
+            width = shutil.get_terminal_size().columns - 1
+            print(f'\r{line[:width]:{width}}', end='\n' * (self.done == total), flush=True)
         elif self.done == total or time.monotonic() - self.told >= 3:
             self.told = time.monotonic()
             print(line, flush=True)

@@ -4,14 +4,14 @@ import asyncio
 import pytest
 
 from tests.support.cases import both_sides
-from tests.support.endpoints import Endpoints, Recorder
+from tests.support.endpoints import Endpoints, QueuingRecorder
 from tests.support.sockets import unix_pair
 from tests.support.turns import turns
 
 
 class _TestBackpressure(Endpoints):
 
-    async def blocked(self, factory=Recorder):
+    async def blocked(self, factory=QueuingRecorder):
         """A transport whose peer, a plain socket, does not read."""
         one, two = unix_pair()
         two.setblocking(False)
@@ -137,11 +137,11 @@ class _TestBackpressure(Endpoints):
     @pytest.mark.parametrize('where', ['pause_writing', 'resume_writing'])
     def test_exceptions_of_flow_control_are_reported(self, where):
         def broken(self):
-            getattr(Recorder, where)(self)
+            getattr(QueuingRecorder, where)(self)
             raise ZeroDivisionError
 
         async def main():
-            factory = type('Broken', (Recorder,), {where: broken})
+            factory = type('Broken', (QueuingRecorder,), {where: broken})
             transport, protocol, peer = await self.blocked(factory)
             with peer:
                 sent = self.fill(transport)

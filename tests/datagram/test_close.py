@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 from tests.support.cases import both_sides
-from tests.support.endpoints import Endpoints, Recorder
+from tests.support.endpoints import Endpoints, QueuingRecorder
 from tests.support.sockets import LOCAL, bound
 from tests.support.turns import turns
 
@@ -38,7 +38,7 @@ class _TestClose(Endpoints):
         self.run(main())
 
     def test_closed_in_connection_made(self):
-        class Closing(Recorder):
+        class Closing(QueuingRecorder):
             def connection_made(self, transport):
                 super().connection_made(transport)
                 transport.close()
@@ -75,7 +75,7 @@ class _TestClose(Endpoints):
         self.run(main())
 
     def test_the_socket_is_open_in_connection_lost(self):
-        class Looking(Recorder):
+        class Looking(QueuingRecorder):
             def connection_lost(self, exc):
                 self.fileno = self.transport.get_extra_info('socket').fileno()
                 super().connection_lost(exc)
@@ -153,7 +153,7 @@ class _TestClose(Endpoints):
 
     @pytest.mark.parametrize('size', [10, 20000])
     def test_sent_in_connection_lost_after_abort(self, size):
-        class Answering(Recorder):
+        class Answering(QueuingRecorder):
             def connection_lost(self, exc):
                 for _ in range(8):
                     transport.sendto(bytes(size), peer.getsockname())

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.support.cases import ASYNCIO_PAUSES, both_sides
-from tests.support.endpoints import Endpoints, Recorder
+from tests.support.endpoints import Endpoints, QueuingRecorder
 from tests.support.sockets import LOCAL, bound, needs_ipv6, unix_pair
 from tests.support.turns import turns
 
@@ -20,7 +20,7 @@ class _TestCreate(Endpoints):
     def test_at_a_local_address(self):
         async def main():
             transport, protocol = await self.endpoint()
-            assert isinstance(protocol, Recorder)
+            assert isinstance(protocol, QueuingRecorder)
             assert protocol.transport is transport
             assert transport.get_protocol() is protocol
             assert protocol.calls == ['made']
@@ -262,24 +262,24 @@ class _TestCreate(Endpoints):
         async def main():
             create = self.loop.create_datagram_endpoint
             with pytest.raises(ValueError, match='unexpected address family'):
-                await create(Recorder)
+                await create(QueuingRecorder)
             with pytest.raises(NOT_A_PAIR, match='2-tuple is expected'):
-                await create(Recorder, local_addr='localhost')
+                await create(QueuingRecorder, local_addr='localhost')
             with pytest.raises(NOT_A_PAIR, match='2-tuple is expected'):
-                await create(Recorder, remote_addr=('localhost', 1, 2, 3))
+                await create(QueuingRecorder, remote_addr=('localhost', 1, 2, 3))
             with pytest.raises(TypeError, match='string is expected'):
-                await create(Recorder, family=socket.AF_UNIX, local_addr=LOCAL)
+                await create(QueuingRecorder, family=socket.AF_UNIX, local_addr=LOCAL)
             with pytest.raises(OSError):
-                await create(Recorder, local_addr=LOCAL, family=socket.AF_INET6)
+                await create(QueuingRecorder, local_addr=LOCAL, family=socket.AF_INET6)
             with socket.socket() as stream:
                 with pytest.raises(ValueError, match=r'(?i)socket was expected'):
-                    await create(Recorder, sock=stream)
+                    await create(QueuingRecorder, sock=stream)
             with bound() as sock:
                 for wrong in ({'local_addr': LOCAL}, {'remote_addr': LOCAL}, {'proto': 1},
                               {'family': socket.AF_INET}, {'flags': 1}, {'reuse_port': True},
                               {'allow_broadcast': True}):
                     with pytest.raises(ValueError, match='socket modifier keyword'):
-                        await create(Recorder, sock=sock, **wrong)
+                        await create(QueuingRecorder, sock=sock, **wrong)
 
         self.run(main())
 

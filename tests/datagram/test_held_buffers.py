@@ -160,9 +160,9 @@ class TestHeld(UringCase):
         self.loop.close()
         assert orphans.orphaned_rings
         assert sys.getrefcount(data) == before + 1
-        witness = orphans.orphaned_rings[0][0]
+        marker_peer = orphans.orphaned_rings[0][0]
         wire.release()
-        assert orphans.hung_up(witness, 10)
+        assert orphans.hung_up(marker_peer, 10)
         orphans.release_torn_down()
         assert not orphans.orphaned_rings
         assert sys.getrefcount(data) == before

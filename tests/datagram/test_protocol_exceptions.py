@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from tests.support.cases import UringCase, both_sides
-from tests.support.endpoints import Endpoints, Recorder
-from tests.support.protocols import Recorder as Datagrams
+from tests.support.endpoints import Endpoints, QueuingRecorder
+from tests.support.protocols import Recorder
 from tests.support.sockets import LOCAL, bound, udp
 
 
@@ -16,11 +16,11 @@ class _TestRaising(Endpoints):
     @pytest.mark.parametrize('where', ['connection_made', 'datagram_received', 'error_received'])
     def test_exceptions_are_reported_and_the_rest_comes(self, where):
         def broken(self, *args):
-            getattr(Recorder, where)(self, *args)
+            getattr(QueuingRecorder, where)(self, *args)
             raise ZeroDivisionError(where)
 
         async def main():
-            factory = type('Broken', (Recorder,), {where: broken})
+            factory = type('Broken', (QueuingRecorder,), {where: broken})
             with bound() as sock:
                 dead = sock.getsockname()
             transport, protocol = await self.endpoint(factory, remote_addr=dead)
@@ -40,7 +40,7 @@ class _TestRaising(Endpoints):
 
     @pytest.mark.parametrize('kind', [SystemExit, KeyboardInterrupt])
     def test_exits_leave_the_loop_and_the_rest_comes(self, kind):
-        class Leaving(Recorder):
+        class Leaving(QueuingRecorder):
             def datagram_received(self, data, addr):
                 super().datagram_received(data, addr)
                 if data == b'leave':
@@ -64,7 +64,7 @@ class _TestRaising(Endpoints):
         super().run(rest())
 
     def test_an_exit_among_long_ones_loses_none(self):
-        class Leaving(Recorder):
+        class Leaving(QueuingRecorder):
             def datagram_received(self, data, addr):
                 super().datagram_received(data, addr)
                 if data[0] == 6:
@@ -94,7 +94,7 @@ class _TestRaising(Endpoints):
     @pytest.mark.parametrize('long', [False, True])
     def test_an_exit_of_error_received_loses_nothing(self, long):
         """What else was due is done when the loop runs again."""
-        class Leaving(Recorder):
+        class Leaving(QueuingRecorder):
             def error_received(self, exc):
                 super().error_received(exc)
                 raise KeyboardInterrupt
@@ -132,11 +132,11 @@ class _TestRaising(Endpoints):
 
 def failing(name):
     """A protocol whose method of that name raises, once it has recorded the call."""
-    class Failing(Datagrams):
+    class Failing(Recorder):
         pass
 
     def fail(self, *args):
-        getattr(Datagrams, name)(self, *args)
+        getattr(Recorder, name)(self, *args)
         raise ZeroDivisionError
 
     setattr(Failing, name, fail)

@@ -6,14 +6,14 @@ import socket
 import pytest
 
 from tests.support.cases import UringCase, both_sides
-from tests.support.endpoints import Endpoints, Recorder
+from tests.support.endpoints import Endpoints, QueuingRecorder
 from tests.support.sockets import LOCAL, bound, needs_ipv6
 from tests.support.turns import turns
 
 variable = contextvars.ContextVar('variable', default='unset')
 
 
-class Pausing(Recorder):
+class Pausing(QueuingRecorder):
     """Reads one datagram at a time."""
 
     def datagram_received(self, data, addr):
@@ -84,7 +84,7 @@ class _TestReceive(Endpoints):
         self.run(main())
 
     def test_long_ones_are_answered(self):
-        class Answering(Recorder):
+        class Answering(QueuingRecorder):
             def datagram_received(self, data, addr):
                 self.transport.sendto(data, addr)
                 if data[0] % 3 == 0:
@@ -126,7 +126,7 @@ class _TestReceive(Endpoints):
         self.run(main())
 
     def test_close_among_long_ones(self):
-        class Closing(Recorder):
+        class Closing(QueuingRecorder):
             def datagram_received(self, data, addr):
                 super().datagram_received(data, addr)
                 if data[0] == 6:
@@ -222,7 +222,7 @@ class _TestReceive(Endpoints):
         self.run(main())
 
     def test_close_from_datagram_received(self):
-        class Closing(Recorder):
+        class Closing(QueuingRecorder):
             def datagram_received(self, data, addr):
                 super().datagram_received(data, addr)
                 self.transport.close()
@@ -238,7 +238,7 @@ class _TestReceive(Endpoints):
         self.run(main())
 
     def test_answer_and_close_from_datagram_received(self):
-        class Answering(Recorder):
+        class Answering(QueuingRecorder):
             def datagram_received(self, data, addr):
                 super().datagram_received(data, addr)
                 self.transport.sendto(b'bye', addr)
@@ -256,7 +256,7 @@ class _TestReceive(Endpoints):
         self.run(main())
 
     def test_callbacks_run_in_the_creators_context(self):
-        class Looking(Recorder):
+        class Looking(QueuingRecorder):
             def connection_made(self, transport):
                 super().connection_made(transport)
                 self.seen = [variable.get()]
@@ -285,7 +285,7 @@ class _TestReceive(Endpoints):
     def test_another_protocol_takes_over(self):
         async def main():
             transport, first = await self.endpoint()
-            second = Recorder()
+            second = QueuingRecorder()
             transport.set_protocol(second)
             assert transport.get_protocol() is second
             with bound() as peer:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.support.cases import both_sides
-from tests.support.endpoints import Endpoints, Recorder
+from tests.support.endpoints import Endpoints, QueuingRecorder
 from tests.support.sockets import bound
 from tests.support.turns import turns
 
@@ -261,7 +261,7 @@ class _TestSend(Endpoints):
         with bound() as peer:
             transport, protocol = self.loop.run_until_complete(
                 self.loop.create_datagram_endpoint(
-                    Recorder, remote_addr=peer.getsockname()))
+                    QueuingRecorder, remote_addr=peer.getsockname()))
             transport.sendto(b'not running')
             assert peer.recv(100) == b'not running'
             transport.close()
@@ -271,7 +271,7 @@ class _TestSend(Endpoints):
     def test_sent_as_the_last_act_before_stop(self):
         with bound() as peer:
             transport, protocol = self.loop.run_until_complete(
-                self.loop.create_datagram_endpoint(Recorder, remote_addr=peer.getsockname()))
+                self.loop.create_datagram_endpoint(QueuingRecorder, remote_addr=peer.getsockname()))
 
             def last():
                 transport.sendto(b'last words')
@@ -291,7 +291,7 @@ class _TestSend(Endpoints):
         with bound() as peer:
             async def main():
                 transport, _ = await self.loop.create_datagram_endpoint(
-                    Recorder, remote_addr=peer.getsockname())
+                    QueuingRecorder, remote_addr=peer.getsockname())
                 transport.sendto(b'bye')
                 transport.close()
 

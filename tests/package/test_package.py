@@ -126,6 +126,53 @@ def test_extension_modules_that_python_code_imports_have_stubs():
     assert imported & extensions == stubs & extensions
 
 
+# Of a class: what its stub names, and of which classes it inherits there.
+STUBBED = {node.name: ({name for name, _ in named_in(node.body)},
+                       [base.id for base in node.bases if isinstance(base, ast.Name)])
+           for stub in STUBS for node in ast.parse(stub.read_text()).body
+           if isinstance(node, ast.ClassDef)}
+
+
+def stubbed_names(cls):
+    """What the stub of ``cls`` names, with what it inherits from others of this package."""
+    names, bases = STUBBED.get(cls, (set(), []))
+    return names.union(*map(stubbed_names, bases))
+
+
+@pytest.mark.parametrize('stub', STUBS, ids=module_of)
+def test_a_stub_names_what_is_public_in_its_classes(stub):
+    """Which stubtest does not look for: to it a stub may lack anything."""
+    module = importlib.import_module(module_of(stub))
+    for node in ast.parse(stub.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            cls = getattr(module, node.name)
+            # What is ours in one class may be spread over several layers that have no stubs.
+            public = {name for layer in cls.__mro__ if layer.__module__.startswith('uringloop')
+                      for name in vars(layer) if not name.startswith('_')}
+            assert public - stubbed_names(node.name) == set(), node.name
+
+
+def imported_names(path):
+    """The pairs (module, name) of all that the file imports by ``from ... import``."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield node.module, alias.name
+
+
+def test_stubs_name_what_python_code_imports():
+    named = {(module_of(stub), name) for stub in STUBS
+             for name, _ in named_in(ast.parse(stub.read_text()).body)}
+    named |= {('uringloop', name) for name in uringloop.__all__}
+    stubbed = {module_of(stub) for stub in STUBS}
+    python_code = [path for folder in ('uringloop', 'tests', 'examples', 'benchmarks')
+                   for path in (ROOT / folder).rglob('*.py')]
+    wanted = {(module, name) for path in python_code for module, name in imported_names(path)
+              if module in stubbed and not name.startswith('_')}
+    submodules = {tuple(module.rsplit('.', 1)) for module in MODULES if '.' in module}
+    assert wanted - named - submodules == set()
+
+
 def test_stub_has_the_docstring_of_its_module():
     for stub in STUBS:
         module = importlib.import_module(module_of(stub))

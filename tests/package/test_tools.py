@@ -295,6 +295,38 @@ def test_verbose_tests_are_told_by_pytest(some_tests):
     assert re.search(r'^test_some\.py::test_good PASSED', done.stdout, re.MULTILINE)
 
 
+# -- what a failure tells ----------------------------------------------------------------------
+
+def test_a_failure_tells_what_the_loop_was_told_and_of_no_leak(tmp_path):
+    """A leak is told only of a test that has passed."""
+    (tmp_path / 'test_some.py').write_text(textwrap.dedent('''
+        from tests.support import cases
+
+        def leak(loop):
+            raise AssertionError('a leak')
+
+        cases.assert_no_leaks = leak
+
+        class TestSome(cases.UringCase):
+            def test_bad(self):
+                self.loop.call_exception_handler(
+                    {'message': 'something broke', 'exception': ValueError('its reason')})
+                assert 1 == 2
+
+            def test_leaky(self):
+                pass
+        '''))
+    done = run(sys.executable, '-m', 'pytest', '-p', 'tests.conftest', '-p', 'no:cacheprovider',
+               cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    lines = done.stdout.splitlines()
+    assert sorted(line for line in lines if line.startswith(('FAILED', 'ERROR'))) == [
+        'ERROR test_some.py::TestSome::test_leaky - AssertionError: a leak',
+        'FAILED test_some.py::TestSome::test_bad - assert 1 == 2']
+    told = lines[[' Told to the loop\'s exception handler ' in line for line in lines].index(True):]
+    assert told[1] == 'something broke'
+    assert 'ValueError: its reason' in told
+
+
 # -- the page for contributors -----------------------------------------------------------------
 
 def test_links_of_contributing_lead_somewhere():

@@ -19,13 +19,13 @@ from uringloop.ring.operations import OperationTable
 
 class TestEnd(UringCase):
 
-    def test_a_ring_without_a_certificate_closes(self):
+    def test_a_ring_without_a_marker_closes(self):
         """A ring whose death will not be seen."""
         ring = ring_module.Ring(OperationTable(), 8, 16, 1 << 20)
         assert not ring.files.has_marker
         assert ring.close(-1, 0) == []
 
-    def test_memory_without_a_witness_is_kept(self):
+    def test_memory_without_a_marker_is_kept(self):
         memory = [object()]
         orphans.keep_until_torn_down(-1, OperationTable(), 0, memory)
         try:
@@ -53,8 +53,8 @@ class TestEnd(UringCase):
         monkeypatch.setattr(ring_module, 'hung_up', interrupted)
         in_thread(move)
         transport.abort()
-        for witness, *_ in orphans.orphaned_rings:
-            assert orphans.hung_up(witness, 10)
+        for marker_peer, *_ in orphans.orphaned_rings:
+            assert orphans.hung_up(marker_peer, 10)
         assert self.loop.stats().rings_orphaned == 1
         orphans.release_torn_down()
         in_thread(lambda: self.run(settle()))

@@ -27,7 +27,7 @@ class TestSlots(UringCase):
         return ring, loop
 
     @pytest.mark.parametrize('limit', [64, 512, 1024, 5000])
-    def test_rings_are_certified_however_few_there_are(self, limit):
+    def test_rings_have_a_marker_however_few_there_are(self, limit):
         """However few descriptors there may be, the death of a ring is seen."""
         if limit > resource.getrlimit(resource.RLIMIT_NOFILE)[1]:
             pytest.skip('RLIMIT_NOFILE is lower')

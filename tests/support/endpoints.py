@@ -10,8 +10,11 @@ from tests.support.cases import Case
 from tests.support.sockets import LOCAL
 
 
-class Recorder(asyncio.DatagramProtocol):
-    """Keeps everything it is told, in order."""
+class QueuingRecorder(asyncio.DatagramProtocol):
+    """Queues what it is told, to be awaited item by item; ``calls`` has the order of all.
+
+    ``protocols.Recorder`` keeps lists instead, for tests that wait for a condition on them.
+    """
 
     def __init__(self):
         self.calls = []
@@ -62,7 +65,7 @@ class Endpoints:
 
         return super().run(bounded())
 
-    async def endpoint(self, factory=Recorder, **kwargs):
+    async def endpoint(self, factory=QueuingRecorder, **kwargs):
         if not kwargs:
             kwargs = {'local_addr': LOCAL}
         transport, protocol = await self.loop.create_datagram_endpoint(factory, **kwargs)

@@ -1,5 +1,4 @@
 """What lets Python call the parts that show no face to it.  Compiled by the tests that use it."""
-from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 

@@ -5,7 +5,10 @@ import asyncio
 
 
 class Recorder(asyncio.DatagramProtocol):
-    """Records every call; ``until`` waits for a condition on the record."""
+    """Records every call in lists; ``until`` waits for a condition on the record.
+
+    ``endpoints.QueuingRecorder`` has queues instead, for tests that await item by item.
+    """
 
     def __init__(self) -> None:
         self.datagrams: list[bytes] = []

@@ -4,7 +4,7 @@ import contextvars
 import socket
 
 from tests.support.cases import both_sides
-from tests.support.endpoints import Recorder as Datagrams
+from tests.support.endpoints import QueuingRecorder
 from tests.support.sockets import LOCAL, bound
 from tests.support.streams import Recorder, Streams
 
@@ -23,7 +23,7 @@ class Noting(Recorder):
         super().note(what)
 
 
-class NotingDatagrams(Datagrams):
+class NotingDatagrams(QueuingRecorder):
     """The same for datagrams."""
 
     def datagram_received(self, data, addr):

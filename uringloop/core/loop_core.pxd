@@ -59,3 +59,8 @@ cdef class LoopCore(Scheduler):
     cdef int flush_before_stop(self) except -1
     cdef int stopped_running(self, object hooks) except -1
     cdef object new_future(self)
+
+
+cdef inline int send_deferred_datagrams(LoopCore loop) except -1:
+    """What an endpoint has sent in bulk leaves before anything else is sent."""
+    return loop.deferring.send_deferred() if loop.deferring is not None else 0

@@ -575,7 +575,7 @@ cdef class DatagramSender(Sender):
         if self.sending:
             return 0               # send_queued() goes on
         if self.queue is not NULL:
-            transport.flush_soon()
+            transport.flush_later_here()
         self.maybe_resume()
         transport.lose_if_all_sent()
         return transport.lose_if_let_go()

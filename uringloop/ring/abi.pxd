@@ -5,12 +5,10 @@ What is newer than liburing 2.3 (Debian 12) is declared from the kernel's
 own header, include/uapi/linux/io_uring.h.
 """
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
-from posix.types cimport off_t
 
 
 cdef extern from "<errno.h>" nogil:
     enum:
-        EACCES
         EAGAIN
         EBADF
         EBUSY
@@ -18,7 +16,6 @@ cdef extern from "<errno.h>" nogil:
         EFAULT
         ECANCELED
         ECONNABORTED
-        ECONNREFUSED
         EINTR
         EINPROGRESS
         EALREADY
@@ -30,17 +27,14 @@ cdef extern from "<errno.h>" nogil:
         ENOBUFS
         ENOSPC
         ENOMEM
-        ENOSYS
         EOPNOTSUPP
-        EPERM
         ETIME
 
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
     struct sockaddr:
-        unsigned short sa_family
-        char sa_data[14]
+        pass
     struct sockaddr_storage:
         unsigned short ss_family
         char __ss_padding[118]
@@ -71,7 +65,6 @@ cdef extern from "<sys/socket.h>" nogil:
         MSG_DONTWAIT
         MSG_NOSIGNAL
         MSG_TRUNC
-        MSG_WAITALL
 
 
 cdef extern from "<liburing.h>" nogil:
@@ -80,13 +73,11 @@ cdef extern from "<liburing.h>" nogil:
         uint8_t flags
         uint16_t ioprio
         int32_t fd
-        uint64_t off
         uint64_t addr2
         uint64_t addr
         uint32_t len
         uint32_t msg_flags
         uint32_t poll32_events
-        uint32_t accept_flags
         uint32_t cancel_flags
         uint64_t user_data
         uint16_t buf_group
@@ -99,28 +90,19 @@ cdef extern from "<liburing.h>" nogil:
     struct io_uring:
         unsigned flags
         int ring_fd
-        unsigned features
-        int enter_ring_fd
-        uint8_t int_flags
     struct io_uring_params:
-        uint32_t sq_entries
         uint32_t cq_entries
         uint32_t flags
-        uint32_t features
     struct io_uring_buf:
-        uint64_t addr
-        uint32_t len
-        uint16_t bid
+        pass
     struct io_uring_buf_ring:
-        uint16_t tail
+        pass
     struct io_uring_buf_reg:
         uint64_t ring_addr
         uint32_t ring_entries
         uint16_t bgid
     struct io_uring_recvmsg_out:
         uint32_t namelen
-        uint32_t controllen
-        uint32_t payloadlen
         uint32_t flags
     struct __kernel_timespec:
         long long tv_sec
@@ -138,7 +120,6 @@ cdef extern from "<liburing.h>" nogil:
         io_uring*, io_uring_cqe**, unsigned, __kernel_timespec*, void*)
     int io_uring_enter(unsigned, unsigned, unsigned, unsigned, void*)
     int io_uring_register(unsigned, unsigned, const void*, unsigned)
-    io_uring_sqe* io_uring_get_sqe(io_uring*)
     unsigned io_uring_sq_ready(const io_uring*)
     unsigned io_uring_sq_space_left(const io_uring*)
     unsigned io_uring_cq_ready(const io_uring*)
@@ -156,13 +137,12 @@ cdef extern from "<liburing.h>" nogil:
 
     enum:
         IORING_OP_POLL_ADD
-        IORING_OP_SENDMSG
         IORING_OP_RECVMSG
-        IORING_OP_ACCEPT
         IORING_OP_ASYNC_CANCEL
         IORING_OP_SEND
         IORING_OP_RECV
         IORING_OP_SEND_ZC
+        IORING_OP_SENDMSG
         IORING_OP_SENDMSG_ZC
         IORING_SETUP_CQSIZE
         IORING_SETUP_CLAMP
@@ -180,7 +160,6 @@ cdef extern from "<liburing.h>" nogil:
         IORING_CQE_BUFFER_SHIFT
         IORING_RECV_MULTISHOT
         IORING_RECVSEND_FIXED_BUF
-        IORING_ACCEPT_MULTISHOT
         IORING_ASYNC_CANCEL_ALL
         IORING_ASYNC_CANCEL_ANY
         IOSQE_FIXED_FILE
@@ -199,7 +178,6 @@ cdef extern from *:
     #endif
     #ifndef UDP_SEGMENT                   /* kernel 4.18, <linux/udp.h> */
     #define UDP_SEGMENT 103
-    #define UDP_GRO 104
     #endif
     #ifndef SOL_UDP
     #define SOL_UDP 17
@@ -319,5 +297,4 @@ cdef extern from *:
     enum:
         IORING_SEND_ZC_REPORT_USAGE
         UDP_SEGMENT
-        UDP_GRO
         SOL_UDP

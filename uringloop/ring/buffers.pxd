@@ -1,6 +1,5 @@
 """Provided buffers: what the kernel receives into."""
 from cpython.object cimport PyObject
-from libc.stdint cimport uint16_t, uint32_t
 
 from uringloop.ring.abi cimport io_uring_buf_ring
 from uringloop.ring.ring cimport Ring
@@ -19,13 +18,13 @@ cdef class ReceiveBuffers:
         io_uring_buf_ring* entries
         size_t entries_size
         PyObject** objects            # bytes objects, whose heads the kernel overwrites
-        char saved_head[HEAD]              # the head of a fresh one, where that is HEAD long
+        char saved_head[HEAD]         # the head of a fresh one, where that is HEAD long
         size_t skip                   # of each object's memory: the kernel writes behind it
-        readonly size_t size          # of one object, with its head
-        readonly unsigned count       # how many there may be
-        readonly unsigned provided     # how many the kernel has been given so far
-        readonly unsigned missing     # of those: there was no memory for another
-        readonly int group
+        size_t size                   # of one object, with its head
+        unsigned count                # how many there may be
+        unsigned provided             # how many the kernel has been given so far
+        unsigned missing              # of those: there was no memory for another
+        int group
 
     cdef char* at(self, unsigned number) noexcept
     cdef void recycle(self, unsigned number) noexcept

@@ -80,17 +80,17 @@ cdef class OperationTable:
         uint32_t capacity
         operation* free
         operation* free_compact
-        readonly Py_ssize_t live        # acquired and not yet released
-        readonly Py_ssize_t in_flight   # with a completion due
-        readonly size_t pinned          # bytes in use by zero-copy sends
-        readonly Py_ssize_t unknown     # completions of no known operation
+        Py_ssize_t live                 # acquired and not yet released
+        Py_ssize_t in_flight            # with a completion due
+        size_t pinned                   # bytes in use by zero-copy sends
+        Py_ssize_t unknown              # completions of no known operation
 
     cdef operation* acquire(self, OperationOwner owner) except NULL
     cdef operation* acquire_send(
         self, OperationOwner owner, object data, payload* memory,
         const sockaddr_storage* address, uint32_t address_length, object future) except NULL
     cdef operation* acquire_compact(self, OperationOwner owner) except NULL
-    cdef operation* take(self, operation** free_list, OperationOwner owner) noexcept
+    cdef operation* pop_free(self, operation** free_list, OperationOwner owner) noexcept
     cdef void begin(self, operation* op, uint32_t ring_id, unsigned traits) noexcept
     cdef int settle(self, uint64_t user_data, int res, uint32_t flags) except -1
     cdef void release(self, operation* op) noexcept

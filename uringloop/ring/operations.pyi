@@ -7,16 +7,3 @@ class OperationOwner:
 
 class OperationTable:
     """All operations of one loop, addressed by slot number and generation."""
-
-    @property
-    def live(self) -> int:
-        """Acquired and not yet released."""
-    @property
-    def in_flight(self) -> int:
-        """With a completion or a notification outstanding."""
-    @property
-    def pinned(self) -> int:
-        """Bytes in use by zero-copy sends."""
-    @property
-    def unknown(self) -> int:
-        """Completions of no known operation."""

@@ -111,7 +111,7 @@ cdef class OperationTable:
         """A fresh operation of ``owner``, not yet known to the kernel."""
         if self.free is NULL:
             self.grow(False)
-        return self.take(&self.free, owner)
+        return self.pop_free(&self.free, owner)
 
     cdef operation* acquire_send(
             self, OperationOwner owner, object data, payload* memory,
@@ -143,9 +143,9 @@ cdef class OperationTable:
         """
         if self.free_compact is NULL:
             self.grow(True)
-        return self.take(&self.free_compact, owner)
+        return self.pop_free(&self.free_compact, owner)
 
-    cdef operation* take(self, operation** free_list, OperationOwner owner) noexcept:
+    cdef operation* pop_free(self, operation** free_list, OperationOwner owner) noexcept:
         cdef operation* op = free_list[0]
         free_list[0] = op.next
         op.next = NULL

@@ -7,9 +7,9 @@ of a socket pair; when the ring is torn down, the other end, the marker's peer, 
 hang-up.  Until then the memory is kept.  Without a marker in the ring it is kept for
 good: that it is safe to let go is never guessed.
 """
-from uringloop.ring.operations cimport OperationTable
-
 from posix.unistd cimport close
+
+from uringloop.ring.operations cimport OperationTable
 
 import os
 import select

@@ -20,9 +20,9 @@ cdef class Ring:
         SpinBudget spin_budget
         size_t cq_entries
         bint sends_prepared           # requests are prepared that complete when submitted
-        readonly bint is_open
-        readonly uint32_t ring_id
-        readonly unsigned setup_flags
+        bint is_open
+        uint32_t ring_id
+        unsigned setup_flags
         unsigned long thread          # that owns it; 0: it is not enabled yet
         int generation                # of fork()
         OperationTable operations
@@ -55,7 +55,7 @@ cdef class Ring:
     cdef bint spin(self) except -1
     cdef void register_ring_fd(self) noexcept
     cdef void unregister_ring_fd(self) noexcept
-    cdef int take(self) except -1
+    cdef int settle_completed(self) except -1
     cdef int settle_all(self) except -1
     cdef int make_room(self) except -1
     cdef int check(self, int code) except -1

@@ -285,7 +285,7 @@ cdef class Ring:
         fetch(&self.unsettled, &self.ring)
         if code >= 0 and self.unsettled.count == 0:
             self.recheck_taskrun()
-        self.take()
+        self.settle_completed()
         return self.check(code)
 
     cdef int recheck_taskrun(self) except -1:
@@ -323,7 +323,7 @@ cdef class Ring:
         PyErr_CheckSignals()
         self.check_open()             # it may have forked, and this be the child
         fetch(&self.unsettled, &self.ring)
-        self.take()
+        self.settle_completed()
         return self.check(code)
 
     cdef int submit_and_settle(self) except -1:
@@ -331,7 +331,7 @@ cdef class Ring:
         self.sends_prepared = False
         self.submit()
         fetch(&self.unsettled, &self.ring)
-        return self.take()
+        return self.settle_completed()
 
     cdef bint try_spin(self, double timeout) except -1:
         """Before ``wait``: whether something completes that soon that sleeping is not worth it."""
@@ -341,7 +341,7 @@ cdef class Ring:
         self.check_open()
         if not self.spin():
             return False
-        self.take()
+        self.settle_completed()
         return True
 
     cdef bint spin(self) except -1:
@@ -374,7 +374,7 @@ cdef class Ring:
         self.spin_budget.record(hit)
         return hit
 
-    cdef int take(self) except -1:
+    cdef int settle_completed(self) except -1:
         """Settle everything that has completed.  Owners are told, and run no user code.
 
         Yet some may run: the destructor of what is let go of, or of a forgotten future,
@@ -502,7 +502,7 @@ cdef class Ring:
         return problems + self.operations.ring_closed(self.ring_id, torn_down)
 
     cdef list settle_without_entering(self):
-        # As ``take``, but the ring may belong to another thread: no syscalls.
+        # As ``settle_completed``, but the ring may belong to another thread: no syscalls.
         problems = []
         self.settling = True
         while self.unsettled.count:

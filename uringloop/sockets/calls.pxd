@@ -1,7 +1,7 @@
 """What the ring does for the program's own sockets: it waits."""
 from uringloop.core.loop_core cimport LoopCore
-from uringloop.ring.watched cimport WatchedSocket
 from uringloop.ring.operations cimport operation
+from uringloop.ring.watched cimport WatchedSocket
 
 
 cdef class SocketCall(WatchedSocket):

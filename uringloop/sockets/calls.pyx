@@ -6,9 +6,9 @@ accept and to wait for room is to wait in the same way.
 """
 from libc.stdint cimport uint32_t
 
-from uringloop.ring.watched cimport WatchedSocket
-from uringloop.ring.operations cimport operation
 from uringloop.ring.abi cimport *
+from uringloop.ring.operations cimport operation
+from uringloop.ring.watched cimport WatchedSocket
 
 cdef extern from "<poll.h>":
     enum:

@@ -10,6 +10,10 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR
 from libc.stdint cimport uint32_t
 
+from uringloop._cpython cimport allocate_bytes, bytes_content, family_of, fd_of, resize_bytes
+from uringloop.core.loop_core cimport LoopCore, send_deferred_datagrams
+from uringloop.core.plain_sockets cimport is_plain
+from uringloop.ring.abi cimport *
 from uringloop.ring.addresses cimport is_number
 from uringloop.ring.buffers cimport EXPORT_MINIMUM
 from uringloop.ring.payloads cimport (
@@ -17,13 +21,9 @@ from uringloop.ring.payloads cimport (
 from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.ring.reports cimport BatchReport
 from uringloop.ring.trains cimport check_segment_size, is_refusal, longest_train
+from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM, send_report, zerocopy_pays
 from uringloop.sockets.calls cimport SocketCall
 from uringloop.sockets.zerocopy_sends cimport ZerocopySends
-from uringloop.core.loop_core cimport LoopCore
-from uringloop._cpython cimport allocate_bytes, bytes_content, family_of, fd_of, resize_bytes
-from uringloop.core.plain_sockets cimport is_plain
-from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM, send_report, zerocopy_pays
-from uringloop.ring.abi cimport *
 
 import os
 import socket
@@ -88,7 +88,7 @@ cdef class SocketCore(LoopCore):
 
     cdef int before_send(self) except -1:
         """What an endpoint has sent in bulk leaves first."""
-        return self.deferring.send_deferred() if self.deferring is not None else 0
+        return send_deferred_datagrams(self)
 
     cdef SocketCall new_call(self, object sock):
         cdef SocketCall call = SocketCall.__new__(SocketCall)
@@ -139,7 +139,8 @@ cdef class SocketCore(LoopCore):
             Py_CLEAR(self.receive_memory)
             self.receive_memory = allocate_bytes(size)
             self.receive_memory_size = size
-        received = take(sock, bytes_content(self.receive_memory), size, named, &peer, &peer_length)
+        received = receive_available(
+            sock, bytes_content(self.receive_memory), size, named, &peer, &peer_length)
         if received < 0:
             return self._poll_now(sock, POLLIN)
         if received < EXPORT_MINIMUM and size <= RECEIVE_MEMORY_LIMIT:
@@ -167,7 +168,8 @@ cdef class SocketCore(LoopCore):
             raise ValueError(f'nbytes is greater than the length of the buffer: {nbytes}')
         if view.len == 0 and not named:
             return 0
-        received = take(sock, <char*>view.buf, nbytes or view.len, named, &peer, &peer_length)
+        received = receive_available(
+            sock, <char*>view.buf, nbytes or view.len, named, &peer, &peer_length)
         if received < 0:
             return self._poll_now(sock, POLLIN)
         return (received, self.addresses.to_python(&peer, peer_length)) if named else received
@@ -422,8 +424,8 @@ cdef class SocketCore(LoopCore):
         return self._poll_now(sock, POLLIN)
 
 
-cdef ssize_t take(object sock, char* base, size_t length, bint named, sockaddr_storage* peer,
-                  uint32_t* peer_length) except? -1:
+cdef ssize_t receive_available(object sock, char* base, size_t length, bint named,
+                               sockaddr_storage* peer, uint32_t* peer_length) except? -1:
     """Receive what is there already; -EAGAIN: nothing."""
     cdef ssize_t received
     peer_length[0] = sizeof(sockaddr_storage)

@@ -1,7 +1,7 @@
 """The accepting of connections."""
 from uringloop.core.loop_core cimport LoopCore
-from uringloop.ring.watched cimport WatchedSocket
 from uringloop.ring.operations cimport operation
+from uringloop.ring.watched cimport WatchedSocket
 
 
 cdef class Acceptor(WatchedSocket):

@@ -2,12 +2,12 @@
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from libc.stdint cimport uint32_t
 
-from uringloop.core.loop_core cimport LoopCore
 from uringloop._cpython cimport family_of, proto_of, type_of
-from uringloop.ring.watched cimport WatchedSocket
-from uringloop.ring.operations cimport operation
+from uringloop.core.loop_core cimport LoopCore
 from uringloop.ring.abi cimport *
+from uringloop.ring.operations cimport operation
 from uringloop.ring.process cimport this_thread
+from uringloop.ring.watched cimport WatchedSocket
 
 import errno
 import os

@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
 from uringloop.ring.abi cimport sockaddr_storage
-from uringloop.ring.operations cimport flag, operation
+from uringloop.ring.operations cimport flag
 from uringloop.transport.sender cimport Sender
 
 

@@ -332,7 +332,7 @@ cdef class StreamSender(Sender):
             return transport.delivery.post_error(OSError(-res, os.strerror(-res)))
         if self.sending:
             return 0               # send_queued() goes on
-        return transport.flush_soon() if self.count else self.all_written()
+        return transport.flush_later_here() if self.count else self.all_written()
 
     cdef int notified(self, operation* op) except -1:
         transport = <StreamTransport>self.transport

@@ -5,7 +5,7 @@ How a stream's bytes leave is in ``sender``, how they come in ``receiver``.
 from cpython.object cimport PyObject
 
 from uringloop._cpython cimport family_of, fd_of, proto_of, type_of
-from uringloop.core.loop_core cimport LoopCore
+from uringloop.core.loop_core cimport LoopCore, send_deferred_datagrams
 from uringloop.memory.leases cimport Lease
 from uringloop.ring.abi cimport AF_UNIX, SOCK_STREAM, socklen_t
 from uringloop.stream.receiver cimport StreamReceiver
@@ -156,8 +156,7 @@ cdef class StreamTransport(SocketTransport):
             self._fatal_error(BufferError('memoryview: underlying buffer is not C-contiguous'),
                               'Fatal write error on socket transport')
             return
-        if self.loop.deferring is not None:
-            self.loop.deferring.send_deferred()
+        send_deferred_datagrams(self.loop)
         (<StreamSender>self.sender).write(data)
 
     def writelines(self, list_of_data):
@@ -174,8 +173,7 @@ cdef class StreamTransport(SocketTransport):
         if self.has_failed():
             self.count_write_after_failure()
             return
-        if self.loop.deferring is not None:
-            self.loop.deferring.send_deferred()
+        send_deferred_datagrams(self.loop)
         for data in pieces:
             if type(data) is memoryview and not data.c_contiguous:
                 # Before any of it is sent.
@@ -191,8 +189,7 @@ cdef class StreamTransport(SocketTransport):
         cdef StreamSender sender = <StreamSender>self.sender
         if self.state >= CLOSING or self.state == UNMADE or self.wrote_eof or self.has_failed():
             return
-        if self.loop.deferring is not None:
-            self.loop.deferring.send_deferred()
+        send_deferred_datagrams(self.loop)
         self.wrote_eof = True
         if not sender.count:
             sender.shut = True

@@ -174,5 +174,5 @@ cdef class Delivery:
                     self.count or receiver.readable and transport.state < CLOSING):
             return self.schedule()
         if receiver.wants_arming():
-            transport.flush_soon()
+            transport.flush_later_here()
         return 0

@@ -56,7 +56,7 @@ cdef class Receiver:
             if buffers is not None:
                 return self.arm_multishot(buffers)
             self.mode = ONE_BY_ONE
-        self.armed = transport.poll(POLL_IN)
+        self.armed = transport.arm_poll(POLL_IN)
         return 0
 
     cdef int arm_multishot(self, ReceiveBuffers buffers) except -1:
@@ -112,7 +112,7 @@ cdef class Receiver:
             self.ended(res)
         if transport.state >= CLOSING:
             return transport.lose_if_let_go()
-        return transport.flush_soon()
+        return transport.flush_later_here()
 
     cdef int received(self, ReceiveBuffers buffers, unsigned number, int res) except -1:
         """``res`` bytes are in buffer ``number``, which the kernel gets back afterwards."""
@@ -142,7 +142,7 @@ cdef class Receiver:
         if res != -ECANCELED:
             self.mode = BY_MULTISHOT
             transport.delivery.post(RECEIVE_ERROR, OSError(-res, os.strerror(-res)), None)
-        return transport.flush_soon()
+        return transport.flush_later_here()
 
     # -- delivering ------------------------------------------------------------------------------
 

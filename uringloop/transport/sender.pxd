@@ -1,7 +1,6 @@
 """How a transport sends."""
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport uint32_t
 
 from uringloop.ring.operations cimport flag, operation
 from uringloop.transport.bulk cimport bulk_count

@@ -71,7 +71,7 @@ cdef class Sender:
     cdef int poll_room(self) except -1:
         """Have the ring say when the socket takes more."""
         if self.room == FULL:
-            self.polling = (<SocketTransport>self.transport).poll(POLL_OUT)
+            self.polling = (<SocketTransport>self.transport).arm_poll(POLL_OUT)
             self.room = POLLED
         return 0
 
@@ -85,7 +85,7 @@ cdef class Sender:
             # asked for or not), and would at once each time.
             return self.start_retry_timer()
         self.room = ROOM         # if it is not so (an error, another ring), the next send tells
-        return transport.flush_soon()
+        return transport.flush_later_here()
 
     cdef int start_retry_timer(self) except -1:
         """Try again a little later: a poll would end at once, whether there is room or not."""

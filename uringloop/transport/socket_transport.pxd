@@ -1,6 +1,5 @@
 """What datagram and stream transports have in common."""
 from cpython.object cimport PyObject
-from libc.stdint cimport uint32_t
 
 from uringloop.core.loop_core cimport LoopCore
 from uringloop.ring.operations cimport OperationOwner, Role, flag, operation
@@ -55,8 +54,8 @@ cdef class SocketTransport(OperationOwner):
     cdef int send_all_deferred(self) except -1
     cdef bint has_failed(self) noexcept
     cdef int flush_later(self) except -1
-    cdef int flush_soon(self) except -1
-    cdef operation* poll(self, Role role) except NULL
+    cdef int flush_later_here(self) except -1
+    cdef operation* arm_poll(self, Role role) except NULL
     cdef int stop_receiving(self) except -1
     cdef int cancel_requests(self) except -1
     cdef int release_slot(self) except -1

@@ -6,10 +6,11 @@ three, tells them what has completed, and keeps what they share: the socket, and
 from cpython.contextvars cimport PyContext_CopyCurrent
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
+from libc.stdint cimport uint32_t
 
 from uringloop._cpython cimport (
     family_of, fd_of, give_attributes, inquiry, replace_traverse, traverseproc, visitproc)
-from uringloop.core.loop_core cimport LoopCore
+from uringloop.core.loop_core cimport LoopCore, send_deferred_datagrams
 from uringloop.core.registry cimport Registry
 from uringloop.ring.abi cimport IORING_OP_POLL_ADD, IOSQE_FIXED_FILE, io_uring_sqe
 from uringloop.ring.operations cimport (
@@ -388,13 +389,13 @@ cdef class SocketTransport(OperationOwner):
         """Have ``flush()`` called at the end of the turn; from any thread."""
         if self.flush_scheduled:
             return 0
-        self.flush_soon()
+        self.flush_later_here()
         if self.loop.thread and self.loop.thread != this_thread():
             # Not allowed, but asyncio's would work most of the time.
             self.loop._write_to_self()
         return 0
 
-    cdef int flush_soon(self) except -1:
+    cdef int flush_later_here(self) except -1:
         """The same, in the loop's own thread."""
         if not self.flush_scheduled:
             self.loop.flush_soon(self)
@@ -410,15 +411,14 @@ cdef class SocketTransport(OperationOwner):
 
     cdef int send_all_deferred(self) except -1:
         """What waits for the end of the turn leaves now: another transport's first."""
-        if self.loop.deferring is not None:
-            self.loop.deferring.send_deferred()
+        send_deferred_datagrams(self.loop)
         return self.sender.send_queued()
 
     cdef bint has_failed(self) noexcept:
         """Whether a failed send is to end the transport, once what has come is read."""
         return False
 
-    cdef operation* poll(self, Role role) except NULL:
+    cdef operation* arm_poll(self, Role role) except NULL:
         """Have the ring say when there is something to read (POLL_IN), or room (POLL_OUT)."""
         cdef operation* op = self.loop.operations.acquire_compact(self)
         cdef bint fixed = self.slot >= 0
