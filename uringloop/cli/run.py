@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     import argparse
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog='python -m uringloop', formatter_class=raw, epilog=_EPILOG,
+        prog='python -m uringloop', formatter_class=raw,
+        epilog=f'{_EPILOG}  python -m uringloop bench zerocopy\n',
         description='An asyncio event loop on io_uring that sends datagrams without copying them.')
     parser.add_argument('--version', action='version',
                         version=f'uringloop-zc {uringloop.__version__}')

@@ -12,24 +12,24 @@ from typing import NoReturn
 
 from uringloop.cli.bench import loops, machine, measure, namespace, native, plot, png, report, rows
 from uringloop.cli.bench.measure import Plan
-from uringloop.cli.bench.namespace import NamespaceError
+from uringloop.cli.bench.namespace import EnteredError, NamespaceError
 from uringloop.cli.bench.plot import PlotError
 from uringloop.cli.bench.results import Results, ResultsError, from_json
 
 BENCH = 'python -m uringloop bench'
 MOST_SECONDS = 60.0
 _ZEROCOPY = f'''\
-Sends datagrams into a device that drops them, in a network namespace of its own, as
-fast as one core can: from C, from Python by this loop, and by every other loop that is
-installed. Shows the table of the RFC that brought zero-copy sends to io_uring, datagrams
-of 65,435 bytes, and beside it an ordinary network with an MTU of 1,500. It takes four
-minutes with all rows.
+Sends datagrams into a device that drops them, in a network namespace of its
+own, as fast as one core can: from C, from Python by this loop, and by every
+other loop that is installed. Shows the table of the RFC that brought zero-copy
+sends to io_uring, datagrams of 65,435 bytes, and beside it an ordinary network
+with an MTU of 1,500. With all rows it takes four minutes.
 
-What each sender says it has sent is compared with what the device has counted. If that
-differs the row says so, and the command fails.
+What each sender says it has sent is compared with what the device has counted.
+If that differs the row says so, and the command fails.
 
-It takes root, or a kernel that allows user namespaces. Without, only loopback is measured,
-where the kernel always copies. C baselines take gcc and liburing-dev.
+It takes root, or a kernel that allows user namespaces. Without, only loopback
+is measured, where the kernel always copies. C senders take gcc and liburing.
 
 examples:
   {BENCH} zerocopy
@@ -38,12 +38,12 @@ examples:
   {BENCH} zerocopy --json figures.json --plot figures.svg
 '''
 _REPORT = f'''\
-Shows what "{BENCH} zerocopy --json FILE" has measured as a page of Markdown,
-or as a table, and draws it.
+Shows what --json of "{BENCH} zerocopy" has written
+as a page of Markdown, or as a table, and draws it.
 
 examples:
-  {BENCH} report figures.json > benchmarks.md
-  {BENCH} report figures.json --plot benchmarks.svg > benchmarks.md
+  {BENCH} report figures.json > page.md
+  {BENCH} report figures.json --plot page.svg > page.md
   {BENCH} report figures.json --table
 '''
 
@@ -179,12 +179,10 @@ def _chosen(options: argparse.Namespace) -> list[rows.Group]:
 def _zerocopy(options: argparse.Namespace) -> None:
     groups = _chosen(options)
     peers = _peers(options.against)
-    if options.json not in ('', '-'):
-        try:
-            # Now, and not when all has been measured.
-            Path(options.json).touch()
-        except OSError as error:
-            _fail(f'--json {options.json}: {error.strerror}')
+    # Now, and not when all has been measured.
+    for name, file in (('--json', options.json), ('--plot', options.plot)):
+        if file not in ('', '-') and not os.access(Path(file).parent, os.W_OK):
+            _fail(f'{name} {file}: nothing can be written there')
     facts = machine.machine(), machine.versions(peers)
     absent = _network(groups)
     # All that is measured is born on this processor; the others are the system's.
@@ -204,6 +202,8 @@ def _network(groups: list[rows.Group]) -> dict[str, str]:
         namespace.enter()
         for device in devices:
             namespace.make(device)
+    except EnteredError as error:
+        _fail(str(error))
     except NamespaceError as error:
         return {group.name: str(error) for group in groups if group.device is not None}
     return {}

@@ -22,6 +22,10 @@ class NamespaceError(Exception):
     """Why there is no such network, and what would cure it."""
 
 
+class EnteredError(Exception):
+    """This process is in a namespace already, in which nothing can be measured."""
+
+
 @dataclass(frozen=True)
 class Device:
     """An ``ifb`` device: takes memory as it is, like a card with scatter/gather, and drops it."""
@@ -61,15 +65,22 @@ def enter() -> None:
         pass
     elif libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0:
         # Root in there, and nobody outside.
-        Path('/proc/self/setgroups').write_text('deny')
-        Path('/proc/self/uid_map').write_text(f'0 {user} 1')
-        Path('/proc/self/gid_map').write_text(f'0 {group} 1')
+        try:
+            Path('/proc/self/setgroups').write_text('deny')
+            Path('/proc/self/uid_map').write_text(f'0 {user} 1')
+            Path('/proc/self/gid_map').write_text(f'0 {group} 1')
+        except OSError as error:
+            raise EnteredError(
+                f'a user namespace cannot be mapped ({error.strerror}): run it as root') from None
     else:
         raise NamespaceError(
             f'no network namespace can be made ({os.strerror(ctypes.get_errno())}): run it as '
             'root, or allow user namespaces (sysctl user.max_user_namespaces, '
             'kernel.apparmor_restrict_unprivileged_userns; in a container its seccomp profile)')
-    ip('link', 'set', 'lo', 'up')
+    try:
+        ip('link', 'set', 'lo', 'up')
+    except NamespaceError as error:
+        raise EnteredError(str(error)) from None
 
 
 def make(device: Device) -> None:

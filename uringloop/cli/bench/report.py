@@ -8,6 +8,10 @@ from uringloop.cli.bench.loops import OWN
 from uringloop.cli.bench.results import Group, Measured, Results, Row
 
 WIDTH = 100                 # of what is not in columns
+MADE = (
+    'Made by `python -m uringloop bench zerocopy --json FILE` and `python -m uringloop bench report '
+    'FILE`. Ratios hold within one run; absolute figures of two machines, or of two days, do not '
+    'compare.')
 FLUSH = (
     'The RFC\'s "flush" asked for a notification. The API that came of it always notifies, once a '
     'request, so there are no rows without; what differs is whether a sender waits for each.')
@@ -116,16 +120,15 @@ def page(results: Results, plot: str = '') -> str:
               else 'one hot payload, which is best for those who copy')
     parts = [
         '# Benchmarks',
-        'Made by `python -m uringloop bench zerocopy --json FILE` and `python -m uringloop bench '
-        'report FILE`. Ratios hold within one run; absolute figures of two machines, or of two '
-        'days, do not compare.',
+        fill(MADE, WIDTH, break_on_hyphens=False),
         '\n'.join(f'- {fact}' for fact in facts),
-        f'{results.rounds} rounds of {results.seconds:g} seconds each; {memory}. {LEGEND}',
+        fill(f'{results.rounds} rounds of {results.seconds:g} seconds each; {memory}. {LEGEND}',
+             WIDTH, break_on_hyphens=False),
     ]
     if plot:
         parts.append(f'![Bars of the figures below, with what C reaches marked]({plot})')
     for group in results.groups:
         parts += _sections(group)
         if group.name == 'rfc' and not group.missing:
-            parts.append(FLUSH)
+            parts.append(fill(FLUSH, WIDTH))
     return '\n\n'.join(parts) + '\n'

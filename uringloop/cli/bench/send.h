@@ -24,6 +24,8 @@
 #define SEND_BUFFER (4 << 20)
 /* Whatever happens, the program ends so many seconds after it should have. */
 #define GRACE 20
+/* The exit status where the kernel does not offer what is to be measured. */
+#define MISSING 3
 
 struct job {
     const char *way;
@@ -46,9 +48,13 @@ struct walk {
     size_t length, size, offset;
 };
 
-static inline void fail(const char *what, int error) {
+static inline void end(int status, const char *what, int error) {
     fprintf(stderr, "%s: %s\n", what, strerror(error));
-    exit(1);
+    exit(status);
+}
+
+static inline void fail(const char *what, int error) {
+    end(1, what, error);
 }
 
 static inline struct job job_of(int argc, char **argv) {

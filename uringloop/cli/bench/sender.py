@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from uringloop import UringUnavailableError
 from uringloop.cli.bench import ways
 from uringloop.cli.bench.loops import new_loop
 from uringloop.cli.bench.ways import Endpoint, Missing
@@ -147,17 +148,24 @@ def _without_loop(job: Job) -> Sent:
     return sent
 
 
+def _loop(name: str) -> asyncio.AbstractEventLoop:
+    try:
+        return new_loop(name)
+    except (ImportError, AttributeError, UringUnavailableError) as error:
+        raise Missing(getattr(error, 'strerror', None) or str(error)) from None
+
+
 def main() -> None:
     signal.alarm(int(float(json.loads(sys.argv[1])['seconds'])) + GRACE)
     job = Job(**json.loads(sys.argv[1]))
     try:
         if job.loop:
-            loop = new_loop(job.loop)
+            loop = _loop(job.loop)
             asyncio.set_event_loop(loop)
             sent = loop.run_until_complete(_on_a_loop(job))
         else:
             sent = _without_loop(job)
-    except (Missing, ImportError) as error:
+    except Missing as error:
         sent = Sent(missing=str(error))
     except NotImplementedError:
         sent = Sent(missing=f'{job.loop} has no {job.way}')

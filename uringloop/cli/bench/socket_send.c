@@ -63,7 +63,7 @@ int main(int argc, char **argv) {
     struct walk walk = walk_of(&job);
     struct count count = {0};
     if (zerocopy && setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &on, sizeof on))
-        fail("SO_ZEROCOPY", errno);
+        end(MISSING, "SO_ZEROCOPY", errno);
     double begin = now(), passed;
     do {
         unsigned long owed = 0;
