@@ -3,6 +3,9 @@ from uringloop import _main_interpreter as _main_interpreter  # isort: skip
 from uringloop import policy
 from uringloop.datagram.transport import DatagramTransport
 from uringloop.loop import Loop, LoopStats
+from uringloop.memory.leases import Lease
+from uringloop.memory.pools import BufferPool
+from uringloop.memory.registered import RegisteredBuffer
 from uringloop.policy import install, new_event_loop, run
 from uringloop.ring.unavailable import UringUnavailableError
 from uringloop.ring.zerocopy import SendReport
@@ -10,10 +13,13 @@ from uringloop.ring.zerocopy import SendReport
 __version__ = '0.1.0'
 
 __all__ = [
+    'BufferPool',
     'DatagramTransport',
     'EventLoopPolicy',
+    'Lease',
     'Loop',
     'LoopStats',
+    'RegisteredBuffer',
     'SendReport',
     'UringUnavailableError',
     'install',

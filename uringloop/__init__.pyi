@@ -4,6 +4,9 @@ import asyncio
 from uringloop.datagram.transport import DatagramTransport as DatagramTransport
 from uringloop.loop import Loop as Loop
 from uringloop.loop import LoopStats as LoopStats
+from uringloop.memory.leases import Lease as Lease
+from uringloop.memory.pools import BufferPool as BufferPool
+from uringloop.memory.registered import RegisteredBuffer as RegisteredBuffer
 from uringloop.policy import install as install
 from uringloop.policy import new_event_loop as new_event_loop
 from uringloop.policy import run as run
@@ -13,10 +16,13 @@ from uringloop.ring.zerocopy import SendReport as SendReport
 __version__: str
 
 __all__ = [
+    'BufferPool',
     'DatagramTransport',
     'EventLoopPolicy',
+    'Lease',
     'Loop',
     'LoopStats',
+    'RegisteredBuffer',
     'SendReport',
     'UringUnavailableError',
     'install',

@@ -21,13 +21,15 @@ from typing import TYPE_CHECKING, Any
 from uringloop._inherited import warn_of_changes
 from uringloop.core.plain_sockets import is_plain_socket
 from uringloop.datagram.transport import DatagramTransport
+from uringloop.memory.pools import BufferPool
+from uringloop.memory.registered import RegisteredBuffer
 from uringloop.sockets.coroutines import SocketCoroutines
 from uringloop.sockets.methods import SocketCore
 from uringloop.stream.acceptor import Acceptor
 from uringloop.stream.transport import StreamTransport
 
 if TYPE_CHECKING:
-    from _typeshed import FileDescriptorLike
+    from _typeshed import FileDescriptorLike, WriteableBuffer
 
 warn_of_changes()
 
@@ -71,6 +73,16 @@ class LoopStats:
     """Of those, how many it refused, and that went out as plain sends."""
     buffers_released: int
     """Notifications received: buffers that the kernel has let go of."""
+    registered_sends: int
+    """Of those sent zero-copy, how many came from registered memory."""
+    trains_sent: int
+    """Of those sent zero-copy, how many left as several datagrams (UDP_SEGMENT)."""
+    pool_leases: int
+    """Leases of buffer pools that are out now, or that the kernel still reads."""
+    pool_leases_high_water: int
+    """The most that were."""
+    pool_waits: int
+    """How often ``acquire`` of a pool had to wait."""
     receive_buffers_exhausted: int
     """How often the receive buffers ran out (ENOBUFS); nothing is lost, the socket keeps them."""
     rings_orphaned: int
@@ -265,6 +277,27 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
     def stats(self) -> LoopStats:
         """The loop's counters, now."""
         return LoopStats(**self._counters())
+
+    def create_buffer_pool(
+            self, count: int, size: int, *, hugepages: bool = False) -> BufferPool:
+        """Memory for ``count`` buffers of ``size`` bytes, registered with the kernel once.
+
+        With ``hugepages`` it lies on huge pages (madvise(2), MADV_HUGEPAGE) if the kernel has
+        any; the pool's ``repr`` says so.  Where the limit of locked memory (RLIMIT_MEMLOCK)
+        does not allow to register so much, the pool works all the same, and is sent from as
+        ordinary memory.  ValueError: ``count`` or ``size`` is no number of buffers or bytes;
+        MemoryError: the machine has not so much.
+        """
+        return BufferPool(self, count, size, hugepages)
+
+    def register_buffer(self, obj: WriteableBuffer) -> RegisteredBuffer:
+        """Register memory of the program's own with the kernel, until ``close()`` of the result.
+
+        ``obj`` is writable and contiguous: a ``bytearray``, an anonymous ``mmap``, an array.
+        TypeError or BufferError: it is not; OSError: the kernel does not take it, or the limit
+        of locked memory (RLIMIT_MEMLOCK) does not allow it.
+        """
+        return RegisteredBuffer(self, obj)
 
     async def create_connection(  # type: ignore[override]
             self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: Any = None,

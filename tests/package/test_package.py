@@ -144,6 +144,7 @@ LAYERS = [
     {'uringloop._cpython', 'uringloop._main_interpreter', 'uringloop._inherited'},
     {'uringloop.ring'},
     {'uringloop.core'},
+    {'uringloop.memory'},
     {'uringloop.transport', 'uringloop.sockets'},
     {'uringloop.datagram', 'uringloop.stream'},
     {'uringloop.loop'},

@@ -17,5 +17,10 @@ cdef class Counters:
         uint64_t datagrams_truncated
         uint64_t receive_exhausted
         uint64_t buffers_released
+        uint64_t registered_sends
+        uint64_t trains_sent
+        uint64_t pool_leases          # out now
+        uint64_t pool_leases_high_water
+        uint64_t pool_waits
 
     cdef dict as_dict(self)

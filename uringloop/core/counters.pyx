@@ -23,5 +23,10 @@ cdef class Counters:
             'zerocopy_copied': self.zerocopy_copied,
             'zerocopy_fell_back': self.zerocopy_fell_back,
             'buffers_released': self.buffers_released,
+            'registered_sends': self.registered_sends,
+            'trains_sent': self.trains_sent,
+            'pool_leases': self.pool_leases,
+            'pool_leases_high_water': self.pool_leases_high_water,
+            'pool_waits': self.pool_waits,
             'receive_buffers_exhausted': self.receive_exhausted,
         }

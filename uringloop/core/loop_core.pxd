@@ -8,6 +8,7 @@ from uringloop.core.registry cimport Registry
 from uringloop.core.scheduler cimport Scheduler
 from uringloop.ring.addresses cimport AddressCache
 from uringloop.ring.operations cimport OperationOwner
+from uringloop.ring.registered_memory cimport MemoryMap
 from uringloop.ring.watched cimport WatchedSockets
 from uringloop.ring.zerocopy cimport CopyReports
 
@@ -19,6 +20,7 @@ cdef class LoopCore(Scheduler):
         CopyReports paths       # what destinations have reported, for all but datagram transports
         readonly Registry _registry
         WatchedSockets watched_sockets
+        MemoryMap registered_memory     # that programs have registered
         unsigned turns
         double yield_at         # when other threads are to have their turn, at the latest
         unsigned writers        # stream transports that have written this turn

@@ -20,6 +20,7 @@ from uringloop.core.scheduler cimport Scheduler
 from uringloop.ring.addresses cimport AddressCache
 from uringloop.ring.operations cimport OperationOwner
 from uringloop.ring.process cimport this_thread
+from uringloop.ring.registered_memory cimport MemoryMap
 from uringloop.ring.watched cimport WatchedSockets
 from uringloop.ring.zerocopy cimport CopyReports
 
@@ -66,6 +67,7 @@ cdef class LoopCore(Scheduler):
         self.paths = CopyReports()
         self._registry = Registry()
         self.watched_sockets = WatchedSockets()
+        self.registered_memory = MemoryMap()
         self.batching = True
 
     def _make_ring(self, unsigned entries, double busy_poll, bint batch):

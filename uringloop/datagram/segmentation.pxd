@@ -7,8 +7,6 @@ from uringloop.ring.operations cimport flag, operation
 
 
 cdef enum:
-    SEGMENTS = 64                  # of one send: UDP_MAX_SEGMENTS of older kernels
-    SEGMENTED_BYTES = 65000        # with headers it must stay below 64 KiB
     LONGEST_SEGMENT = 16384        # of two longer ones, each may as well leave by itself
 
 
@@ -23,7 +21,7 @@ cdef struct segmentation:
     size_t last_length             # of the datagram before
     uint32_t last_address_length
     char[28] last_address
-    unsigned one_by_one_due        # of a segmented send that was refused
+    size_t one_by_one_due          # of a segmented send that was refused
     int refusal                    # the errno
     flag allowed                   # the socket's options leave a datagram the same as a segment
     double allowed_until           # when to look at them again
@@ -47,7 +45,8 @@ cdef inline Likeness compare(segmentation* these, size_t length, sockaddr_storag
 
 
 cdef unsigned count_alike(segmentation* these, operation* first) noexcept
+cdef bint may_be_train(segmentation* these, size_t segment_size) noexcept
 cdef bint is_allowed(segmentation* these, int fd, bint options_changed) noexcept
 cdef int send_segmented(operation* first, unsigned count, int fd) noexcept
-cdef void refused(segmentation* these, unsigned count, int error) noexcept
+cdef void refused(segmentation* these, size_t count, int error) noexcept
 cdef void sent_by_itself(segmentation* these, size_t length, int error) noexcept

@@ -9,6 +9,7 @@ from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport EXPLICIT, operation
+from uringloop.ring.trains cimport SEGMENTED_BYTES, SEGMENTS, write_segment_size
 
 
 cdef extern from "<errno.h>" nogil:
@@ -50,10 +51,12 @@ cdef unsigned count_alike(segmentation* these, operation* first) noexcept:
     cdef operation* op = first.next
     cdef size_t total = first.length
     cdef unsigned count = 1
-    if these.one_by_one_due or not 0 < first.length <= these.limit or first.traits & EXPLICIT:
+    if these.one_by_one_due or not 0 < first.length <= these.limit or first.traits & EXPLICIT \
+            or first.segment_size:
         return 1
     while op is not NULL and count < SEGMENTS and 0 < op.length <= first.length \
             and total + op.length <= SEGMENTED_BYTES and not op.traits & EXPLICIT \
+            and not op.segment_size \
             and op.address_length == first.address_length \
             and memcmp(&op.address, &first.address, op.address_length) == 0:
         total += op.length
@@ -102,7 +105,7 @@ cdef int send_segmented(operation* first, unsigned count, int fd) noexcept:
     """Send the first ``count`` datagrams of a queue at once: 0 or an errno."""
     cdef:
         iovec vectors[SEGMENTS]
-        uint64_t control[4]        # aligned
+        uint64_t control[3]        # aligned
         cmsghdr* header = <cmsghdr*>control
         msghdr message
         operation* op = first
@@ -117,16 +120,20 @@ cdef int send_segmented(operation* first, unsigned count, int fd) noexcept:
     if first.address_length:
         message.msg_name = &first.address
         message.msg_namelen = first.address_length
-    header.cmsg_len = sizeof(cmsghdr) + sizeof(uint16_t)
-    header.cmsg_level = SOL_UDP
-    header.cmsg_type = UDP_SEGMENT
-    (<uint16_t*>(header + 1))[0] = <uint16_t>first.length
-    message.msg_control = header
-    message.msg_controllen = sizeof(cmsghdr) + sizeof(uint64_t)
+    write_segment_size(&message, header, <uint16_t>first.length)
     return 0 if sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 else errno_now
 
 
-cdef void refused(segmentation* these, unsigned count, int error) noexcept:
+cdef bint may_be_train(segmentation* these, size_t segment_size) noexcept:
+    """Whether the path takes such trains, as far as is known."""
+    # What is longer than LONGEST_SEGMENT is a train only where the caller says so.
+    return segment_size <= these.limit or these.limit == LONGEST_SEGMENT
+
+
+# -- what the path refuses ----------------------------------------------------------------------
+
+
+cdef void refused(segmentation* these, size_t count, int error) noexcept:
     """A segmented send has failed, and nothing of it has left.
 
     One by one its datagrams tell whose fault it is.

@@ -3,11 +3,15 @@ cimport cython
 from libc.stdint cimport uint32_t
 
 from uringloop.datagram.segmentation cimport segmentation
-from uringloop.ring.abi cimport sockaddr_storage
-from uringloop.ring.buffers cimport payload
+from uringloop.ring.abi cimport io_uring_sqe, sockaddr_storage
 from uringloop.ring.operations cimport flag, operation
+from uringloop.ring.payloads cimport payload
 from uringloop.ring.zerocopy cimport CopyReports
 from uringloop.transport.sender cimport Sender
+
+
+cdef enum:
+    QUEUE_LIMIT = 64          # operations that wait for the end of the turn
 
 
 @cython.final
@@ -15,6 +19,7 @@ cdef class DatagramSender(Sender):
     cdef:
         operation* queue
         operation** queue_end
+        operation* last             # of the queue, if it is that (see extends_last)
         size_t queued
         segmentation segments
         # zero-copy sends
@@ -30,14 +35,24 @@ cdef class DatagramSender(Sender):
 
     cdef int send(self, object owner, payload* memory, sockaddr_storage* address,
                   uint32_t address_length) except -1
-    cdef int send_reported(self, object owner, payload* memory, sockaddr_storage* address,
-                           uint32_t address_length, object future) except -1
+    cdef int send_reported(self, object owner, payload* memory, size_t segment_size,
+                           sockaddr_storage* address, uint32_t address_length,
+                           object future) except -1
     cdef int send_now(self, object owner, payload* memory, sockaddr_storage* address,
                       uint32_t address_length) except -1
-    cdef bint goes_zerocopy(self, const void* base, size_t length, bint explicit,
-                            const void* address, uint32_t address_length) noexcept
+    cdef bint goes_zerocopy(self, const void* base, size_t length, size_t datagram,
+                            bint any_size, const void* address,
+                            uint32_t address_length) noexcept
+    cdef bint operation_goes_zerocopy(self, operation* op) noexcept
     cdef int enqueue(self, object owner, payload* memory, sockaddr_storage* address,
                      uint32_t address_length, object future) except -1
+    cdef int append(self, object owner, payload* memory, size_t segment_size,
+                    sockaddr_storage* address, uint32_t address_length, object future) except -1
+    cdef bint extends_last(self, object owner, payload* memory, sockaddr_storage* address,
+                           uint32_t address_length, object future) noexcept
+    cdef int enqueue_trains(self, object owner, payload* memory, size_t segment_size,
+                            sockaddr_storage* address, uint32_t address_length,
+                            object future) except -1
     cdef int defer(self) except -1
     cdef int send_deferred_of_others(self) except -1
     cdef int flush_if_full(self) except -1
@@ -46,14 +61,22 @@ cdef class DatagramSender(Sender):
     cdef operation* pop_queue(self) noexcept
     cdef int send_by_calls(self) except -1
     cdef int send_alike(self, unsigned count) except -1
-    cdef int send_first(self) noexcept
+    cdef int send_first(self, size_t length) noexcept
+    cdef bint segments_allowed(self) except -1
+    cdef int first_failed(self, int error) except -1
+    cdef int send_train_by_calls(self) except -1
+    cdef bint train_allowed(self, operation* op) except -1
+    cdef void advance(self, operation* op) noexcept
+    cdef int first_of_train_failed(self, operation* op, int error) except -1
     cdef int sent_by_call(self) except -1
     cdef bint goes_by_ring(self, operation* op) except -1
     cdef int send_chain(self) except -1
     cdef int submit_chain(self, unsigned room) except -1
+    cdef io_uring_sqe* prepare(self, operation* op, unsigned traits) except NULL
     cdef int requeue_retried(self) except -1
     cdef int retry_or_fail(self, operation* op, int error) except -1
     cdef int accepted(self, operation* op) except -1
     cdef int failed(self, operation* op, int error) except -1
     cdef int resolve(self, operation* op, int error) except -1
+    cdef object error_of_future(self, operation* op, int error)
     cdef object error_of(self, int error, size_t length)

@@ -4,6 +4,9 @@
     sendto -> queue -> segmented system call -> kernel     those of a bulk that are alike
     sendto -> queue -> submission -> kernel                zero-copy
 
+Those of a bulk that lie side by side in memory are one operation, a train: it leaves as one
+segmented send, zero-copy if that pays.
+
 A datagram leaves inside ``sendto``, as with asyncio.  Three kinds go into the queue: those
 that a turn sends in bulk; those that go zero-copy; and those that the socket has no room
 for, with all behind them.
@@ -14,18 +17,26 @@ poll finds room.  The zero-copy sends of one submission are linked, a chain: whe
 the kernel cancels those behind it, and they are put back, in front.
 """
 cimport cython
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR
 from libc.stdint cimport uint16_t, uint32_t, uintptr_t
+from libc.string cimport memcmp
 
 from uringloop._cpython cimport fd_of
+from uringloop.core.counters cimport Counters
 from uringloop.datagram.segmentation cimport (
-    DIFFERENT, SAME, SEGMENTED_BYTES, SHORTER, Likeness, compare, count_alike, is_allowed,
-    refused, send_segmented, sent_by_itself)
+    DIFFERENT, SAME, SHORTER, Likeness, compare, count_alike, is_allowed, may_be_train, refused,
+    send_segmented, sent_by_itself)
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
-from uringloop.ring.buffers cimport copy_payload, payload
 from uringloop.ring.operations cimport (
-    EXPLICIT, FOLLOWER, MEMORY, NOTIF_DUE, SEND, ZEROCOPY, operation)
+    EXPLICIT, FOLLOWER, LENT, MEMORY, NOTIF_DUE, REGISTERED, SEND, ZEROCOPY, operation)
+from uringloop.ring.payloads cimport copy_payload, payload
+from uringloop.ring.registered_memory cimport UNREGISTERED, LentMemory
+from uringloop.ring.reports cimport BatchReport
+from uringloop.ring.trains cimport (
+    SEGMENTED_BYTES, SEGMENTS, can_send_registered_messages, datagrams, is_refusal, is_train,
+    longest_train, send_train, write_train_message)
 from uringloop.ring.zerocopy cimport (
     SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, CopyReports, is_reported, send_report, zerocopy_pays)
 from uringloop.transport.sender cimport FULL, Sender
@@ -42,13 +53,14 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     CHAIN_LIMIT = 64          # sends of one submission, linked to one another
-    QUEUE_LIMIT = 64          # datagrams that wait for the end of the turn
+    TRAINS_LIMIT = 8          # or trains
 
 cdef enum Way:
     # ``status`` of a queued operation; -errno once it has failed
     UNDECIDED = 0
     PLAIN = 1                 # zero-copy was refused: it is copied, by whatever way
     BY_CALL = 2               # the ring takes no submissions now: by a system call
+    ONE_BY_ONE = 3            # a train that was refused: its datagrams, each by itself
 
 # From 3.13 on asyncio counts a header with each datagram.
 cdef size_t HEADER = 8 if sys.version_info >= (3, 13) else 0
@@ -82,8 +94,9 @@ cdef class DatagramSender(Sender):
             return self.defer()
         if likeness == SHORTER and self.queue is NULL:
             likeness = DIFFERENT
-        zerocopy = memory.immutable and memory.length >= ZEROCOPY_MINIMUM \
-            and self.goes_zerocopy(memory.base, memory.length, False, address, address_length)
+        zerocopy = memory.immutable and (memory.lent or memory.length >= ZEROCOPY_MINIMUM) \
+            and self.goes_zerocopy(memory.base, memory.length, memory.length, memory.lent,
+                                   address, address_length)
         bulk = self.count_send() and (zerocopy or likeness != DIFFERENT)
         self.send_deferred_of_others()
         if not self.waits() and not bulk:
@@ -103,11 +116,18 @@ cdef class DatagramSender(Sender):
                 transport.deliver_error(transport.delivery.errors.pop(0))
         return self.maybe_pause_full()
 
-    cdef int send_reported(self, object owner, payload* memory, sockaddr_storage* address,
-                           uint32_t address_length, object future) except -1:
-        """Send without copying if that pays; ``future`` tells what became of it."""
+    cdef int send_reported(self, object owner, payload* memory, size_t segment_size,
+                           sockaddr_storage* address, uint32_t address_length,
+                           object future) except -1:
+        """Send without copying if that pays; ``future`` tells what became of it.
+
+        ``segment_size``: it leaves as datagrams of that size; 0: as one.
+        """
         self.send_deferred_of_others()
-        self.enqueue(owner, memory, address, address_length, future)
+        if segment_size and memory.length > segment_size:
+            self.enqueue_trains(owner, memory, segment_size, address, address_length, future)
+        else:
+            self.append(owner, memory, 0, address, address_length, future)
         if self.count_send() and not self.waits():
             self.defer()
         else:
@@ -139,26 +159,91 @@ cdef class DatagramSender(Sender):
         transport._protocol.error_received(self.error_of(error, memory.length))
         return 0
 
-    cdef bint goes_zerocopy(self, const void* base, size_t length, bint explicit,
-                            const void* address, uint32_t address_length) noexcept:
+    cdef bint goes_zerocopy(self, const void* base, size_t length, size_t datagram,
+                            bint any_size, const void* address,
+                            uint32_t address_length) noexcept:
         return (self.zerocopy_able and self.may_submit()
                 and zerocopy_pays(
-                    base, length, explicit, address, address_length, self.paths,
+                    base, length, datagram, any_size, address, address_length, self.paths,
                     (<DatagramTransport>self.transport).loop.operations.pinned))
+
+    cdef bint operation_goes_zerocopy(self, operation* op) noexcept:
+        return (op.status == UNDECIDED
+                and (op.length >= ZEROCOPY_MINIMUM or op.traits & (EXPLICIT | LENT))
+                and self.goes_zerocopy(
+                    op.base, op.length, op.segment_size if op.segment_size else op.length,
+                    op.traits & (EXPLICIT | LENT), &op.address, op.address_length))
 
     # -- the queue -----------------------------------------------------------------------------
 
     cdef int enqueue(self, object owner, payload* memory, sockaddr_storage* address,
                      uint32_t address_length, object future) except -1:
+        """Queue a datagram: as an operation of its own, or as the next of a train."""
+        if self.queue is not NULL \
+                and self.extends_last(owner, memory, address, address_length, future):
+            self.buffered += memory.length + HEADER
+            return 0
+        return self.append(owner, memory, 0, address, address_length, future)
+
+    cdef int append(self, object owner, payload* memory, size_t segment_size,
+                    sockaddr_storage* address, uint32_t address_length, object future) except -1:
         transport = <DatagramTransport>self.transport
         cdef operation* op = transport.loop.operations.acquire_send(
-            transport, owner, memory.base, memory.length, address, address_length, future)
+            transport, owner, memory, address, address_length, future)
+        op.segment_size = <uint16_t>segment_size
         if future is not None:
-            op.traits = EXPLICIT
+            op.traits |= EXPLICIT
+            if type(future) is BatchReport:
+                (<BatchReport>future).add()
+        self.last = op
         self.queue_end[0] = op
         self.queue_end = &op.next
         self.queued += 1
-        self.buffered += memory.length + HEADER
+        self.buffered += op.length + HEADER * datagrams(op)
+        return 0
+
+    cdef bint extends_last(self, object owner, payload* memory, sockaddr_storage* address,
+                           uint32_t address_length, object future) noexcept:
+        """If the datagram lies right behind the last of the queue: it is now part of that.
+
+        A train's datagrams are of one size, but the last, which may be shorter.
+        """
+        cdef operation* op = self.last
+        cdef size_t size
+        if op is NULL or &op.next != self.queue_end or <PyObject*>owner is not op.data \
+                or op.base + op.length != memory.base or op.status != UNDECIDED:
+            return False
+        size = op.segment_size if op.segment_size else op.length
+        if not 0 < memory.length <= size or size > self.segments.limit \
+                or op.length % size != 0 or op.length >= SEGMENTS * size \
+                or op.length + memory.length > SEGMENTED_BYTES \
+                or op.future is not (NULL if future is None else <PyObject*>future) \
+                or op.address_length != address_length \
+                or memcmp(&op.address, address, address_length) != 0:
+            return False
+        op.segment_size = <uint16_t>size
+        op.length += memory.length
+        return True
+
+    cdef int enqueue_trains(self, object owner, payload* memory, size_t segment_size,
+                            sockaddr_storage* address, uint32_t address_length,
+                            object future) except -1:
+        """Queue a buffer that leaves as datagrams of ``segment_size``: as many trains as it takes."""
+        cdef size_t size = longest_train(segment_size)
+        cdef size_t left = memory.length
+        cdef payload part = memory[0]
+        report = BatchReport(future) if left > size else future
+        while True:
+            part.length = min(size, left)
+            self.append(owner, &part, segment_size, address, address_length, report)
+            part.base += part.length
+            left -= part.length
+            if left == 0:
+                break
+            if self.queued >= QUEUE_LIMIT and not self.waits():
+                self.send_queued()
+        if report is not future:
+            (<BatchReport>report).close()
         return 0
 
     cdef operation* pop_queue(self) noexcept:
@@ -175,8 +260,8 @@ cdef class DatagramSender(Sender):
         cdef operation* op
         while self.queue is not NULL:
             op = self.pop_queue()
-            self.buffered -= op.length + HEADER
-            transport.loop.counters.datagrams_dropped += 1
+            self.buffered -= op.length + HEADER * datagrams(op)
+            transport.loop.counters.datagrams_dropped += datagrams(op)
             if op.future is not NULL:
                 self.resolve(op, ECANCELED)
             transport.loop.operations.release(op)
@@ -193,7 +278,10 @@ cdef class DatagramSender(Sender):
         """
         transport = <DatagramTransport>self.transport
         cdef size_t length = self.queue.length
-        if self.queued >= QUEUE_LIMIT or length <= self.segments.limit \
+        if self.queue.segment_size:
+            if self.queued > TRAINS_LIMIT:
+                return self.send_queued()
+        elif self.queued >= QUEUE_LIMIT or length <= self.segments.limit \
                 and self.buffered - self.queued * HEADER + length > SEGMENTED_BYTES:
             return self.send_queued()
         if transport.loop.deferring is not transport:
@@ -258,22 +346,89 @@ cdef class DatagramSender(Sender):
     cdef int send_by_calls(self) except -1:
         """Send the front of the queue: neighbours that are alike as one segmented send."""
         transport = <DatagramTransport>self.transport
-        cdef unsigned count = count_alike(&self.segments, self.queue)
+        cdef unsigned count
         cdef int error
-        if count > 1 and transport.has_socket():
-            changed, self.options_changed = self.options_changed, False
-            if is_allowed(&self.segments, transport._sock_fd, changed):
-                return self.send_alike(count)
-        error = self.send_first()
+        if is_train(self.queue):
+            return self.send_train_by_calls()
+        count = count_alike(&self.segments, self.queue)
+        if count > 1 and self.segments_allowed():
+            return self.send_alike(count)
+        error = self.send_first(self.queue.length)
         if error == EAGAIN or error == EINTR:
             self.room = FULL
             return 0
         sent_by_itself(&self.segments, self.queue.length, error)
         if error == 0:
             return self.sent_by_call()
-        op = self.pop_queue()
+        return self.first_failed(error)
+
+    cdef bint segments_allowed(self) except -1:
+        """Whether the socket's options leave a datagram the same as a segment."""
+        transport = <DatagramTransport>self.transport
+        if not transport.has_socket():
+            return False
+        changed, self.options_changed = self.options_changed, False
+        return is_allowed(&self.segments, transport._sock_fd, changed)
+
+    cdef int first_failed(self, int error) except -1:
+        cdef operation* op = self.pop_queue()
         self.failed(op, error)
-        transport.loop.operations.release(op)
+        (<DatagramTransport>self.transport).loop.operations.release(op)
+        return 0
+
+    cdef int send_train_by_calls(self) except -1:
+        """Send the train at the front of the queue; of one that was refused, one datagram."""
+        transport = <DatagramTransport>self.transport
+        cdef operation* op = self.queue
+        cdef int error
+        if op.status != ONE_BY_ONE and self.train_allowed(op) and transport.has_socket():
+            error = send_train(op, transport._sock_fd)
+            if error == EAGAIN or error == EINTR:
+                self.room = FULL
+            elif error == 0:
+                self.sent_by_call()
+            elif is_refusal(error):
+                refused(&self.segments, datagrams(op), error)
+                op.status = ONE_BY_ONE
+            else:
+                self.first_of_train_failed(op, error)
+            return 0
+        op.status = ONE_BY_ONE
+        error = self.send_first(op.segment_size)
+        if error == EAGAIN or error == EINTR:
+            self.room = FULL
+            return 0
+        sent_by_itself(&self.segments, op.segment_size, error)
+        if error:
+            return self.first_of_train_failed(op, error)
+        transport.loop.counters.datagrams_sent += 1
+        self.futile_polls = 0
+        self.retry_delay = 0
+        self.advance(op)
+        return 0
+
+    cdef bint train_allowed(self, operation* op) except -1:
+        """Whether path and socket take the train, as far as is known."""
+        return (may_be_train(&self.segments, op.segment_size)
+                and (op.traits & EXPLICIT or self.segments_allowed()))
+
+    cdef void advance(self, operation* op) noexcept:
+        """The first datagram of a train is dealt with."""
+        cdef size_t size = op.segment_size
+        self.buffered -= size + HEADER
+        op.base += size
+        op.length -= size
+        op.sent += size
+
+    cdef int first_of_train_failed(self, operation* op, int error) except -1:
+        """Of a train that has a future, that is told, and the rest does not leave."""
+        transport = <DatagramTransport>self.transport
+        if op.future is not NULL:
+            return self.first_failed(error)
+        transport.loop.counters.datagrams_dropped += 1
+        if not transport.aborted:
+            transport.delivery.post_error(self.error_of(error, op.segment_size))
+        self.advance(op)
         return 0
 
     cdef int send_alike(self, unsigned count) except -1:
@@ -281,8 +436,10 @@ cdef class DatagramSender(Sender):
         cdef int error = send_segmented(self.queue, count, transport._sock_fd)
         if error == EAGAIN or error == EINTR:
             self.room = FULL
-        elif error:
+        elif error and is_refusal(error):
             refused(&self.segments, count, error)
+        elif error:
+            self.first_failed(error)
         else:
             transport.loop.counters.datagrams_gathered += count
             while count:
@@ -290,13 +447,13 @@ cdef class DatagramSender(Sender):
                 self.sent_by_call()
         return 0
 
-    cdef int send_first(self) noexcept:
-        """Send the first of the queue by itself: 0 or an errno."""
+    cdef int send_first(self, size_t length) noexcept:
+        """Send so much of the first of the queue by itself: 0 or an errno."""
         transport = <DatagramTransport>self.transport
         cdef operation* op = self.queue
         if fd_of(transport._sock) != transport._sock_fd:
             return EBADF
-        return 0 if sendto(transport._sock_fd, op.base, op.length, MSG_DONTWAIT | MSG_NOSIGNAL,
+        return 0 if sendto(transport._sock_fd, op.base, length, MSG_DONTWAIT | MSG_NOSIGNAL,
                            <sockaddr*>&op.address if op.address_length else NULL,
                            op.address_length) >= 0 else errno_now
 
@@ -313,10 +470,12 @@ cdef class DatagramSender(Sender):
         cdef bint open_here = fd_of(transport._sock) == transport._sock_fd
         if transport.slot < 0 and not open_here:
             return False         # the number may be another's
-        if op.status == UNDECIDED and (op.traits & EXPLICIT or op.length >= ZEROCOPY_MINIMUM) \
-                and self.goes_zerocopy(op.base, op.length, op.traits & EXPLICIT,
-                                       &op.address, op.address_length):
-            return True
+        if self.operation_goes_zerocopy(op):
+            if is_train(op) and not self.train_allowed(op):
+                op.status = ONE_BY_ONE
+            elif op.length >= ZEROCOPY_MINIMUM or op.traits & EXPLICIT \
+                    or count_alike(&self.segments, op) == 1:
+                return True
         # The program has closed its socket meanwhile: the ring still has the file.
         return (op.status != BY_CALL and transport.slot >= 0 and not open_here
                 and self.may_submit())
@@ -336,35 +495,56 @@ cdef class DatagramSender(Sender):
         """Prepare up to ``room`` sends; returns how many."""
         transport = <DatagramTransport>self.transport
         cdef:
-            unsigned traits, count = 0
-            bint fixed = transport.slot >= 0
-            operation* op
+            unsigned count = 0
             io_uring_sqe* sqe = NULL
             io_uring_sqe* before
-            bint zerocopy
         while count < room and self.queue is not NULL and self.goes_by_ring(self.queue):
-            op = self.pop_queue()
             before = sqe
-            zerocopy = op.status == UNDECIDED and self.goes_zerocopy(
-                op.base, op.length, op.traits & EXPLICIT, &op.address, op.address_length)
-            traits = MEMORY | SEND if before is NULL else MEMORY | SEND | FOLLOWER
-            sqe = transport.loop.ring.prepare(
-                op, IORING_OP_SEND_ZC if zerocopy else IORING_OP_SEND,
-                transport.slot if fixed else transport._sock_fd, IOSQE_FIXED_FILE if fixed else 0,
-                traits | ZEROCOPY if zerocopy else traits)
-            if zerocopy:
-                sqe.ioprio = SEND_ZC_FLAGS
-            sqe.addr = <uintptr_t>op.base
-            sqe.len = <uint32_t>min(op.length, <size_t>0x7fffffff)
-            if op.address_length:
-                sqe.addr2 = <uintptr_t>&op.address
-                sqe.addr_len = <uint16_t>op.address_length
-            sqe.msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT
+            sqe = self.prepare(self.pop_queue(), 0 if before is NULL else FOLLOWER)
             if before is not NULL:
                 before.flags |= IOSQE_IO_LINK
             self.results_due += 1
             count += 1
         return count
+
+    cdef io_uring_sqe* prepare(self, operation* op, unsigned traits) except NULL:
+        transport = <DatagramTransport>self.transport
+        cdef:
+            io_uring_sqe* sqe
+            bint fixed = transport.slot >= 0
+            bint zerocopy = self.operation_goes_zerocopy(op)
+            bint train = is_train(op)
+            int opcode, slot = UNREGISTERED
+        traits |= MEMORY | SEND
+        if zerocopy:
+            traits |= ZEROCOPY
+            opcode = IORING_OP_SENDMSG_ZC if train else IORING_OP_SEND_ZC
+            if op.traits & LENT and (not train or can_send_registered_messages()):
+                slot = transport.loop.ring.slot_of(<LentMemory>op.data, op.base, op.length)
+        else:
+            opcode = IORING_OP_SENDMSG if train else IORING_OP_SEND
+        if slot >= 0:
+            traits |= REGISTERED
+        sqe = transport.loop.ring.prepare(
+            op, opcode, transport.slot if fixed else transport._sock_fd,
+            IOSQE_FIXED_FILE if fixed else 0, traits)
+        if zerocopy:
+            sqe.ioprio = SEND_ZC_FLAGS
+        if slot >= 0:
+            sqe.ioprio |= IORING_RECVSEND_FIXED_BUF
+            sqe.buf_index = <uint16_t>slot
+        if train:
+            write_train_message(op)
+            sqe.addr = <uintptr_t>&op.message
+            sqe.len = 1
+        else:
+            sqe.addr = <uintptr_t>op.base
+            sqe.len = <uint32_t>min(op.length, <size_t>0x7fffffff)
+            if op.address_length:
+                sqe.addr2 = <uintptr_t>&op.address
+                sqe.addr_len = <uint16_t>op.address_length
+        sqe.msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT
+        return sqe
 
     cdef int completed(self, operation* op, int res) except -1:
         self.results_due -= 1
@@ -411,16 +591,20 @@ cdef class DatagramSender(Sender):
         if error == EAGAIN:
             again = True
             self.room = FULL
-        elif op.traits & ZEROCOPY and error in (ENOMEM, ENOBUFS, EOPNOTSUPP, EMSGSIZE):
-            # The same datagram by plain send, in its place in the order.
+        elif error != ECANCELED and op.traits & ZEROCOPY \
+                and (is_train(op) and op.future is NULL or is_refusal(error)):
+            # The same by plain sends, in its place in the order.
             again = True
             status = PLAIN
-            if error == EOPNOTSUPP:
+            if error == EOPNOTSUPP and not is_train(op):
                 self.zerocopy_able = False
         if not again or transport.aborted:
             return self.failed(op, error)
         second = transport.loop.operations.clone_for_retry(op)
         second.status = status
+        if status == PLAIN and is_train(op) and not is_refusal(error):
+            # It waited in the socket for the next send: nothing of the train has left.
+            self.first_of_train_failed(second, error)
         op.status = -error       # its notification tells nothing of the path
         second.next = NULL
         self.retried_end[0] = second
@@ -431,16 +615,20 @@ cdef class DatagramSender(Sender):
     # -- what became of it ---------------------------------------------------------------------
 
     cdef int accepted(self, operation* op) except -1:
-        transport = <DatagramTransport>self.transport
-        self.buffered -= op.length + HEADER
+        cdef Counters counters = (<DatagramTransport>self.transport).loop.counters
+        cdef size_t count = datagrams(op)
+        self.buffered -= op.length + HEADER * count
         self.futile_polls = 0
         self.retry_delay = 0
-        transport.loop.counters.datagrams_sent += 1
+        counters.datagrams_sent += count
+        counters.datagrams_gathered += count if count > 1 else 0
         if op.traits & ZEROCOPY:
-            transport.loop.counters.zerocopy_sent += 1
+            counters.zerocopy_sent += 1
+            counters.trains_sent += count > 1
+            counters.registered_sends += op.traits & REGISTERED != 0
         elif op.status == PLAIN:
-            transport.loop.counters.zerocopy_sent += 1
-            transport.loop.counters.zerocopy_fell_back += 1
+            counters.zerocopy_sent += 1
+            counters.zerocopy_fell_back += 1
         if op.future is not NULL and not op.due & NOTIF_DUE:
             op.copied = True
             self.resolve(op, 0)
@@ -448,8 +636,8 @@ cdef class DatagramSender(Sender):
 
     cdef int failed(self, operation* op, int error) except -1:
         transport = <DatagramTransport>self.transport
-        self.buffered -= op.length + HEADER
-        transport.loop.counters.datagrams_dropped += 1
+        self.buffered -= op.length + HEADER * datagrams(op)
+        transport.loop.counters.datagrams_dropped += datagrams(op)
         op.status = -error
         if op.future is not NULL:
             if not op.due & NOTIF_DUE:
@@ -466,7 +654,8 @@ cdef class DatagramSender(Sender):
             if self.paths is None and op.copied:
                 self.paths = CopyReports()
             if self.paths is not None:
-                self.paths.record(&op.address, op.address_length, op.length, op.copied)
+                self.paths.record(&op.address, op.address_length,
+                                  op.segment_size if op.segment_size else op.length, op.copied)
         if op.future is not NULL:
             self.resolve(op, -op.status if op.status < 0 else 0)
         return 0
@@ -480,19 +669,28 @@ cdef class DatagramSender(Sender):
     cdef int resolve(self, operation* op, int error) except -1:
         transport = <DatagramTransport>self.transport
         future = <object>op.future
+        if type(future) is BatchReport and not (error == ECANCELED and transport.loop.closing):
+            (<BatchReport>future).told(
+                op.sent if error else op.sent + op.length, op.copied, is_reported(op),
+                self.error_of_future(op, error) if error else None)
+            Py_CLEAR(op.future)
+            return 0
         if future.done():
             return 0         # cancelled by the caller; the datagram went its way
         if error == ECANCELED and transport.loop.closing:
             future.cancel()
-        elif error == ECANCELED:
-            future.set_exception(ConnectionAbortedError(
-                f'{transport!r} was aborted: {op.length} bytes were not sent'))
         elif error:
-            future.set_exception(self.error_of(error, op.length))
+            future.set_exception(self.error_of_future(op, error))
         else:
-            future.set_result(send_report(op.length, op.copied, is_reported(op)))
+            future.set_result(send_report(op.sent + op.length, op.copied, is_reported(op)))
         Py_CLEAR(op.future)
         return 0
+
+    cdef object error_of_future(self, operation* op, int error):
+        if error == ECANCELED:
+            return ConnectionAbortedError(
+                f'{<object>self.transport!r} was aborted: {op.length} bytes were not sent')
+        return self.error_of(error, op.segment_size if op.segment_size else op.length)
 
     cdef object error_of(self, int error, size_t length):
         """The OSError that tells of a datagram of ``length`` bytes."""

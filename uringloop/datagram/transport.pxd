@@ -2,6 +2,8 @@
 from libc.stdint cimport uint32_t
 
 from uringloop.ring.abi cimport sockaddr_storage
+from uringloop.ring.payloads cimport payload
+from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.transport.socket_transport cimport SocketTransport
 
 
@@ -12,5 +14,10 @@ cdef class DatagramTransport(SocketTransport):
 
     cdef bint needs_no_address(self, object addr) noexcept
     cdef bint to_kernel(self, object addr, sockaddr_storage* into, uint32_t* length) except -1
+    cdef object find_registered(self, object data, payload* memory)
+    cdef int check_loop(self, LentMemory memory) except -1
+    cdef object checked_address(self, object addr)
+    cdef int refuse(self, object future, size_t count, str of) except -1
+    cdef object find_lent(self, object data, payload* memory)
     cdef int join_ring(self) except -1
     cdef int register_socket(self) except -1

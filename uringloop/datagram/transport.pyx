@@ -7,11 +7,15 @@ from libc.stdint cimport uint32_t
 
 from uringloop._cpython cimport proto_of, type_of
 from uringloop.core.loop_core cimport LoopCore
+from uringloop.datagram.gathering cimport end_batch, gather, gathering, send_gathered
 from uringloop.datagram.receiver cimport DatagramReceiver
 from uringloop.datagram.segmentation cimport LONGEST_SEGMENT
-from uringloop.datagram.sender cimport DatagramSender
+from uringloop.datagram.sender cimport QUEUE_LIMIT, DatagramSender
 from uringloop.ring.abi cimport AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM, sockaddr_storage
-from uringloop.ring.buffers cimport export_payload, payload
+from uringloop.ring.payloads cimport export_payload, exported, find_payload, payload
+from uringloop.ring.registered_memory cimport LentMemory
+from uringloop.ring.reports cimport BatchReport
+from uringloop.ring.trains cimport check_segment_size
 from uringloop.transport.sender cimport FULL
 from uringloop.transport.socket_transport cimport CLOSING, LOST, UNMADE, SocketTransport
 
@@ -78,15 +82,12 @@ cdef class DatagramTransport(SocketTransport):
         cdef sockaddr_storage address
         cdef uint32_t address_length = 0
         cdef bint exact = PyBytes_CheckExact(data)
-        if not exact and not isinstance(data, (bytes, bytearray, memoryview)):
+        if not exact and not isinstance(data, (bytes, bytearray, memoryview, LentMemory)):
             raise TypeError(f'data argument must be a bytes-like object, '
                             f'not {type(data).__name__!r}')
         if not EMPTY_ALLOWED and not data:
             return
-        if self._address is not None:
-            if addr is not None:
-                self._check_address(addr)
-            addr = self._address
+        addr = self.checked_address(addr)
         if self._conn_lost and (self._address or self._sock is None):
             self._drop()
             return
@@ -97,6 +98,7 @@ cdef class DatagramTransport(SocketTransport):
             memory.base = PyBytes_AS_STRING(data)
             memory.length = PyBytes_GET_SIZE(data)
             memory.immutable = True
+            memory.lent = False
             sender.send(data, &memory, &address, address_length)
             return
         try:
@@ -104,39 +106,176 @@ cdef class DatagramTransport(SocketTransport):
             # program (``call_soon`` of a subclass, a buffer that is given back).
             owner = export_payload(data, &memory)
         except (BufferError, ValueError) as exc:
+            if memory.lent:
+                raise            # it was released
             self._fatal_error(exc, 'Fatal write error on datagram transport')
             return
+        if memory.lent:
+            self.check_loop(<LentMemory>owner)
         sender.send(owner, &memory, &address, address_length)
 
-    def sendto_zerocopy(self, data, addr=None):
+    def sendto_zerocopy(self, data, addr=None, *, segment_size=None):
         """Send a datagram without copying it; returns a future of ``SendReport``.
 
         ``data`` may be any contiguous buffer, mutable too.  Leave it alone until the
         future is done: that is when the kernel has let go of it.  Cancelling
         the future does not call the datagram back.  Errors of the network are the
         future's; a bad address or type raises here.
+
+        With ``segment_size`` the buffer leaves as datagrams of so many bytes, the last may be
+        shorter (UDP_SEGMENT, udp(7)): in trains of up to 64, by one submission each.  What
+        a path or a device refuses goes datagram by datagram.
         """
         cdef payload memory
         cdef sockaddr_storage address
         cdef uint32_t address_length = 0
-        owner = export_payload(data, &memory)
+        cdef size_t segment = check_segment_size(segment_size)
+        owner = self.find_registered(data, &memory)
         if self.state == UNMADE:
             self._drop()
-        if self._address is not None:
-            if addr is not None:
-                self._check_address(addr)
-            addr = self._address
+        addr = self.checked_address(addr)
         future = self.loop.new_future()
         if self._conn_lost or self.loop.closing:
-            self.loop.counters.datagrams_dropped += 1
-            future.set_exception(ConnectionAbortedError(
-                f'{self!r} is closed: {memory.length} bytes were not sent'))
+            self.refuse(future, memory.length, 'bytes')
             return future
         if not self.needs_no_address(addr):
             self.loop.addresses.to_kernel(addr, self.family, &address, &address_length)
         (<DatagramSender>self.sender).send_reported(
-            owner, &memory, &address, address_length, future)
+            owner, &memory, segment, &address, address_length, future)
         return future
+
+    def sendto_many(self, buffers, addr=None):
+        """Send many datagrams; never waits.  What sendmmsg(2) is to sendto(2).
+
+        ``buffers`` are what ``sendto`` takes, or pairs of that and an address; ``addr`` is for
+        those that come without one.  They leave at the call, in this order, as far as the socket
+        has room.  Errors of the network reach ``protocol.error_received``.  A bad type or address
+        raises here: those before it have left then, and those behind it don't.
+        """
+        cdef DatagramSender sender = <DatagramSender>self.sender
+        cdef gathering batch
+        cdef payload memory
+        cdef sockaddr_storage address
+        cdef uint32_t address_length = 0
+        cdef object known = None           # the address that is in ``address``
+        cdef bint resolved = False
+        if self.state == UNMADE:
+            self._drop()
+        items = tuple(buffers)             # which nothing can change meanwhile
+        held = []                          # views of what is mutable
+        batch.count = 0
+        sender.send_deferred_of_others()
+        try:
+            for item in items:
+                data, to = item if type(item) is tuple else (item, addr)
+                if PyBytes_CheckExact(data):
+                    memory.base = PyBytes_AS_STRING(data)
+                    memory.length = PyBytes_GET_SIZE(data)
+                    memory.immutable = True
+                    memory.lent = False
+                    owner = data
+                else:
+                    owner = self.find_lent(data, &memory)
+                    if not memory.immutable:
+                        owner = exported(owner, data)
+                        held.append(owner)
+                if not EMPTY_ALLOWED and memory.length == 0:
+                    continue
+                if not resolved or to is not known:
+                    # What has been gathered is not to change meanwhile: this may be user code.
+                    send_gathered(&batch, sender)
+                    checked = self.checked_address(to)
+                    address_length = 0
+                    if not self.needs_no_address(checked):
+                        self.loop.addresses.to_kernel(
+                            checked, self.family, &address, &address_length)
+                    known = to
+                    resolved = True
+                if self._conn_lost:
+                    self._drop()
+                else:
+                    gather(&batch, sender, owner, &memory, &address, address_length)
+        finally:
+            end_batch(&batch, sender)
+
+    def sendto_many_zerocopy(self, buffers, addr=None):
+        """Send many datagrams without copying them; returns one future of ``SendReport`` for all.
+
+        As ``sendto_many``, but any contiguous buffer is referenced, mutable ones too: leave them
+        alone until the future is done.
+        """
+        cdef DatagramSender sender = <DatagramSender>self.sender
+        cdef payload memory
+        cdef sockaddr_storage address
+        cdef uint32_t address_length = 0
+        cdef object known = None
+        cdef bint resolved = False
+        if self.state == UNMADE:
+            self._drop()
+        items = [item if type(item) is tuple else (item, addr) for item in buffers]
+        future = self.loop.new_future()
+        if self._conn_lost or self.loop.closing:
+            self.refuse(future, len(items), 'datagrams')
+            return future
+        report = BatchReport(future)
+        sender.send_deferred_of_others()
+        try:
+            for data, to in items:
+                owner = self.find_registered(data, &memory)
+                if not resolved or to is not known:
+                    checked = self.checked_address(to)
+                    address_length = 0
+                    if not self.needs_no_address(checked):
+                        self.loop.addresses.to_kernel(
+                            checked, self.family, &address, &address_length)
+                    known = to
+                    resolved = True
+                sender.enqueue(owner, &memory, &address, address_length, report)
+                if sender.queued >= QUEUE_LIMIT and not sender.waits():
+                    sender.send_queued()
+        finally:
+            sender.send_queued()
+            report.close()
+            sender.maybe_pause_full()
+        return future
+
+    cdef object find_lent(self, object data, payload* memory):
+        """As ``find_payload``, of what may be sent by this loop."""
+        owner = find_payload(data, memory)
+        if memory.lent:
+            self.check_loop(<LentMemory>owner)
+        return owner
+
+    cdef object find_registered(self, object data, payload* memory):
+        """The memory of ``data``, and what holds it: the registered memory that it lies in, if any."""
+        cdef LentMemory registered
+        owner = find_payload(data, memory)
+        if not memory.lent:
+            registered = self.loop.registered_memory.find(memory.base, memory.length)
+            if registered is not None:
+                memory.lent = True
+                return registered
+        else:
+            self.check_loop(<LentMemory>owner)
+        return owner if memory.immutable else exported(owner, data)
+
+    cdef int check_loop(self, LentMemory memory) except -1:
+        if memory.operations is not self.loop.operations:
+            raise ValueError(f'{memory!r} is of another loop')
+        return 0
+
+    cdef object checked_address(self, object addr):
+        if self._address is None:
+            return addr
+        if addr is not None:
+            self._check_address(addr)
+        return self._address
+
+    cdef int refuse(self, object future, size_t count, str of) except -1:
+        self.loop.counters.datagrams_dropped += count if of == 'datagrams' else 1
+        future.set_exception(ConnectionAbortedError(
+            f'{self!r} is closed: {count} {of} were not sent'))
+        return 0
 
     def _check_address(self, addr):
         if self._address and addr is not None and addr != self._address:

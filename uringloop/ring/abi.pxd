@@ -14,6 +14,8 @@ cdef extern from "<errno.h>" nogil:
         EAGAIN
         EBADF
         EBUSY
+        EEXIST
+        EFAULT
         ECANCELED
         ECONNABORTED
         ECONNREFUSED
@@ -26,6 +28,7 @@ cdef extern from "<errno.h>" nogil:
         EIO
         EMSGSIZE
         ENOBUFS
+        ENOSPC
         ENOMEM
         ENOSYS
         EOPNOTSUPP
@@ -140,6 +143,9 @@ cdef extern from "<liburing.h>" nogil:
     unsigned io_uring_sq_space_left(const io_uring*)
     unsigned io_uring_cq_ready(const io_uring*)
     int io_uring_register_files_update(io_uring*, unsigned, const int*, unsigned)
+    int io_uring_register_buffers_sparse(io_uring*, unsigned)
+    int io_uring_register_buffers_update_tag(
+        io_uring*, unsigned, const iovec*, const unsigned long long*, unsigned)
     int io_uring_register_buf_ring(io_uring*, io_uring_buf_reg*, unsigned)
     int io_uring_unregister_buf_ring(io_uring*, int)
     void io_uring_buf_ring_init(io_uring_buf_ring*)
@@ -157,6 +163,7 @@ cdef extern from "<liburing.h>" nogil:
         IORING_OP_SEND
         IORING_OP_RECV
         IORING_OP_SEND_ZC
+        IORING_OP_SENDMSG_ZC
         IORING_SETUP_CQSIZE
         IORING_SETUP_CLAMP
         IORING_SETUP_SUBMIT_ALL
@@ -172,6 +179,7 @@ cdef extern from "<liburing.h>" nogil:
         IORING_CQE_F_NOTIF
         IORING_CQE_BUFFER_SHIFT
         IORING_RECV_MULTISHOT
+        IORING_RECVSEND_FIXED_BUF
         IORING_ACCEPT_MULTISHOT
         IORING_ASYNC_CANCEL_ALL
         IORING_ASYNC_CANCEL_ANY

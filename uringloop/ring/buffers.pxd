@@ -1,25 +1,9 @@
-"""Memory: what a program hands over to be sent, and what the kernel receives into."""
+"""Provided buffers: what the kernel receives into."""
 from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t
 
 from uringloop.ring.abi cimport io_uring_buf_ring
 from uringloop.ring.ring cimport Ring
-
-
-cdef struct payload:
-    char* base
-    size_t length
-    bint immutable        # nobody can change it while ``owner`` is referenced
-
-
-cdef object find_payload(object data, payload* into)
-cdef object copy_payload(object data, payload* into)
-cdef object export_payload(object data, payload* into)
-cdef unsigned fragments(const void* base, size_t length) noexcept
-
-
-cdef enum:
-    MAX_FRAGMENTS = 17    # MAX_SKB_FRAGS: pages of one zero-copy datagram
 
 
 cdef enum:

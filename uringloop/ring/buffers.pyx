@@ -1,9 +1,5 @@
-"""Memory: what a program hands over to be sent, and what the kernel receives into."""
-from cpython.buffer cimport (
-    PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer)
-from cpython.bytes cimport (
-    PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
-from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
+"""Provided buffers: what the kernel receives into."""
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR
 from libc.stdint cimport uint64_t, uintptr_t
@@ -26,65 +22,6 @@ cdef extern from "Python.h":
 
 # Objects of a Python without the GIL begin with more.  What the kernel received is copied there.
 cdef bint HEAD_KNOWN = BYTES_HEAD_SIZE == HEAD
-
-
-cdef object find_payload(object data, payload* into):
-    """Find the memory of ``data``; returns what holds it.
-
-    Only exact ``bytes``, and contiguous views of exact ``bytes``, are immutable: a
-    subclass may lend its memory, and ``bytearray`` changes at will.  What that has may
-    move as soon as code of the program runs.
-    """
-    cdef Py_buffer view
-    cdef Py_buffer* inner
-    cdef PyObject* exporter
-    if PyBytes_CheckExact(data):
-        into.base = PyBytes_AS_STRING(data)
-        into.length = PyBytes_GET_SIZE(data)
-        into.immutable = True
-        return data
-    if type(data) is not bytearray and type(data) is not memoryview and PyObject_CheckBuffer(data):
-        # Each export may be of other memory: this one is held from now on.
-        data = PyMemoryView_FromObject(data)
-    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-    into.base = <char*>view.buf
-    into.length = view.len
-    into.immutable = False
-    owner = data
-    if type(data) is memoryview:
-        inner = PyMemoryView_GET_BUFFER(data)
-        exporter = <PyObject*>inner.obj
-        if exporter is not NULL and PyBytes_CheckExact(<object>exporter):
-            into.immutable = True
-            owner = <object>exporter
-    PyBuffer_Release(&view)
-    return owner
-
-
-cdef object copy_payload(object data, payload* into):
-    """As ``find_payload``, but what could change is copied: the result is immutable."""
-    owner = find_payload(data, into)
-    if not into.immutable:
-        owner = PyBytes_FromStringAndSize(into.base, into.length)
-        into.base = PyBytes_AS_STRING(owner)
-        into.immutable = True
-    return owner
-
-
-cdef object export_payload(object data, payload* into):
-    """As ``find_payload``, but what could change is exported: it can't be resized or freed."""
-    owner = find_payload(data, into)
-    if not into.immutable and owner is data:
-        # A view of our own: the caller may release theirs.
-        owner = PyMemoryView_FromObject(data)
-    return owner
-
-
-cdef unsigned fragments(const void* base, size_t length) noexcept:
-    """How many pages the memory touches."""
-    if length == 0:
-        return 0
-    return <unsigned>((((<uintptr_t>base + length - 1) >> 12) - (<uintptr_t>base >> 12)) + 1)
 
 
 cdef class ReceiveBuffers:

@@ -2,7 +2,8 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from uringloop.ring.abi cimport msghdr, sockaddr_storage
+from uringloop.ring.abi cimport iovec, msghdr, sockaddr_storage
+from uringloop.ring.payloads cimport payload
 
 
 # A bint of one byte, where there are many of a thing.
@@ -23,6 +24,8 @@ cdef enum Trait:
     UNREPORTED = 64  # its ring is gone: nobody will say whether the kernel copied
     SEND = 16        # its result is wanted at once: see Ring.submit_sends
     MEMORY = 32      # the kernel holds pointers into memory that is ours
+    REGISTERED = 256 # from a registered buffer
+    LENT = 128       # ``data`` is LentMemory, whose owner wants it back
 
 
 cdef enum Role:
@@ -38,10 +41,11 @@ cdef struct operation:
     uint32_t generation
     uint32_t ring_id          # number of the ring it was given to
     uint8_t due
-    uint8_t traits
     uint8_t role
-    flag compact              # has nothing from ``message`` on
-    bint copied               # what the notification said
+    flag compact              # has nothing from ``sent`` on
+    flag copied               # what the notification said
+    uint16_t traits
+    uint16_t segment_size     # of a train; 0: one datagram
     int status                # the owner's own
     uint32_t address_length
     PyObject* owner           # an OperationOwner; strong
@@ -50,7 +54,10 @@ cdef struct operation:
     char* base
     size_t length
     operation* next           # the owner's queue, or the free list
+    size_t sent               # bytes before ``base``: of a train that leaves piece by piece
     msghdr message
+    iovec vector
+    uint64_t control[3]       # one message with a number of 16 bits
     sockaddr_storage address
 
 
@@ -80,7 +87,7 @@ cdef class OperationTable:
 
     cdef operation* acquire(self, OperationOwner owner) except NULL
     cdef operation* acquire_send(
-        self, OperationOwner owner, object data, char* base, size_t length,
+        self, OperationOwner owner, object data, payload* memory,
         const sockaddr_storage* address, uint32_t address_length, object future) except NULL
     cdef operation* acquire_compact(self, OperationOwner owner) except NULL
     cdef operation* take(self, operation** free_list, OperationOwner owner) noexcept

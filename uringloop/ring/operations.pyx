@@ -14,12 +14,14 @@ from libc.string cimport memcpy
 
 from uringloop._cpython cimport replace_traverse, traverseproc, visitproc
 from uringloop.ring.abi cimport ECANCELED, IORING_CQE_F_MORE, IORING_CQE_F_NOTIF
+from uringloop.ring.payloads cimport payload
+from uringloop.ring.registered_memory cimport LentMemory
 
 # Operations are made by the chunk.
 cdef uint32_t CHUNK = 64
 
 cdef operation measure
-cdef size_t COMPACT = <char*>&measure.message - <char*>&measure
+cdef size_t COMPACT = <char*>&measure.sent - <char*>&measure
 
 
 cdef class OperationOwner:
@@ -112,9 +114,9 @@ cdef class OperationTable:
         return self.take(&self.free, owner)
 
     cdef operation* acquire_send(
-            self, OperationOwner owner, object data, char* base, size_t length,
+            self, OperationOwner owner, object data, payload* memory,
             const sockaddr_storage* address, uint32_t address_length, object future) except NULL:
-        """The same, to send ``length`` bytes from ``base``, which ``data`` keeps alive.
+        """The same, to send ``memory``, which ``data`` keeps alive.
 
         ``future``: of whoever waits until the memory is free again, or None.
         """
@@ -123,8 +125,12 @@ cdef class OperationTable:
         op.address_length = address_length
         Py_INCREF(data)
         op.data = <PyObject*>data
-        op.base = base
-        op.length = length
+        op.base = memory.base
+        op.length = memory.length
+        op.sent = 0
+        if memory.lent:
+            op.traits = LENT
+            (<LentMemory>data).uses += 1
         if future is not None:
             Py_INCREF(future)
             op.future = <PyObject*>future
@@ -148,6 +154,7 @@ cdef class OperationTable:
         op.copied = False
         op.status = 0
         op.address_length = 0
+        op.segment_size = 0
         Py_INCREF(owner)
         op.owner = <PyObject*>owner
         self.live += 1
@@ -226,6 +233,7 @@ cdef class OperationTable:
         cdef PyObject* owner = op.owner
         cdef PyObject* data = op.data
         cdef PyObject* future = op.future
+        cdef bint lent = op.traits & LENT != 0
         assert op.due == 0
         op.owner = op.data = op.future = NULL
         op.base = NULL
@@ -242,6 +250,8 @@ cdef class OperationTable:
         self.live -= 1
         # Last: these may run destructors, which may come back for operations.
         Py_CLEAR(future)
+        if lent:
+            give_back(<LentMemory>data)
         Py_CLEAR(data)
         Py_CLEAR(owner)
 
@@ -259,7 +269,11 @@ cdef class OperationTable:
         op.future = NULL
         again.base = op.base
         again.length = op.length
-        again.traits = op.traits & EXPLICIT
+        again.sent = op.sent
+        again.segment_size = op.segment_size
+        again.traits = op.traits & (EXPLICIT | LENT)
+        if op.traits & LENT:
+            (<LentMemory>op.data).uses += 1
         again.address_length = op.address_length
         memcpy(&again.address, &op.address, op.address_length)
         return again
@@ -343,6 +357,11 @@ cdef class OperationTable:
             'bytes_pinned': self.pinned,
             'unknown_completions': self.unknown,
         }
+
+
+cdef int give_back(LentMemory memory) except? -1:
+    memory.uses -= 1
+    return memory.unused() if memory.uses == 0 else 0
 
 
 cdef int visit_operations(PyObject* self, visitproc visit, void* arg) noexcept:

@@ -6,6 +6,7 @@ from uringloop.ring.abi cimport io_uring, io_uring_sqe
 from uringloop.ring.completions cimport completions
 from uringloop.ring.operations cimport OperationOwner, OperationTable, operation
 from uringloop.ring.registered_files cimport RegisteredFiles
+from uringloop.ring.registered_memory cimport LentMemory, RegisteredBuffers, Registration
 from uringloop.ring.spin_budget cimport SpinBudget
 
 
@@ -15,6 +16,7 @@ cdef class Ring:
         io_uring ring
         completions unsettled
         readonly RegisteredFiles files
+        RegisteredBuffers buffers
         SpinBudget spin_budget
         size_t cq_entries
         bint sends_prepared           # requests are prepared that complete when submitted
@@ -63,4 +65,7 @@ cdef class Ring:
     cdef list settle_without_entering(self)
     cdef int register_file(self, int fd) except -2
     cdef int unregister_file(self, int slot) except -1
+    cdef int register_memory(self, Registration memory) except -1
+    cdef int forget_memory(self, Registration memory) except -1
+    cdef int slot_of(self, LentMemory memory, const char* base, size_t length) except -2
     cdef dict counters(self)

@@ -18,6 +18,7 @@ from uringloop.ring.operations cimport (
     UNTRACKED, OperationOwner, OperationTable, operation, user_data)
 from uringloop.ring.process cimport fork_generation, this_thread
 from uringloop.ring.registered_files cimport RegisteredFiles
+from uringloop.ring.registered_memory cimport LentMemory, RegisteredBuffers, Registration
 from uringloop.ring.setup cimport open_ring, ring_was_closed
 from uringloop.ring.spin_budget cimport SpinBudget
 
@@ -48,6 +49,7 @@ cdef class Ring:
     def __cinit__(self):
         self.spin_budget = SpinBudget()
         self.files = RegisteredFiles()
+        self.buffers = RegisteredBuffers()
         allocate(&self.unsettled)
 
     def __dealloc__(self):
@@ -423,6 +425,24 @@ cdef class Ring:
         self.check_owner()
         self.files.remove(slot)
         return 0
+
+    cdef int register_memory(self, Registration memory) except -1:
+        """Register it now, if this thread may; else that is done at its first use."""
+        if self.is_open_here() and (self.thread == 0 or self.thread == this_thread()):
+            memory.add_to(&self.ring, self.ring_id, self.buffers)
+        return 0
+
+    cdef int forget_memory(self, Registration memory) except -1:
+        """Unregister it, if this thread may; else it stays until the ring is closed."""
+        if self.is_open_here() and (self.thread == 0 or self.thread == this_thread()):
+            memory.remove_from(self.ring_id, self.buffers)
+        return 0
+
+    cdef int slot_of(self, LentMemory memory, const char* base, size_t length) except -2:
+        """The registered buffer that has all of this, or UNREGISTERED."""
+        if memory.registration.ring_id != self.ring_id:
+            memory.registration.add_to(&self.ring, self.ring_id, self.buffers)
+        return memory.registration.slot_of(base, length)
 
     cdef void register_ring_fd(self) noexcept:
         """The loop begins to run: entering by the thread's own table of rings is cheaper."""

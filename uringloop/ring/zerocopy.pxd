@@ -35,8 +35,9 @@ cdef class CopyReports:
                      bint copied) noexcept
 
 
-cdef bint zerocopy_pays(const void* base, size_t length, bint explicit, const void* address,
-                        uint32_t address_length, CopyReports paths, size_t pinned) noexcept
+cdef bint zerocopy_pays(const void* base, size_t length, size_t datagram, bint any_size,
+                        const void* address, uint32_t address_length,
+                        CopyReports paths, size_t pinned) noexcept
 cdef bint stream_zerocopy_pays(const void* address, uint32_t address_length, size_t length,
                                CopyReports paths, size_t pinned) noexcept
 

@@ -10,9 +10,9 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
-from uringloop.ring.buffers cimport MAX_FRAGMENTS, fragments
 from uringloop.ring.abi cimport IORING_SEND_ZC_REPORT_USAGE
 from uringloop.ring.operations cimport UNREPORTED, ZEROCOPY, operation
+from uringloop.ring.payloads cimport MAX_FRAGMENTS, fragments
 
 import os
 import re
@@ -75,16 +75,21 @@ cdef class CopyReports:
         found.copied_from = size
 
 
-cdef bint zerocopy_pays(const void* base, size_t length, bint explicit, const void* address,
-                        uint32_t address_length, CopyReports paths, size_t pinned) noexcept:
-    """The predicate: size, kind of memory, what is pinned already, what the path reported."""
-    if length < ZEROCOPY_MINIMUM and not explicit:
+cdef bint zerocopy_pays(const void* base, size_t length, size_t datagram, bint any_size,
+                        const void* address, uint32_t address_length,
+                        CopyReports paths, size_t pinned) noexcept:
+    """The predicate: size, kind of memory, what is pinned already, what the path reported.
+
+    ``length`` bytes are to leave as datagrams of ``datagram`` bytes.  ``any_size``: the memory is
+    registered, or the caller has asked for it.
+    """
+    if length < ZEROCOPY_MINIMUM and not any_size:
         return False
     if length == 0 or fragments(base, length) > MAX_FRAGMENTS:
         return False
     if pinned + length > PINNED_LIMIT:
         return False
-    return paths is None or not paths.expects_copy(address, address_length, length)
+    return paths is None or not paths.expects_copy(address, address_length, datagram)
 
 
 cdef bint stream_zerocopy_pays(const void* address, uint32_t address_length, size_t length,

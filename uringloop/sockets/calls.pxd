@@ -1,9 +1,7 @@
-"""What the ring does for the program's own sockets: it waits, and it sends without copying."""
-from libc.stdint cimport uint32_t
-
+"""What the ring does for the program's own sockets: it waits."""
 from uringloop.core.loop_core cimport LoopCore
 from uringloop.ring.watched cimport WatchedSocket
-from uringloop.ring.operations cimport OperationOwner, operation
+from uringloop.ring.operations cimport operation
 
 
 cdef class SocketCall(WatchedSocket):
@@ -20,12 +18,3 @@ cdef class SocketCall(WatchedSocket):
 
     cdef int start(self) except -1
     cdef int finish(self) except -1
-
-
-cdef class ZerocopySends(OperationOwner):
-    cdef:
-        LoopCore loop
-        operation* sending     # whose result is awaited
-        int res                # its result
-
-    cdef ssize_t send(self, operation* op, int fd) except? -1

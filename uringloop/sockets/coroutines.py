@@ -12,6 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from uringloop.ring.reports import BatchReport
 from uringloop.ring.zerocopy import SendReport
 from uringloop.sockets.calls import SocketCall
 from uringloop.sockets.methods import SocketCore
@@ -141,27 +142,64 @@ class SocketCoroutines(_Core):
         return sent
 
     def sock_sendto_zerocopy(
-            self, sock: socket.socket, data: ReadableBuffer,
-            address: Any) -> asyncio.Future[SendReport]:
+            self, sock: socket.socket, data: ReadableBuffer, address: Any, *,
+            segment_size: int | None = None) -> asyncio.Future[SendReport]:
         """Send a datagram without copying it; returns a future of ``SendReport``.
 
         ``data`` may be any contiguous buffer, mutable too.  Leave it alone until the
-        future is done: that is when the kernel has let go of it.
+        future is done: that is when the kernel has let go of it.  With ``segment_size`` the
+        buffer leaves as datagrams of so many bytes, the last may be shorter (UDP_SEGMENT).
         """
+        if segment_size is not None:
+            future = self._send_trains(sock, data, address, segment_size)
+            if future is not None:
+                return future
         sending = self._send_zerocopy_now(sock, data, address)
         if sending is None:
-            sending = self.create_task(self._send_zerocopy_later(sock, data, address))
+            sending = self.create_task(self._send_zerocopy_later(sock, self._held(data), address))
         return sending
 
     async def _send_zerocopy_later(
             self, sock: socket.socket, data: ReadableBuffer, address: Any) -> SendReport:
-        with memoryview(data) as view:
-            for tries in itertools.count():
-                await self._wait_for_room(sock, tries)
-                sending = self._send_zerocopy_now(sock, view, address)
-                if sending is not None:
-                    return await sending
+        for tries in itertools.count():
+            await self._wait_for_room(sock, tries)
+            sending = self._send_zerocopy_now(sock, data, address)
+            if sending is not None:
+                return await sending
         raise AssertionError
+
+    def _send_trains(
+            self, sock: socket.socket, data: ReadableBuffer, address: Any,
+            segment_size: int) -> asyncio.Future[SendReport] | None:
+        """None: ``data`` is empty, which is a datagram too, but no train."""
+        report = BatchReport(self.create_future())
+        sent, total = self._send_trains_now(sock, data, address, 0, segment_size, report)
+        if total == 0:
+            return None
+        if sent == total:
+            report.close()
+        else:
+            waiting = self.create_task(self._send_trains_later(
+                report, sock, self._held(data), address, sent, segment_size))
+            report.future.add_done_callback(lambda _: waiting.cancel())
+        return report.future
+
+    async def _send_trains_later(
+            self, report: BatchReport, sock: socket.socket, data: ReadableBuffer, address: Any,
+            sent: int, segment_size: int) -> None:
+        try:
+            total = sent + 1
+            tries = 0
+            while sent < total:
+                await self._wait_for_room(sock, tries)
+                before = sent
+                sent, total = self._send_trains_now(
+                    sock, data, address, sent, segment_size, report)
+                tries = tries + 1 if sent == before else 0
+        except OSError as exc:
+            report.fail(exc)
+        else:
+            report.close()
 
     async def sock_sendall(self, sock: socket.socket, data: ReadableBuffer) -> None:
         """Send all of ``data`` to a connected socket."""

@@ -2,10 +2,12 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
-from uringloop.ring.buffers cimport payload
-from uringloop.sockets.calls cimport ZerocopySends, SocketCall
 from uringloop.core.loop_core cimport LoopCore
 from uringloop.ring.abi cimport sockaddr_storage
+from uringloop.ring.payloads cimport payload
+from uringloop.ring.reports cimport BatchReport
+from uringloop.sockets.calls cimport SocketCall
+from uringloop.sockets.zerocopy_sends cimport ZerocopySends
 
 
 cdef class SocketCore(LoopCore):
@@ -25,6 +27,9 @@ cdef class SocketCore(LoopCore):
     cdef bint is_numeric(self, object address, int family) except -1
     cdef ssize_t send_at_once(
         self, object sock, object data, object address, object future) except? -1
-    cdef ssize_t send_zerocopy(
-        self, object sock, object owner, payload* memory, sockaddr_storage* address,
-        uint32_t length, object future) except? -1
+    cdef object own_or_registered(self, object data, payload* memory, bint explicit)
+    cdef bint may_go_zerocopy(self, int family, payload* memory, size_t datagram, bint explicit,
+                              sockaddr_storage* destination, uint32_t length) except -1
+    cdef ssize_t send_train(self, object sock, object owner, payload* part, size_t segment,
+                            sockaddr_storage* destination, uint32_t length,
+                            BatchReport report) except? -1

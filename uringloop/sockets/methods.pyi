@@ -6,6 +6,7 @@ from typing import Any
 from _typeshed import ReadableBuffer, WriteableBuffer
 
 from uringloop.core.loop_core import LoopCore
+from uringloop.ring.reports import BatchReport
 from uringloop.ring.zerocopy import SendReport
 from uringloop.sockets.calls import SocketCall
 
@@ -28,6 +29,15 @@ class SocketCore(LoopCore):
             self, sock: socket, data: ReadableBuffer,
             address: Any) -> asyncio.Future[SendReport] | None:
         """A future of ``SendReport``; None: there is no room."""
+    def _send_trains_now(
+            self, sock: socket, data: ReadableBuffer, address: Any, start: int,
+            segment_size: int, report: BatchReport) -> tuple[int, int]:
+        """Send as datagrams of ``segment_size`` what there is room for, from ``start``.
+
+        Returns where that ends, and where all does.
+        """
+    def _held(self, data: ReadableBuffer) -> ReadableBuffer:
+        """What is sent later, by a zero-copy call: a lease may be released meanwhile."""
     def _kept(self, data: ReadableBuffer) -> ReadableBuffer:
         """What may be sent later: the caller may change ``data`` meanwhile."""
     def _send_rest(self, sock: socket, data: ReadableBuffer, start: int) -> tuple[int, int]:

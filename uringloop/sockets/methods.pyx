@@ -4,23 +4,25 @@ Each tries what it can at once: asyncio's order of events, and often the
 cheapest way.  Where the kernel makes it wait there is a ``SocketCall``, on
 the ring, that the method's coroutine waits for; see ``coroutines``.
 """
-from cpython.buffer cimport PyBuffer_IsContiguous
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
+from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR
 from libc.stdint cimport uint32_t
 
 from uringloop.ring.addresses cimport is_number
-from uringloop.ring.buffers cimport (
-    EXPORT_MINIMUM, export_payload, find_payload, payload)
-from uringloop.sockets.calls cimport ZerocopySends, SocketCall
+from uringloop.ring.buffers cimport EXPORT_MINIMUM
+from uringloop.ring.payloads cimport (
+    HeldPayload, export_payload, exported, find_payload, payload, writable_view)
+from uringloop.ring.registered_memory cimport LentMemory
+from uringloop.ring.reports cimport BatchReport
+from uringloop.ring.trains cimport check_segment_size, is_refusal, longest_train
+from uringloop.sockets.calls cimport SocketCall
+from uringloop.sockets.zerocopy_sends cimport ZerocopySends
 from uringloop.core.loop_core cimport LoopCore
 from uringloop._cpython cimport allocate_bytes, bytes_content, family_of, fd_of, resize_bytes
 from uringloop.core.plain_sockets cimport is_plain
-from uringloop.ring.operations cimport operation
 from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM, send_report, zerocopy_pays
-from uringloop.ring.process cimport this_thread
 from uringloop.ring.abi cimport *
 
 import os
@@ -203,14 +205,12 @@ cdef class SocketCore(LoopCore):
         self.before_send()
         # First: an address may be code of the program, and that may move the memory.
         self.addresses.to_kernel(address, family, &destination, &length)
-        owner = export_payload(data, &memory)
-        if (future is not None or memory.immutable and memory.length >= ZEROCOPY_MINIMUM) \
-                and family != AF_UNIX and self.thread == this_thread() \
-                and self.owns_ring() and not self.ring.settling \
-                and zerocopy_pays(memory.base, memory.length, future is not None, &destination,
-                                  length, self.paths, self.operations.pinned):
-            sent = self.send_zerocopy(sock, owner, &memory, &destination, length, future)
-            refused = sent in (-ENOMEM, -ENOBUFS, -EOPNOTSUPP, -EMSGSIZE)
+        owner = self.own_or_registered(data, &memory, future is not None)
+        if self.may_go_zerocopy(family, &memory, memory.length, future is not None,
+                                &destination, length):
+            sent = self.zerocopy_sends.send(
+                fd_of(sock), owner, &memory, 0, &destination, length, future)
+            refused = sent < 0 and is_refusal(-sent)
         if sent == -EAGAIN or refused:
             # One system call either way, and the plain one is the shorter.
             sent = sendto(fd_of(sock), memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL,
@@ -227,18 +227,97 @@ cdef class SocketCore(LoopCore):
             self.counters.zerocopy_fell_back += refused
         return sent
 
-    cdef ssize_t send_zerocopy(
-            self, object sock, object owner, payload* memory, sockaddr_storage* address,
-            uint32_t length, object future) except? -1:
-        cdef operation* op
+    cdef object own_or_registered(self, object data, payload* memory, bint explicit):
+        """The memory of ``data``, and what holds it: registered memory, if it lies in such."""
+        cdef LentMemory registered
+        owner = find_payload(data, memory)
+        if memory.lent:
+            if (<LentMemory>owner).operations is not self.operations:
+                raise ValueError(f'{owner!r} is of another loop')
+        elif explicit:
+            registered = self.registered_memory.find(memory.base, memory.length)
+            if registered is not None:
+                memory.lent = memory.immutable = True
+                return registered
+        return owner if memory.immutable else exported(owner, data)
+
+    cdef bint may_go_zerocopy(self, int family, payload* memory, size_t datagram, bint explicit,
+                              sockaddr_storage* destination, uint32_t length) except -1:
+        cdef bint any_size = explicit or memory.lent
+        if not any_size and not (memory.immutable and memory.length >= ZEROCOPY_MINIMUM) \
+                or family == AF_UNIX:
+            return False
         if self.zerocopy_sends is None:
             self.zerocopy_sends = ZerocopySends.__new__(ZerocopySends)
             self.zerocopy_sends.loop = self
-        if self.ring.sqes_left(1) == 0:
-            return -EAGAIN
-        op = self.operations.acquire_send(
-            self.zerocopy_sends, owner, memory.base, memory.length, address, length, future)
-        return self.zerocopy_sends.send(op, fd_of(sock))
+        return self.zerocopy_sends.may_send() and zerocopy_pays(
+            memory.base, memory.length, datagram, any_size, destination, length, self.paths,
+            self.operations.pinned)
+
+    def _send_trains_now(self, sock, data, address, size_t start, segment_size,
+                         BatchReport report):
+        """Send as datagrams of ``segment_size`` what there is room for, from ``start``.
+
+        Returns where that ends, and where all does.
+        """
+        cdef:
+            payload memory, part
+            sockaddr_storage destination
+            uint32_t length = 0
+            size_t segment = check_segment_size(segment_size)
+            size_t total
+            ssize_t sent = 0
+        self.before_send()
+        self.addresses.to_kernel(address, family_of(sock), &destination, &length)
+        owner = self.own_or_registered(data, &memory, True)
+        total = memory.length
+        part = memory
+        while start < total and sent != -EAGAIN:
+            part.base = memory.base + start
+            part.length = min(longest_train(segment), total - start)
+            sent = self.send_train(sock, owner, &part, segment, &destination, length, report)
+            if sent > 0:
+                start += sent
+        return start, total
+
+    cdef ssize_t send_train(self, object sock, object owner, payload* part, size_t segment,
+                            sockaddr_storage* destination, uint32_t length,
+                            BatchReport report) except? -1:
+        """Send a train without copying, or the first of its datagrams by copying.
+
+        Returns the number of bytes; -EAGAIN: there is no room.
+        """
+        cdef ssize_t sent = -EINVAL
+        cdef size_t first = min(segment, part.length)
+        if self.may_go_zerocopy(family_of(sock), part, first, True, destination, length):
+            report.add()
+            sent = self.zerocopy_sends.send(
+                fd_of(sock), owner, part, segment, destination, length, report)
+            if sent >= 0:
+                self.counters.datagrams_sent += (sent + first - 1) // first
+            elif is_refusal(-sent):
+                self.counters.zerocopy_sent += 1
+                self.counters.zerocopy_fell_back += 1
+        if sent < 0 and is_refusal(-sent):
+            sent = sendto(fd_of(sock), part.base, first, MSG_DONTWAIT | MSG_NOSIGNAL,
+                          <sockaddr*>destination, length)
+            if sent >= 0:
+                self.counters.datagrams_sent += 1
+                report.add()
+                report.told(sent, True, True, None)
+            else:
+                sent = -errno_now
+        if sent == -EINTR:
+            sent = -EAGAIN
+        if sent < 0 and sent != -EAGAIN:
+            raise OSError(-sent, os.strerror(-sent))
+        return sent
+
+    def _held(self, data):
+        """What is sent later, by a zero-copy call: a lease may be released meanwhile."""
+        cdef payload memory
+        owner = find_payload(data, &memory)
+        return HeldPayload.of(<LentMemory>owner, &memory) if memory.lent else memoryview(data)
 
     def _kept(self, data):
         """What may be sent later: the caller may change ``data`` meanwhile."""
@@ -356,16 +435,3 @@ cdef ssize_t take(object sock, char* base, size_t length, bint named, sockaddr_s
     if errno_now != EAGAIN and errno_now != EINTR:
         raise OSError(errno_now, os.strerror(errno_now))
     return -EAGAIN
-
-
-cdef object writable_view(object buf, str name):
-    try:
-        view = PyMemoryView_FromObject(buf)
-    except TypeError:
-        view = None
-    if view is None or PyMemoryView_GET_BUFFER(view).readonly:
-        raise TypeError(f'{name}() argument 1 must be read-write bytes-like object, '
-                        f'not {type(buf).__name__}')
-    if not PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(view), b'C'):
-        raise BufferError(f'{name}() argument 1 must be contiguous')
-    return view

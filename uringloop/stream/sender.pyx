@@ -11,7 +11,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memmove, memset
 
 from uringloop.ring.abi cimport *
-from uringloop.ring.buffers cimport copy_payload, export_payload, payload
+from uringloop.ring.payloads cimport copy_payload, export_payload, payload
 from uringloop.ring.operations cimport MEMORY, SEND, ZEROCOPY, operation
 from uringloop.ring.zerocopy cimport (
     REPORTS_USAGE, SEND_ZC_FLAGS, STREAM_MINIMUM, stream_zerocopy_pays)
@@ -122,6 +122,8 @@ cdef class StreamSender(Sender):
         cdef piece* bigger
         cdef uint32_t end
         owner = copy_payload(data, &memory)
+        if memory.lent:
+            owner = memoryview(owner)       # while that is alive the lease is not free
         if memory.length == 0:
             return 0             # whatever its len() says: there is nothing to send
         if self.first and self.first >= self.count:

@@ -6,6 +6,7 @@ from cpython.object cimport PyObject
 
 from uringloop._cpython cimport family_of, fd_of, proto_of, type_of
 from uringloop.core.loop_core cimport LoopCore
+from uringloop.memory.leases cimport Lease
 from uringloop.ring.abi cimport AF_UNIX, SOCK_STREAM, socklen_t
 from uringloop.stream.receiver cimport StreamReceiver
 from uringloop.stream.sender cimport StreamSender
@@ -133,10 +134,10 @@ cdef class StreamTransport(SocketTransport):
     def write(self, data):
         """Send ``data``; never waits.
 
-        Exact ``bytes`` and views of exact ``bytes`` are not copied; anything else is
-        before this returns.
+        Exact ``bytes``, leases of a buffer pool and views of these are not copied; anything
+        else is before this returns.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
+        if not isinstance(data, (bytes, bytearray, memoryview, Lease)):
             raise TypeError(f'data argument must be a bytes-like object, '
                             f'not {type(data).__name__!r}')
         if self.wrote_eof:

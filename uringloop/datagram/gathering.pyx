@@ -1,0 +1,170 @@
+"""Datagrams of one call that leave as few sends: what ``sendto_many`` gathers.
+
+Neighbours of one size to one address, the last may be shorter, are sent at once (UDP_SEGMENT),
+without an operation for each.  Those that lie side by side in memory are one piece of it; if
+it is one piece altogether it is a train, and goes zero-copy if that pays.  No code of the
+program runs while something is gathered.
+"""
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
+
+from uringloop.core.counters cimport Counters
+from uringloop.datagram.segmentation cimport refused
+from uringloop.datagram.sender cimport QUEUE_LIMIT, DatagramSender
+from uringloop.datagram.transport cimport DatagramTransport
+from uringloop.ring.abi cimport *
+from uringloop.ring.payloads cimport payload
+from uringloop.ring.trains cimport SEGMENTED_BYTES, SEGMENTS, is_refusal, write_segment_size
+from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM
+from uringloop.transport.sender cimport FULL
+
+
+cdef extern from "<errno.h>" nogil:
+    int errno_now "errno"
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t sendmsg(int, const msghdr*, int)
+
+
+cdef int gather(gathering* these, DatagramSender sender, object owner, payload* memory,
+                sockaddr_storage* address, uint32_t address_length) except -1:
+    """Add a datagram; the caller holds ``owner`` until all are sent."""
+    cdef size_t length = memory.length
+    if these.count and (
+            length > these.segment or length == 0 or these.total % these.segment
+            or memory.lent != these.lent
+            or these.count == SEGMENTS or these.total + length > SEGMENTED_BYTES):
+        send_gathered(these, sender)
+    if these.count == 0:
+        if not 0 < length <= sender.segments.limit or sender.segments.one_by_one_due \
+                or sender.waits() or memory.immutable and length >= ZEROCOPY_MINIMUM:
+            return enqueue(sender, owner, memory, address, address_length)
+        these.segment = length
+        these.total = 0
+        these.pieces = 0
+        these.lent = memory.lent
+        these.address = address
+        these.address_length = address_length
+    if these.pieces and these.owners[these.pieces - 1] == <PyObject*>owner \
+            and end_of(&these.vectors[these.pieces - 1]) == memory.base:
+        these.vectors[these.pieces - 1].iov_len += length
+    else:
+        these.vectors[these.pieces].iov_base = memory.base
+        these.vectors[these.pieces].iov_len = length
+        these.owners[these.pieces] = <PyObject*>owner
+        these.immutable[these.pieces] = memory.immutable
+        these.pieces += 1
+    these.count += 1
+    these.total += length
+    return 0
+
+
+cdef inline char* end_of(iovec* vector) noexcept:
+    return <char*>vector.iov_base + vector.iov_len
+
+
+cdef int send_gathered(gathering* these, DatagramSender sender) except -1:
+    """Send what has been gathered, or queue it."""
+    transport = <DatagramTransport>sender.transport
+    cdef Counters counters = transport.loop.counters
+    cdef int error
+    if these.count == 0:
+        return 0
+    if these.count == 1 or sender.waits() or transport.loop.closing \
+            or not sender.segments_allowed():
+        return enqueue_gathered(these, sender)
+    if these.pieces == 1 and these.immutable[0] \
+            and (these.lent or these.total >= ZEROCOPY_MINIMUM) \
+            and sender.goes_zerocopy(
+                these.vectors[0].iov_base, these.total, these.segment, these.lent,
+                these.address, these.address_length):
+        return enqueue_gathered(these, sender)
+    if sender.queue is not NULL:
+        sender.send_queued()
+        if sender.queue is not NULL:
+            return enqueue_gathered(these, sender)
+    error = send_at_once(these, transport._sock_fd)
+    if error == 0:
+        counters.datagrams_sent += these.count
+        counters.datagrams_gathered += these.count
+        these.count = 0
+        return 0
+    if error == EAGAIN or error == EINTR:
+        sender.room = FULL
+    elif is_refusal(error):
+        refused(&sender.segments, these.count, error)
+    else:
+        first_failed(these, sender, error)
+    return enqueue_gathered(these, sender)
+
+
+cdef int send_at_once(gathering* these, int fd) noexcept:
+    """Send all by one system call, by copying: 0 or an errno."""
+    cdef msghdr message
+    cdef uint64_t control[3]        # aligned
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = these.vectors
+    message.msg_iovlen = these.pieces
+    if these.address_length:
+        message.msg_name = these.address
+        message.msg_namelen = these.address_length
+    write_segment_size(&message, <cmsghdr*>control, <uint16_t>these.segment)
+    return 0 if sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 else errno_now
+
+
+cdef int first_failed(gathering* these, DatagramSender sender, int error) except -1:
+    """An error that waited in the socket for the next datagram, which this is."""
+    transport = <DatagramTransport>sender.transport
+    cdef size_t length = min(these.segment, these.total)
+    transport.loop.counters.datagrams_dropped += 1
+    transport.delivery.post_error(sender.error_of(error, length))
+    these.vectors[0].iov_base = <char*>these.vectors[0].iov_base + length
+    these.vectors[0].iov_len -= length
+    these.total -= length
+    these.count -= 1
+    return 0
+
+
+cdef int enqueue_gathered(gathering* these, DatagramSender sender) except -1:
+    """Queue each, behind those that wait; where they lie side by side that makes a train of them."""
+    cdef unsigned i, pieces = these.pieces
+    cdef payload part
+    cdef size_t left
+    these.count = 0
+    for i in range(pieces):
+        part.base = <char*>these.vectors[i].iov_base
+        part.immutable = these.immutable[i]
+        part.lent = these.lent
+        left = these.vectors[i].iov_len
+        while left:
+            part.length = min(these.segment, left)
+            enqueue(sender, <object>these.owners[i], &part, these.address, these.address_length)
+            part.base += part.length
+            left -= part.length
+    return 0
+
+
+cdef int enqueue(DatagramSender sender, object owner, payload* memory,
+                 sockaddr_storage* address, uint32_t address_length) except -1:
+    cdef payload kept = memory[0]
+    if not kept.immutable:
+        owner = PyBytes_FromStringAndSize(kept.base, kept.length)
+        kept.base = owner
+        kept.immutable = True
+    sender.enqueue(owner, &kept, address, address_length, None)
+    if sender.queued >= QUEUE_LIMIT and not sender.waits():
+        sender.send_queued()
+    return 0
+
+
+cdef int end_batch(gathering* these, DatagramSender sender) except -1:
+    """All have been gathered: what is left of them leaves, and errors are told."""
+    transport = <DatagramTransport>sender.transport
+    send_gathered(these, sender)
+    sender.send_queued()
+    sender.flush_if_full()
+    while transport.delivery.errors:
+        transport.deliver_error(transport.delivery.errors.pop(0))
+    return sender.maybe_pause_full()

@@ -1,0 +1,4 @@
+"""Memory that programs send from: buffer pools with their leases, and registered buffers.
+
+Imports ``core`` and ``ring``.
+"""

@@ -1,0 +1,46 @@
+"""Buffer pools and their leases."""
+cimport cython
+
+from uringloop.core.loop_core cimport LoopCore
+from uringloop.ring.registered_memory cimport LentMemory, Registration
+
+
+cdef class PoolCore:
+    cdef:
+        object __weakref__
+        readonly LoopCore _loop
+        Registration registration
+        char* base
+        size_t mapped
+        size_t stride                  # from one buffer to the next
+        readonly Py_ssize_t count
+        readonly Py_ssize_t size       # of one buffer
+        readonly Py_ssize_t free       # buffers that can be had now
+        unsigned* free_numbers         # a circle: the longest free is the next
+        unsigned next_free
+        readonly bint closed
+        readonly bint hugepages
+        object waiters                 # (how many, future) of those who wait, in order
+        object closing                 # the future of ``close``, or None
+
+    cdef int map_memory(self, bint hugepages) except -1
+    cdef Lease new_lease(self)
+    cdef list new_leases(self, Py_ssize_t count)
+    cdef int give_back(self, unsigned number) except -1
+    cdef int serve_waiters(self) except -1
+    cdef int finish_closing(self) except -1
+
+
+@cython.final
+cdef class Lease(LentMemory):
+    cdef:
+        PoolCore pool
+        char* base
+        Py_ssize_t length
+        Py_ssize_t views               # exports that are alive
+        unsigned number
+        readonly bint released
+        bint given_back
+
+    cdef int check(self) except -1
+    cdef int release_now(self) except -1

@@ -1,0 +1,46 @@
+"""Buffer pools: memory that is registered with the kernel once, and sent from many times."""
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from uringloop.memory.leases import PoolCore
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from uringloop.memory.leases import Lease
+
+
+class BufferPool(PoolCore):
+    """Buffers of one size, which are borrowed as leases; made by ``loop.create_buffer_pool``.
+
+    Its methods, as those of asyncio, belong to the loop's thread.
+    """
+
+    async def acquire(self) -> Lease:
+        """Borrow a buffer; waits, in order, until there is one."""
+        lease = self._acquire_now()
+        return lease if lease is not None else (await self._acquire_later(1))[0]
+
+    async def acquire_many(self, n: int) -> list[Lease]:
+        """Borrow ``n`` buffers, all at once; ValueError if the pool never has so many."""
+        leases = self._acquire_many_now(n)
+        return leases if leases is not None else await self._acquire_later(n)
+
+    async def _acquire_later(self, n: int) -> list[Lease]:
+        future: asyncio.Future[list[Lease]] = self._wait(n)
+        try:
+            return await future
+        except BaseException:
+            self._wait_no_longer(future)
+            raise
+
+    def __repr__(self) -> str:
+        kind = 'registered' if self.registered else 'not registered'
+        if self._error:
+            kind += f' ({os.strerror(self._error)})'
+        pages = ', huge pages' if self.hugepages else ''
+        closed = ', closed' if self.closed else ''
+        return (f'<BufferPool of {self.count} buffers of {self.size} bytes, {self.free} free, '
+                f'{kind}{pages}{closed}>')

@@ -1,0 +1,17 @@
+"""A program's own memory, registered with the ring."""
+cimport cython
+
+from uringloop.core.loop_core cimport LoopCore
+from uringloop.ring.registered_memory cimport LentMemory
+
+
+@cython.final
+cdef class RegisteredBuffer(LentMemory):
+    cdef:
+        object __weakref__
+        LoopCore loop
+        object view                # the export, until it is closed
+        readonly size_t nbytes
+        object closing             # the future of ``close``, or None
+
+    cdef int finish_closing(self) except -1

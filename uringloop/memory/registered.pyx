@@ -1,0 +1,101 @@
+"""A program's own memory, registered with the ring: made by ``loop.register_buffer``."""
+cimport cython
+from cpython.memoryview cimport PyMemoryView_GET_BUFFER
+from libc.stdint cimport uintptr_t
+
+from uringloop.core.loop_core cimport LoopCore
+from uringloop.ring.abi cimport EEXIST, EFAULT, EMFILE, ENOMEM, ENOSPC
+from uringloop.ring.payloads cimport writable_view
+from uringloop.ring.process cimport this_thread
+from uringloop.ring.registered_memory cimport LentMemory, Registration
+
+import os
+import resource
+
+
+@cython.final
+cdef class RegisteredBuffer(LentMemory):
+    """Memory of the program that the kernel has registered.
+
+    The buffer is exported until ``close``: a ``bytearray`` cannot be resized meanwhile.  Whatever
+    lies inside it and is sent by a ``*_zerocopy`` call goes from registered memory.
+    """
+
+    def __init__(self, LoopCore loop, obj):
+        cdef Py_buffer* buffer
+        loop._check_closed()
+        self.view = writable_view(obj, 'register_buffer')
+        buffer = PyMemoryView_GET_BUFFER(self.view)
+        self.nbytes = buffer.len
+        if buffer.len == 0:
+            raise ValueError(f'register_buffer: {obj!r} is empty')
+        self.loop = loop
+        self.operations = loop.operations
+        self.registration = Registration(<uintptr_t>buffer.buf, buffer.len)
+        if loop.ring is not None:
+            loop.ring.register_memory(self.registration)
+        if self.registration.error:
+            raise refused(self.registration.error, self.nbytes)
+        loop.registered_memory.add(self)
+
+    cdef int lend(self, char** base, size_t* length) except -1:
+        if self.view is None or self.closing is not None:
+            raise ValueError(f'{self!r} is closed')
+        base[0] = self.registration.base
+        length[0] = self.nbytes
+        return 0
+
+    cdef int unused(self) except -1:
+        return self.finish_closing() if self.closing is not None else 0
+
+    def close(self):
+        """Unregister the memory; returns a future, done when no send uses it any more.
+
+        The export is given up then.  Sends that begin from now on go from ordinary memory.
+        """
+        if self.closing is None:
+            self.closing = self.loop.new_future()
+            self.loop.registered_memory.discard(self)
+            if self.uses == 0:
+                self.finish_closing()
+        return self.closing
+
+    cdef int finish_closing(self) except -1:
+        if self.view is None:
+            return 0
+        if self.loop.ring is not None:
+            self.loop.ring.forget_memory(self.registration)
+        # Not released: a destructor of the program's may hang on it.
+        self.view = None
+        if not self.closing.done():
+            self.closing.set_result(None)
+        return 0
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        await self.close()
+
+    def __len__(self):
+        return self.nbytes
+
+    def __repr__(self):
+        state = 'closed' if self.view is None else 'closing' if self.closing is not None else 'open'
+        return f'<RegisteredBuffer of {self.nbytes} bytes, {state}>'
+
+
+cdef object refused(int error, size_t nbytes):
+    """The OSError that says what the kernel does not take, and what helps."""
+    text = f'{os.strerror(error)}: register_buffer of {nbytes} bytes'
+    if error == ENOMEM:
+        limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+        allowed = 'unlimited' if limit < 0 else f'{limit} bytes'
+        text += (f': the limit of locked memory is {allowed} (RLIMIT_MEMLOCK), for all rings of a '
+                 f'user; raise it with "ulimit -l", LimitMEMLOCK= of systemd, or '
+                 f'/etc/security/limits.conf')
+    elif error == EFAULT:
+        text += ': the kernel takes private memory that can be written, no mapping of a file'
+    elif error == ENOSPC:
+        text += ': all slots of the ring are in use; close those that are not needed'
+    return OSError(error, text)

@@ -1,0 +1,34 @@
+"""Payloads: the memory of what a program hands over to be sent."""
+cimport cython
+
+from uringloop.ring.registered_memory cimport LentMemory
+
+
+cdef struct payload:
+    char* base
+    size_t length
+    bint immutable        # nobody changes it while ``owner`` is referenced, or lent
+    bint lent             # ``owner`` is LentMemory
+
+
+cdef enum:
+    MAX_FRAGMENTS = 17    # MAX_SKB_FRAGS: pages of one zero-copy datagram
+
+
+cdef object find_payload(object data, payload* into)
+cdef object copy_payload(object data, payload* into)
+cdef object export_payload(object data, payload* into)
+cdef object exported(object owner, object data)
+cdef object writable_view(object buf, str name)
+cdef unsigned fragments(const void* base, size_t length) noexcept
+
+
+@cython.final
+cdef class HeldPayload(LentMemory):
+    cdef:
+        LentMemory owner
+        char* base
+        size_t length
+
+    @staticmethod
+    cdef HeldPayload of(LentMemory owner, payload* memory)

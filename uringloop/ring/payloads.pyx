@@ -1,0 +1,134 @@
+"""Payloads: the memory of what a program hands over to be sent."""
+cimport cython
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_CheckBuffer,
+    PyObject_GetBuffer)
+from cpython.bytes cimport (
+    PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
+from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
+from cpython.object cimport PyObject
+from libc.stdint cimport uintptr_t
+
+from uringloop.ring.registered_memory cimport LentMemory
+
+
+cdef object find_payload(object data, payload* into):
+    """Find the memory of ``data``; returns what holds it.
+
+    Only exact ``bytes``, and contiguous views of exact ``bytes``, are immutable: a
+    subclass may lend its memory, and ``bytearray`` changes at will.  What that has may
+    move as soon as code of the program runs.  Lent memory, and views of it, count as
+    immutable, too: who lends it leaves it alone until the kernel has let go.
+    """
+    cdef Py_buffer view
+    cdef Py_buffer* inner
+    cdef PyObject* exporter
+    into.immutable = True
+    into.lent = False
+    if PyBytes_CheckExact(data):
+        into.base = PyBytes_AS_STRING(data)
+        into.length = PyBytes_GET_SIZE(data)
+        return data
+    if isinstance(data, LentMemory):
+        into.lent = True
+        (<LentMemory>data).lend(&into.base, &into.length)
+        return data
+    if type(data) is not bytearray and type(data) is not memoryview and PyObject_CheckBuffer(data):
+        # Each export may be of other memory: this one is held from now on.
+        data = PyMemoryView_FromObject(data)
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    owner = data
+    exporter = NULL
+    if type(data) is memoryview:
+        inner = PyMemoryView_GET_BUFFER(data)
+        exporter = <PyObject*>inner.obj
+    if exporter is not NULL and PyBytes_CheckExact(<object>exporter):
+        owner = <object>exporter
+    elif exporter is not NULL and isinstance(<object>exporter, LentMemory):
+        owner = <object>exporter
+        into.lent = True
+    else:
+        into.immutable = False
+    into.base = <char*>view.buf
+    into.length = view.len
+    PyBuffer_Release(&view)
+    if into.lent:
+        check_lent(<LentMemory>owner)
+    return owner
+
+
+cdef int check_lent(LentMemory memory) except -1:
+    """ValueError if a view has outlived what it is a view of."""
+    cdef char* base
+    cdef size_t length
+    return memory.lend(&base, &length)
+
+
+cdef object copy_payload(object data, payload* into):
+    """As ``find_payload``, but what could change is copied: the result is immutable."""
+    owner = find_payload(data, into)
+    if not into.immutable:
+        owner = PyBytes_FromStringAndSize(into.base, into.length)
+        into.base = PyBytes_AS_STRING(owner)
+        into.immutable = True
+    return owner
+
+
+cdef object export_payload(object data, payload* into):
+    """As ``find_payload``, but what could change is exported: it can't be resized or freed."""
+    owner = find_payload(data, into)
+    return owner if into.immutable else exported(owner, data)
+
+
+cdef object exported(object owner, object data):
+    """What holds the memory of ``data``, whose owner ``find_payload`` has found."""
+    # A view of our own: the caller may release theirs.
+    return PyMemoryView_FromObject(data) if owner is data else owner
+
+
+cdef object writable_view(object buf, str name):
+    """A view of memory that can be written; TypeError or BufferError tells of ``name()``."""
+    try:
+        view = PyMemoryView_FromObject(buf)
+    except TypeError:
+        view = None
+    if view is None or PyMemoryView_GET_BUFFER(view).readonly:
+        raise TypeError(f'{name}() argument 1 must be read-write bytes-like object, '
+                        f'not {type(buf).__name__}')
+    if not PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(view), b'C'):
+        raise BufferError(f'{name}() argument 1 must be contiguous')
+    return view
+
+
+cdef unsigned fragments(const void* base, size_t length) noexcept:
+    """How many pages the memory touches."""
+    if length == 0:
+        return 0
+    return <unsigned>((((<uintptr_t>base + length - 1) >> 12) - (<uintptr_t>base >> 12)) + 1)
+
+
+@cython.final
+cdef class HeldPayload(LentMemory):
+    """A piece of lent memory that is still to be sent: its owner does not get it back before."""
+
+    @staticmethod
+    cdef HeldPayload of(LentMemory owner, payload* memory):
+        cdef HeldPayload held = HeldPayload.__new__(HeldPayload)
+        held.registration = owner.registration
+        held.operations = owner.operations
+        held.base = memory.base
+        held.length = memory.length
+        held.owner = owner
+        owner.uses += 1
+        return held
+
+    def __del__(self):
+        if self.owner is not None:
+            self.owner.uses -= 1
+            if self.owner.uses == 0:
+                self.owner.unused()
+
+    cdef int lend(self, char** base, size_t* length) except -1:
+        base[0] = self.base
+        length[0] = self.length
+        return 0

@@ -1,0 +1,18 @@
+"""One future for several sends."""
+import asyncio
+
+from uringloop.ring.zerocopy import SendReport
+
+class BatchReport:
+    """What operations have in place of a future."""
+
+    def __init__(self, future: asyncio.Future[SendReport]) -> None: ...
+    @property
+    def future(self) -> asyncio.Future[SendReport]: ...
+    def close(self) -> int:
+        """All have been added."""
+    def fail(self, error: BaseException) -> None:
+        """No more are added: one could not be sent."""
+    def done(self) -> bool: ...
+    def cancel(self) -> bool: ...
+    def set_exception(self, error: BaseException) -> None: ...

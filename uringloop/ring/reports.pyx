@@ -1,0 +1,55 @@
+"""One future for several sends: done when the kernel has let go of all of them."""
+from uringloop.ring.zerocopy cimport send_report
+
+
+cdef class BatchReport:
+    """What operations have in place of a future."""
+
+    def __cinit__(self, future):
+        self.future = future
+
+    cdef int add(self) except -1:
+        self.due += 1
+        return 0
+
+    cpdef int close(self) except -1:
+        """All have been added."""
+        self.complete = True
+        return self.resolve()
+
+    cdef int told(self, size_t nbytes, bint copied, bint reported, object error) except -1:
+        """What became of one."""
+        self.due -= 1
+        self.nbytes += nbytes
+        self.copied |= copied
+        self.unknown |= not reported
+        if self.error is None:
+            self.error = error
+        return self.resolve()
+
+    cdef int resolve(self) except -1:
+        if self.due or not self.complete or self.future.done():
+            return 0
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(send_report(self.nbytes, self.copied, not self.unknown))
+        return 0
+
+    # -- as of a future --------------------------------------------------------------------------
+
+    def done(self):
+        return self.future.done()
+
+    def cancel(self):
+        return self.future.cancel()
+
+    def set_exception(self, error):
+        # Not at once: the kernel may still read what the others send.
+        self.told(0, False, True, error)
+
+    def fail(self, error):
+        """No more are added: one could not be sent."""
+        self.add()
+        self.complete = True
+        self.told(0, False, True, error)

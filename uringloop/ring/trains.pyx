@@ -1,0 +1,117 @@
+"""Trains: datagrams that lie side by side in memory, and leave as one send (UDP_SEGMENT).
+
+They are of one size, but the last, which may be shorter.
+"""
+from libc.stdint cimport uint16_t, uint64_t, uintptr_t
+from libc.string cimport memset
+
+from uringloop.ring.abi cimport *
+from uringloop.ring.operations cimport operation
+
+import operator
+
+
+cdef extern from "<errno.h>" nogil:
+    int errno_now "errno"
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t sendmsg(int, const msghdr*, int)
+
+
+cdef size_t check_segment_size(object value) except? 0:
+    """A program's ``segment_size`` as a number; 0 if it gives none."""
+    if value is None:
+        return 0
+    size = operator.index(value)
+    if not 1 <= size <= LONGEST_DATAGRAM:
+        raise ValueError(f'segment_size must be 1 to {LONGEST_DATAGRAM} bytes, not {value!r}')
+    return size
+
+
+cdef void write_segment_size(msghdr* message, cmsghdr* header, uint16_t size) noexcept:
+    header.cmsg_len = sizeof(cmsghdr) + sizeof(uint16_t)
+    header.cmsg_level = SOL_UDP
+    header.cmsg_type = UDP_SEGMENT
+    (<uint16_t*>(header + 1))[0] = size
+    message.msg_control = header
+    message.msg_controllen = sizeof(cmsghdr) + sizeof(uint64_t)
+
+
+cdef void write_train_message(operation* op) noexcept:
+    """The message of a train, in the operation: the kernel reads it in place."""
+    op.vector.iov_base = op.base
+    op.vector.iov_len = op.length
+    memset(&op.message, 0, sizeof(op.message))
+    op.message.msg_iov = &op.vector
+    op.message.msg_iovlen = 1
+    if op.address_length:
+        op.message.msg_name = &op.address
+        op.message.msg_namelen = op.address_length
+    write_segment_size(&op.message, <cmsghdr*>op.control, op.segment_size)
+
+
+cdef int send_train(operation* op, int fd) noexcept:
+    """Send it at once, by copying: 0 or an errno."""
+    write_train_message(op)
+    return 0 if sendmsg(fd, &op.message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 else errno_now
+
+
+cdef bint is_refusal(int error) noexcept:
+    """Whether it may be the segmented send that is at fault.
+
+    Anything else, an error that waited in the socket for one, is the first datagram's.
+    """
+    return error == EIO or error == EINVAL or error == EMSGSIZE or error == EOPNOTSUPP \
+        or error == ENOBUFS or error == ENOMEM
+
+
+# -- from registered buffers -------------------------------------------------------------------
+#
+# A segmented send needs a control message, and so SENDMSG_ZC.  Until Linux 6.15 that refuses
+# registered buffers (EINVAL) before it looks for the file; from then on the file is what it
+# misses (EBADF).  One request of a ring of its own tells, once in a process.
+
+
+cdef bint asked = False
+cdef bint answer = False
+
+
+cdef bint can_send_registered_messages() except -1:
+    """Whether the kernel sends trains from registered buffers."""
+    global asked, answer
+    if not asked:
+        answer = ask_kernel()
+        asked = True
+    return answer
+
+
+cdef bint ask_kernel() noexcept:
+    cdef:
+        io_uring ring
+        io_uring_params params
+        io_uring_sqe* sqe
+        io_uring_cqe* waited
+        io_uring_cqe answered
+        __kernel_timespec second
+        iovec vector
+        msghdr message
+        bint can = False
+    memset(&params, 0, sizeof(params))
+    memset(&message, 0, sizeof(message))
+    if io_uring_queue_init_params(4, &ring, &params) < 0:
+        return False
+    vector.iov_base = &message
+    vector.iov_len = 1
+    message.msg_iov = &vector
+    message.msg_iovlen = 1
+    second.tv_sec = 1
+    second.tv_nsec = 0
+    sqe = ring_sqe(&ring, IORING_OP_SENDMSG_ZC, -1, 0, 1)
+    if sqe is not NULL:
+        sqe.addr = <uintptr_t>&message
+        sqe.len = 1
+        sqe.ioprio = IORING_RECVSEND_FIXED_BUF
+        io_uring_submit_and_wait_timeout(&ring, &waited, 1, &second, NULL)
+        can = ring_take(&ring, &answered, 1) == 1 and answered.res == -EBADF
+    io_uring_queue_exit(&ring)
+    return can

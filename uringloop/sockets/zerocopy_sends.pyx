@@ -1,0 +1,129 @@
+"""Zero-copy sends on the program's own sockets.
+
+A submission names a descriptor *number*, so it is made at once: what the program closes and
+opens later in the turn cannot be meant.
+"""
+from cpython.ref cimport Py_CLEAR
+from libc.stdint cimport uint16_t, uint32_t, uintptr_t
+
+from uringloop.ring.abi cimport *
+from uringloop.ring.operations cimport (
+    LENT, MEMORY, NOTIF_DUE, REGISTERED, SEND, ZEROCOPY, OperationOwner, operation)
+from uringloop.ring.payloads cimport payload
+from uringloop.ring.process cimport this_thread
+from uringloop.ring.registered_memory cimport UNREGISTERED, LentMemory
+from uringloop.ring.reports cimport BatchReport
+from uringloop.ring.ring cimport Ring
+from uringloop.ring.trains cimport can_send_registered_messages, is_train, write_train_message
+from uringloop.ring.zerocopy cimport SEND_ZC_FLAGS, is_reported, send_report
+
+import os
+
+cdef int TRIES = 100
+
+
+cdef class ZerocopySends(OperationOwner):
+    """Owns the zero-copy sends on the program's own sockets.  They don't wait."""
+
+    cdef bint may_send(self) noexcept:
+        """Whether this is a moment to submit, and have the result at once."""
+        return (self.loop.thread == this_thread() and self.loop.owns_ring()
+                and not self.loop.ring.settling)
+
+    cdef ssize_t send(self, int fd, object owner, payload* memory, size_t segment_size,
+                      sockaddr_storage* address, uint32_t length, object future) except? -1:
+        """Send at once; the result is in when this returns.  Errors as ``-errno``.
+
+        ``segment_size``: as datagrams of that size, not more than a train takes; 0: as one.
+        """
+        cdef operation* op
+        cdef int tries = 0
+        cdef Ring ring = self.loop.ring
+        if ring.sqes_left(1) == 0:
+            return -EAGAIN
+        op = self.loop.operations.acquire_send(self, owner, memory, address, length, future)
+        op.segment_size = <uint16_t>segment_size
+        self.submit(op, fd)
+        while self.sending is op:
+            # The kernel has not taken it: it is short of memory, or wants its overflowed
+            # completions fetched first.  What is queued can't be called back.
+            tries += 1
+            if tries > TRIES:
+                self.sending = NULL
+                raise OSError(EBUSY, f'{os.strerror(EBUSY)}: the kernel takes no submissions')
+            ring.submit_and_get_events()
+            ring.settle_sends(self)
+        return self.res
+
+    cdef int submit(self, operation* op, int fd) except -1:
+        cdef Ring ring = self.loop.ring
+        cdef io_uring_sqe* sqe
+        cdef bint train = is_train(op)
+        cdef int slot = UNREGISTERED
+        if op.traits & LENT and (not train or can_send_registered_messages()):
+            slot = ring.slot_of(<LentMemory>op.data, op.base, op.length)
+        sqe = ring.prepare(op, IORING_OP_SENDMSG_ZC if train else IORING_OP_SEND_ZC, fd, 0,
+                           MEMORY | SEND | ZEROCOPY | (REGISTERED if slot >= 0 else 0))
+        sqe.ioprio = SEND_ZC_FLAGS
+        if slot >= 0:
+            sqe.ioprio |= IORING_RECVSEND_FIXED_BUF
+            sqe.buf_index = <uint16_t>slot
+        if train:
+            write_train_message(op)
+            sqe.addr = <uintptr_t>&op.message
+            sqe.len = 1
+        else:
+            sqe.addr = <uintptr_t>op.base
+            sqe.len = <uint32_t>min(op.length, <size_t>0x7fffffff)
+            sqe.addr2 = <uintptr_t>&op.address
+            sqe.addr_len = <uint16_t>op.address_length
+        sqe.msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL
+        self.res = -EAGAIN
+        self.sending = op
+        return ring.submit_sends(self, 1)
+
+    cdef int result(self, operation* op, int res, uint32_t flags) except -1:
+        op.status = res
+        if res >= 0:
+            self.loop.counters.zerocopy_sent += 1
+            self.loop.counters.trains_sent += is_train(op)
+            self.loop.counters.registered_sends += op.traits & REGISTERED != 0
+        if op is self.sending:
+            self.sending = NULL
+            self.res = res
+        if op.future is not NULL and not op.due & NOTIF_DUE:
+            resolve(op, True)
+        return 0
+
+    cdef int notified(self, operation* op) except -1:
+        self.loop.counters.buffers_released += 1
+        if op.status >= 0 and is_reported(op):
+            self.loop.counters.zerocopy_copied += op.copied
+            self.loop.paths.record(&op.address, op.address_length,
+                                   op.segment_size if is_train(op) else op.length, op.copied)
+        if op.future is not NULL:
+            resolve(op, op.copied)
+        return 0
+
+    cdef int internal_error(self, object exc) except -1:
+        # Not now: completions are being settled.
+        self.loop.call_soon(self.loop.call_exception_handler, {
+            'message': 'A completion could not be dealt with', 'exception': exc})
+        return 0
+
+    cdef int orphaned(self, operation* op) except -1:
+        if op.future is not NULL and self.loop.closing:
+            (<object>op.future).cancel()
+        return 0
+
+
+cdef int resolve(operation* op, bint copied) except -1:
+    """The kernel has let go of the memory.  (Errors have been told at the call.)"""
+    future = <object>op.future
+    if type(future) is BatchReport:
+        (<BatchReport>future).told(
+            max(op.status, 0), copied and op.status >= 0, is_reported(op) or op.status < 0, None)
+    elif op.status >= 0 and not future.done():
+        future.set_result(send_report(op.status, copied, is_reported(op)))
+    Py_CLEAR(op.future)
+    return 0
