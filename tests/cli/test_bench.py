@@ -82,6 +82,7 @@ def test_a_row_is_measured_delivered_and_shown(tmp_path):
     assert sample.packets == sample.datagrams > 0
     assert sample.bytes == sample.datagrams * 65_435
     assert own.copied == 0
+    assert own.against(group.baseline) is not None
     theirs = measured['asyncio', 'sendto(bytes)']
     assert theirs.copied == theirs.packets > 0
     assert not any(each.wrong or each.failed for each in row.senders)

@@ -143,7 +143,7 @@ def run(groups: list[Group], absent: dict[str, str], plan: Plan) -> list[results
     """
     turns = {(group.name, sender): results.Measured(sender.side, sender.label)
              for group in groups if group.name not in absent
-             for row in group.rows for sender in row.senders}
+             for sender in group.senders}
     devices = {group.name: group for group in groups}
     with Progress(len(turns) * plan.rounds) as progress:
         for number in range(plan.rounds):
@@ -169,8 +169,8 @@ def _result(group: Group, missing: str,
     """The same sender may stand in several rows, and be the limit in some."""
     rows = []
     for row in group.rows:
-        senders = [replace(turns[group.name, sender], limit=sender is row.limit,
-                           baseline=sender is group.baseline)
+        senders = [replace(turns[group.name, sender], limit=sender is row.limit)
                    for sender in row.senders if not missing]
         rows.append(results.Row(row.name, row.title, row.note, senders))
-    return results.Group(group.name, group.title, group.baseline_name, missing, rows)
+    baseline = None if group.baseline is None else turns.get((group.name, group.baseline))
+    return results.Group(group.name, group.title, group.baseline_name, missing, baseline, rows)

@@ -10,8 +10,8 @@ from uringloop.cli.bench.results import Group, Measured, Results, Row
 WIDTH = 100                 # of what is not in columns
 MADE = (
     'Made by `python -m uringloop bench zerocopy --json FILE` and `python -m uringloop bench '
-    'report FILE`. Ratios hold within one run; absolute figures of two machines, or of two days, do '
-    'not compare.')
+    'report FILE`. Ratios hold within one run; absolute figures of two machines, or of two days, '
+    'do not compare.')
 FLUSH = (
     'The RFC\'s "flush" asked for a notification. The API that came of it always notifies, once a '
     'request, so there are no rows without; what differs is whether a sender waits for each.')

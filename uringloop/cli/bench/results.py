@@ -44,7 +44,6 @@ class Measured:
     side: str               # 'C', '' for Python without a loop, or a loop
     label: str
     limit: bool = False
-    baseline: bool = False
     missing: str = ''       # why there are no samples
     failed: bool = False    # it should have been there
     samples: list[Sample] = field(default_factory=list)
@@ -97,12 +96,8 @@ class Group:
     title: str
     baseline_name: str
     missing: str            # why nothing of it was measured
+    baseline: Measured | None   # measured in any case, whatever rows were chosen
     rows: list[Row]
-
-    @property
-    def baseline(self) -> Measured | None:
-        return next((each for row in self.rows for each in row.senders
-                     if each.baseline and each.samples), None)
 
     def peer(self, own: str) -> Measured | None:
         """The fastest of the other loops."""
@@ -131,6 +126,10 @@ class Results:
         return json.dumps({'format': FORMAT, **asdict(self)}, indent=1) + '\n'
 
 
+def _measured(data: dict[str, Any]) -> Measured:
+    return Measured(**{**data, 'samples': [Sample(**one) for one in data['samples']]})
+
+
 def from_json(text: str) -> Results:
     """What ``to_json`` has written."""
     try:
@@ -138,11 +137,9 @@ def from_json(text: str) -> Results:
         if data.pop('format') != FORMAT:
             raise ResultsError('its format is another version\'s: measure again')
         groups = [
-            Group(**{**group, 'rows': [
-                Row(**{**row, 'senders': [
-                    Measured(**{**each, 'samples': [Sample(**one) for one in each['samples']]})
-                    for each in row['senders']]})
-                for row in group['rows']]})
+            Group(**{**group, 'baseline': group['baseline'] and _measured(group['baseline']),
+                     'rows': [Row(**{**row, 'senders': [*map(_measured, row['senders'])]})
+                              for row in group['rows']]})
             for group in data.pop('groups')]
         return Results(groups=groups, **data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -55,6 +55,12 @@ class Group:
     baseline_name: str
     rows: tuple[Row, ...]
 
+    @property
+    def senders(self) -> list[Sender]:
+        """All that are to be measured."""
+        baseline = [self.baseline] if self.baseline else []
+        return baseline + [sender for row in self.rows for sender in row.senders]
+
 
 def _loops(loops: Iterable[str], way: str, what: str, payload: str = 'bytes', *,
            together: int, size: int = LARGEST) -> list[Sender]:

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -86,8 +86,11 @@ def _registered(job: Job, endpoint: Endpoint) -> list[Any]:
 
 
 def _leases(job: Job, endpoint: Endpoint) -> list[Any]:
-    """Leases are had anew each turn; all that a turn knows beforehand is how many."""
-    endpoint.make_pool(max(2 * job.together, job.memory // job.size), job.size)
+    """Leases are had anew each turn; all that a turn knows beforehand is how many.
+
+    The pool of the largest turns fits into 8 MiB, which is what users may lock.
+    """
+    endpoint.make_pool(max(job.together * 3 // 2, job.memory // job.size), job.size)
     return [None]
 
 
@@ -113,13 +116,12 @@ def _count(job: Job, sent: Sent, turns: int) -> None:
 
 
 async def _on_a_loop(job: Job) -> Sent:
-    loop = asyncio.get_running_loop()
+    loop: Any = asyncio.get_running_loop()
     async with Endpoint(loop, (job.address, job.port), job.segment) as endpoint:
         await endpoint.open(job.way)
-        turn: Callable[[list[Any]], Awaitable[None]] = ways.WAYS[job.way](endpoint)
-        if job.payload == 'leases':
-            turn = ways.LEASE_WAYS[job.way](endpoint)
         turns = itertools.cycle(turns_of(job, PAYLOADS[job.payload](job, endpoint)))
+        # Behind the payloads: a pool is made with them.
+        turn = (ways.LEASE_WAYS if job.payload == 'leases' else ways.WAYS)[job.way](endpoint)
         sent, count, begin = Sent(), 0, time.perf_counter()
         while time.perf_counter() - begin < job.seconds:
             await turn(next(turns))
@@ -129,6 +131,8 @@ async def _on_a_loop(job: Job) -> Sent:
         sent.seconds = time.perf_counter() - begin
         _count(job, sent, count)
         sent.zerocopy, sent.copied = await endpoint.zerocopied()
+        if job.payload in ('registered', 'leases') and not loop.stats().registered_sends:
+            raise Missing('the ring could not register the memory: raise ulimit -l')
     return sent
 
 
