@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from uringloop.cli.bench.loops import OWN
+from uringloop.cli.bench.report import ratio
 from uringloop.cli.bench.results import Group, Measured, Results, Row
 
 WIDTH = 920
@@ -62,21 +63,20 @@ def _value(group: Group, each: Measured) -> str:
     speed = each.median(lambda sample: sample.speed)
     rate = each.median(lambda sample: sample.rate) / 1e6
     words = f'{speed:,.0f} MB/s, {rate:.2f} M/s'
-    ratio = each.against(group.baseline)
-    return words if ratio is None else f'{words}, {ratio:.2f}x'
+    if group.baseline is None:
+        return words
+    return f'{words}, {ratio(each.against(group.baseline))}x'
 
 
 def _row(picture: Picture, group: Group, row: Row, y: float, scale: float) -> float:
     """Draws a row from ``y`` on; where the next one may begin."""
     y += 24
     picture.words(row.name, 20, y, bold=True)
-    picture.words(f'{row.title}; {row.note}', 32 + CHARACTER * 1.1 * len(row.name), y, 'faint')
+    picture.words(f'{row.title}; {row.note}', 32 + CHARACTER * 1.2 * len(row.name), y, 'faint')
     y += 8
-    mark = 0.0
+    mark = None
     if row.limit is not None:
         mark = LEFT + row.limit.median(lambda sample: sample.speed) * scale
-        height = STEP * sum(bool(each.samples) for each in row.senders) - 1
-        picture.shapes.append(Shape('limit', mark - 1, y - 3, 2, height))
     for each in row.senders:
         if not each.samples:
             continue
@@ -85,11 +85,12 @@ def _row(picture: Picture, group: Group, row: Row, y: float, scale: float) -> fl
         picture.shapes.append(Shape(_colour(each), LEFT, y, max(speed * scale, 1), BAR))
         words = _value(group, each) + ' NOT ALL DELIVERED' * bool(each.wrong)
         end = LEFT + speed * scale
-        if abs(mark - end) < 8:
-            end = max(end, mark)
-        elif end < mark < end + 12 + CHARACTER * len(words):
-            # The mark makes room for the words.
-            picture.shapes.append(Shape('card', mark - 1, y - 2, 2, STEP - 3))
+        if mark is not None:
+            if abs(mark - end) < 8:
+                end = max(end, mark)
+            # It makes room for words.
+            if not end < mark < end + 12 + CHARACTER * len(words):
+                picture.shapes.append(Shape('limit', mark - 1, y - 4, 2, STEP))
         picture.words(words, end + 6, y + 11, 'limit' if each.wrong else 'faint')
         y += STEP
     return y

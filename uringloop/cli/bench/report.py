@@ -22,7 +22,7 @@ LEGEND = (
     'loop or by the kernel. What the sender says is compared with what the device has counted.')
 
 
-def _ratio(value: float | None) -> str:
+def ratio(value: float | None) -> str:
     return '-' if value is None else f'{value:.2f}' if value >= 0.1 else f'{value:.3f}'
 
 
@@ -49,8 +49,8 @@ def figures(group: Group, row: Row, each: Measured) -> list[str]:
     cells = [f'{each.median(lambda sample: sample.speed):,.0f}',
              f'{each.median(lambda sample: sample.rate):,.0f}']
     if group.baseline_name:
-        cells.append(_ratio(each.against(group.baseline)))
-    return [*cells, _ratio(each.against(row.limit)), _ratio(each.against(group.peer(OWN))),
+        cells.append(ratio(each.against(group.baseline)))
+    return [*cells, ratio(each.against(row.limit)), ratio(each.against(group.peer(OWN))),
             copied(each)]
 
 

@@ -129,10 +129,10 @@ class Endpoint:
 
 
 def need(thing: Any, kind: str, name: str) -> Any:
-    """A method that not every build, and no other loop, has."""
+    """A method that not every version, and no other loop, has."""
     method = getattr(thing, name, None)
     if method is None:
-        raise Missing(f'this build has no {kind}.{name}')
+        raise Missing(f'this version has no {kind}.{name}')
     return method
 
 
@@ -195,7 +195,7 @@ def _send_zerocopy(endpoint: Endpoint) -> Callable[[Any], asyncio.Future[Any]]:
     if not endpoint.segment:
         return send        # type: ignore[no-any-return]
     if 'segment_size' not in inspect.signature(send).parameters:
-        raise Missing('this build has no segment_size of transport.sendto_zerocopy')
+        raise Missing('this version has no segment_size of transport.sendto_zerocopy')
     segment = endpoint.segment
     return lambda payload: send(payload, segment_size=segment)
 
@@ -232,7 +232,8 @@ def many_zerocopy(endpoint: Endpoint) -> Turn:
 # -- sockets of the program's own ----------------------------------------------------------------
 
 def sock_sendto(endpoint: Endpoint) -> Turn:
-    send, sock, address = endpoint.loop.sock_sendto, endpoint.sock, endpoint.address
+    send = need(endpoint.loop, 'loop', 'sock_sendto')
+    sock, address = endpoint.sock, endpoint.address
 
     async def turn(payloads: list[Any]) -> None:
         for payload in payloads:
@@ -242,7 +243,8 @@ def sock_sendto(endpoint: Endpoint) -> Turn:
 
 
 def sock_sendto_lease(endpoint: Endpoint) -> Turn:
-    send, sock, address = endpoint.loop.sock_sendto, endpoint.sock, endpoint.address
+    send = need(endpoint.loop, 'loop', 'sock_sendto')
+    sock, address = endpoint.sock, endpoint.address
     pool = endpoint.pool
 
     async def turn(payloads: list[Any]) -> None:
