@@ -14,7 +14,7 @@ STAMP   := $(VENV)/.$(or $(VERSION),new)
 done     = touch $(VENV)/.$$($(ASK))-$(1)
 SOURCES := setup.py $(wildcard $(foreach depth,* */*,uringloop/$(depth).pyx uringloop/$(depth).pxd))
 # A source distribution has no .ci.
-SCRIPTS := $(filter-out %.py %/__pycache__,$(wildcard .ci/run tools/*))
+SCRIPTS := $(filter-out %.py %.allow %/__pycache__,$(wildcard .ci/run tools/*))
 PIP     := $(PY) -m pip --disable-pip-version-check --quiet --quiet
 VERSIONS := 3.10 3.11 3.12 3.13 3.14 3.15
 # What of these Debian unstable has, in a system of its own, kept for the next time; and what
@@ -138,7 +138,8 @@ lint: $(STAMP)-built
 	@$(PY) -m mypy
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint uringloop
 	@$(if $(SCRIPTS),$(VENV)/bin/shellcheck $(SCRIPTS))
-	@$(PY) -m mypy.stubtest uringloop --concise --ignore-missing-stub --ignore-disjoint-bases
+	@$(PY) -m mypy.stubtest uringloop --concise --ignore-missing-stub --ignore-disjoint-bases \
+	    --allowlist tools/stubtest.allow --ignore-unused-allowlist
 
 build: $(STAMP)-built
 

@@ -128,7 +128,7 @@ cdef int first_failed(gathering* these, DatagramSender sender, int error) except
 
 
 cdef int enqueue_gathered(gathering* these, DatagramSender sender) except -1:
-    """Queue each, behind those that wait; where they lie side by side that makes a train of them."""
+    """Queue each behind those that wait; such as lie side by side become a train."""
     cdef unsigned i, pieces = these.pieces
     cdef payload part
     cdef size_t left

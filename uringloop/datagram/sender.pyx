@@ -228,7 +228,7 @@ cdef class DatagramSender(Sender):
     cdef int enqueue_trains(self, object owner, payload* memory, size_t segment_size,
                             sockaddr_storage* address, uint32_t address_length,
                             object future) except -1:
-        """Queue a buffer that leaves as datagrams of ``segment_size``: as many trains as it takes."""
+        """Queue a buffer that leaves as datagrams of that size, in as many trains as need be."""
         cdef size_t size = longest_train(segment_size)
         cdef size_t left = memory.length
         cdef payload part = memory[0]
@@ -345,7 +345,6 @@ cdef class DatagramSender(Sender):
 
     cdef int send_by_calls(self) except -1:
         """Send the front of the queue: neighbours that are alike as one segmented send."""
-        transport = <DatagramTransport>self.transport
         cdef unsigned count
         cdef int error
         if is_train(self.queue):
@@ -493,7 +492,6 @@ cdef class DatagramSender(Sender):
 
     cdef int submit_chain(self, unsigned room) except -1:
         """Prepare up to ``room`` sends; returns how many."""
-        transport = <DatagramTransport>self.transport
         cdef:
             unsigned count = 0
             io_uring_sqe* sqe = NULL

@@ -1,12 +1,14 @@
 """Datagram transports."""
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from socket import socket
 from typing import Any
 
 from _typeshed import ReadableBuffer
 
 from uringloop.core.loop_core import LoopCore
+from uringloop.memory.leases import Lease
+from uringloop.memory.registered import RegisteredBuffer
 from uringloop.ring.zerocopy import SendReport
 from uringloop.transport.socket_transport import SocketTransport
 
@@ -20,7 +22,8 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
             address: Any = None, waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None) -> None: ...
     _address: Any
-    def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:
+    def sendto(
+            self, data: bytes | bytearray | memoryview | Lease, addr: Any = None) -> None:
         """Send a datagram; never waits.
 
         It leaves at the call.  In a bulk, many in one turn, it may wait for the
@@ -30,11 +33,35 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
         reach ``protocol.error_received``.
         """
     def sendto_zerocopy(
-            self, data: ReadableBuffer, addr: Any = None) -> asyncio.Future[SendReport]:
+            self, data: ReadableBuffer | RegisteredBuffer, addr: Any = None, *,
+            segment_size: int | None = None) -> asyncio.Future[SendReport]:
         """Send a datagram without copying it; returns a future of ``SendReport``.
 
         ``data`` may be any contiguous buffer, mutable too.  Leave it alone until
         the future is done: that is when the kernel has let go of it.
         Cancelling the future does not call the datagram back.  Errors of the
         network are the future's; a bad address or type raises here.
+
+        With ``segment_size`` the buffer leaves as datagrams of so many bytes, the last
+        may be shorter (UDP_SEGMENT, udp(7)): in trains of up to 64, by one submission
+        each.  What a path or a device refuses goes datagram by datagram.
+        """
+    def sendto_many(
+            self, buffers: Iterable[ReadableBuffer | tuple[ReadableBuffer, Any]],
+            addr: Any = None) -> None:
+        """Send many datagrams; never waits.  What sendmmsg(2) is to sendto(2).
+
+        ``buffers`` are what ``sendto`` takes, or pairs of that and an address; ``addr``
+        is for those that come without one.  They leave at the call, in this order, as far
+        as the socket has room.  Errors of the network reach ``protocol.error_received``.
+        A bad type or address raises here: those before it have left then, and those
+        behind it don't.
+        """
+    def sendto_many_zerocopy(
+            self, buffers: Iterable[ReadableBuffer | tuple[ReadableBuffer, Any]],
+            addr: Any = None) -> asyncio.Future[SendReport]:
+        """Send many datagrams without copying them; returns one future of ``SendReport`` for all.
+
+        As ``sendto_many``, but any contiguous buffer is referenced, mutable ones too: leave
+        them alone until the future is done.
         """

@@ -247,7 +247,7 @@ cdef class DatagramTransport(SocketTransport):
         return owner
 
     cdef object find_registered(self, object data, payload* memory):
-        """The memory of ``data``, and what holds it: the registered memory that it lies in, if any."""
+        """The memory of ``data``, and what holds it: registered memory, if it lies in such."""
         cdef LentMemory registered
         owner = find_payload(data, memory)
         if not memory.lent:

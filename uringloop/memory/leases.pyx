@@ -5,7 +5,7 @@ whichever is last.  Each lease is a new object, so one that was released can nev
 the buffer of another.
 """
 cimport cython
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
@@ -17,7 +17,6 @@ from uringloop.ring.process cimport this_thread
 from uringloop.ring.registered_memory cimport LentMemory, Registration
 
 import operator
-import os
 import warnings
 from collections import deque
 
@@ -82,7 +81,8 @@ cdef class PoolCore:
         if hugepages:
             self.mapped = (length + HUGE_PAGE - 1) // HUGE_PAGE * HUGE_PAGE
             length = self.mapped + HUGE_PAGE
-        place = <char*>mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        place = <char*>mmap(
+            NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         if place == MAP_FAILED:
             raise MemoryError(f'a pool of {self.count} buffers of {self.size} bytes')
         self.base = place
@@ -330,8 +330,8 @@ cdef int check_available(object needed, PoolCore pool) except -1:
                 available = int(line.split()[1]) * 1024
                 if needed > available:
                     raise MemoryError(
-                        f'a pool of {pool.count} buffers of {pool.size} bytes needs {needed} bytes; '
-                        f'{available} are available')
+                        f'a pool of {pool.count} buffers of {pool.size} bytes needs {needed} '
+                        f'bytes; {available} are available')
                 break
     return 0
 

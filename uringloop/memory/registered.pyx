@@ -4,9 +4,8 @@ from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.stdint cimport uintptr_t
 
 from uringloop.core.loop_core cimport LoopCore
-from uringloop.ring.abi cimport EEXIST, EFAULT, EMFILE, ENOMEM, ENOSPC
+from uringloop.ring.abi cimport EFAULT, ENOMEM, ENOSPC
 from uringloop.ring.payloads cimport writable_view
-from uringloop.ring.process cimport this_thread
 from uringloop.ring.registered_memory cimport LentMemory, Registration
 
 import os

@@ -24,7 +24,7 @@ cdef enum Trait:
     UNREPORTED = 64  # its ring is gone: nobody will say whether the kernel copied
     SEND = 16        # its result is wanted at once: see Ring.submit_sends
     MEMORY = 32      # the kernel holds pointers into memory that is ours
-    REGISTERED = 256 # from a registered buffer
+    REGISTERED = 256  # from a registered buffer
     LENT = 128       # ``data`` is LentMemory, whose owner wants it back
 
 

@@ -55,7 +55,7 @@ cdef class RegisteredBuffers:
         return <int>slot
 
     cdef void remove(self, int slot) noexcept:
-        """Have the ring let go of the memory; what is in flight keeps its pages until it is done."""
+        """Have the ring let go of the memory; what is in flight keeps its pages till its end."""
         cdef iovec nothing
         cdef unsigned long long tag = 0
         nothing.iov_base = NULL

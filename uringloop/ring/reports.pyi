@@ -1,4 +1,4 @@
-"""One future for several sends."""
+"""One future for several sends: done when the kernel has let go of all of them."""
 import asyncio
 
 from uringloop.ring.zerocopy import SendReport

@@ -5,7 +5,7 @@ from uringloop.ring.zerocopy cimport send_report
 cdef class BatchReport:
     """What operations have in place of a future."""
 
-    def __cinit__(self, future):
+    def __init__(self, future):
         self.future = future
 
     cdef int add(self) except -1:

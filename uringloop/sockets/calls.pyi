@@ -1,7 +1,6 @@
-"""What the ring does for the program's own sockets: it waits, and it sends without copying."""
+"""What the ring does for the program's own sockets: it waits."""
 import asyncio
 
-from uringloop.ring.operations import OperationOwner
 from uringloop.ring.watched import WatchedSocket
 
 class SocketCall(WatchedSocket):
@@ -16,6 +15,3 @@ class SocketCall(WatchedSocket):
         """The future that is done when the socket is ready."""
     def abandon(self) -> None:
         """The caller waits no longer: call the poll back."""
-
-class ZerocopySends(OperationOwner):
-    """Owns the zero-copy sends on the program's own sockets.  They don't wait."""

@@ -179,22 +179,24 @@ class SocketCoroutines(_Core):
         if sent == total:
             report.close()
         else:
+            held = self._held(data)
             waiting = self.create_task(self._send_trains_later(
-                report, sock, self._held(data), address, sent, segment_size))
+                report, sent, sock,
+                lambda start: self._send_trains_now(
+                    sock, held, address, start, segment_size, report)))
             report.future.add_done_callback(lambda _: waiting.cancel())
         return report.future
 
     async def _send_trains_later(
-            self, report: BatchReport, sock: socket.socket, data: ReadableBuffer, address: Any,
-            sent: int, segment_size: int) -> None:
+            self, report: BatchReport, sent: int, sock: socket.socket,
+            send_from: Callable[[int], tuple[int, int]]) -> None:
         try:
             total = sent + 1
             tries = 0
             while sent < total:
                 await self._wait_for_room(sock, tries)
                 before = sent
-                sent, total = self._send_trains_now(
-                    sock, data, address, sent, segment_size, report)
+                sent, total = send_from(sent)
                 tries = tries + 1 if sent == before else 0
         except OSError as exc:
             report.fail(exc)

@@ -1,0 +1,31 @@
+"""A program's own memory, registered with the ring: made by ``loop.register_buffer``."""
+import asyncio
+from types import TracebackType
+from typing import final
+
+from _typeshed import WriteableBuffer
+from typing_extensions import Self
+
+from uringloop.core.loop_core import LoopCore
+
+@final
+class RegisteredBuffer:
+    """Memory of the program that the kernel has registered.
+
+    The buffer is exported until ``close``: a ``bytearray`` cannot be resized meanwhile.
+    Whatever lies inside it and is sent by a ``*_zerocopy`` call goes from registered memory.
+    """
+
+    def __init__(self, loop: LoopCore, obj: WriteableBuffer) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+    def close(self) -> asyncio.Future[None]:
+        """Unregister the memory; returns a future, done when no send uses it any more.
+
+        The export is given up then.  Sends that begin from now on go from ordinary memory.
+        """
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+            self, kind: type[BaseException] | None = None, error: BaseException | None = None,
+            traceback: TracebackType | None = None) -> None: ...
+    def __len__(self) -> int: ...
