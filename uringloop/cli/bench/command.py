@@ -21,9 +21,10 @@ MOST_SECONDS = 60.0
 _ZEROCOPY = f'''\
 Sends datagrams into a device that drops them, in a network namespace of its
 own, as fast as one core can: from C, from Python by this loop, and by every
-other loop that is installed. Shows the table of the RFC that brought zero-copy
-sends to io_uring, datagrams of 65,435 bytes, and beside it an ordinary network
-with an MTU of 1,500. With all rows it takes four minutes.
+other loop that is installed (pip install uvloop rloop). Shows the table of the
+RFC that brought zero-copy sends to io_uring, datagrams of 65,435 bytes, and
+beside it an ordinary network with an MTU of 1,500. All rows
+take four minutes.
 
 What each sender says it has sent is compared with what the device has counted.
 If that differs the row says so, and the command fails.
