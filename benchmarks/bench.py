@@ -27,7 +27,6 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import socket
 import statistics
 import subprocess
@@ -37,7 +36,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare import HOST, PROCESSORS, new_loop, take_processor
+from compare import HOST, PROCESSORS, take_processor
+
+from uringloop.cli.bench.loops import missing, new_loop
+from uringloop.cli.bench.progress import tell
 
 ECHOES = 32               # under way at once
 DIFFERENT = 256           # payloads, so that what is lost or out of order is seen
@@ -292,22 +294,6 @@ def measured(loop: str, what: str, options: argparse.Namespace) -> tuple[float, 
     return rate, per_cpu
 
 
-def missing(loop: str) -> str:
-    """Why there is no such loop; empty if there is."""
-    try:
-        new_loop(loop).close()
-    except (ImportError, AttributeError) as error:
-        return str(error)
-    return ''
-
-
-def progress(text: str) -> None:
-    """One line that changes on a terminal, and nothing elsewhere."""
-    if sys.stderr.isatty():
-        width = shutil.get_terminal_size().columns - 1
-        print(f'\r{text[:width]:{width}}\r', end='', file=sys.stderr, flush=True)
-
-
 def bar(ratio: float) -> str:
     """`|` stands at 1."""
     length = min(round(ratio * BAR), WIDEST)
@@ -366,9 +352,9 @@ def main() -> None:
         figures: dict[str, list[tuple[float, float]]] = {loop: [] for loop in loops}
         for number in range(options.rounds):
             for loop in loops:
-                progress(f'{what}: round {number + 1} of {options.rounds}, {loop}')
+                tell(f'{what}: round {number + 1} of {options.rounds}, {loop}')
                 figures[loop].append(measured(loop, what, options))
-        progress('')
+        tell('')
         show(what, figures)
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import os
 import resource
 import socket
@@ -29,14 +28,9 @@ import threading
 import time
 from pathlib import Path
 
+from uringloop.cli.bench.loops import new_loop
+
 HOST = '127.0.0.1'
-
-
-def new_loop(name: str) -> asyncio.AbstractEventLoop:
-    if name == 'asyncio':
-        return asyncio.SelectorEventLoop()
-    module, _, attribute = name.partition(':')
-    return getattr(importlib.import_module(module), attribute or 'new_event_loop')()
 
 
 class Echo(asyncio.Protocol):

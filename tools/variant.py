@@ -29,7 +29,8 @@ def originals() -> Iterator[Path]:
     newest = max(path.stat().st_mtime for path in paths
                  if path.suffix in ('.pyx', '.pxd') or path.name == 'setup.py')
     for path in paths:
-        up_to_date = path.suffix != '.c' or path.stat().st_mtime >= newest
+        by_cython = path.suffix == '.c' and path.with_suffix('.pyx').exists()
+        up_to_date = not by_cython or path.stat().st_mtime >= newest
         if path.is_file() and path.suffix not in MADE and up_to_date:
             yield path.relative_to(ROOT)
 

@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     import argparse
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog='python -m uringloop', formatter_class=raw, epilog=_EPILOG,
+        prog='python -m uringloop', formatter_class=raw,
+        epilog=f'{_EPILOG}  python -m uringloop bench zerocopy\n',
         description='An asyncio event loop on io_uring that sends datagrams without copying them.')
     parser.add_argument('--version', action='version',
                         version=f'uringloop-zc {uringloop.__version__}')
@@ -65,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser('run', help=f'run a program on this loop ({_RUN} --help)',
                         usage=f'{_RUN} {_WHAT} [ARGUMENT ...]', formatter_class=raw,
                         description=_DESCRIPTION)
+    commands.add_parser('bench', help='measure how fast datagrams leave '
+                        '(python -m uringloop bench --help)')
     return parser
 
 
@@ -86,6 +89,9 @@ def main() -> None:
             _run(first[:2], first[2:], arguments)
         case ['run', first, *arguments] if first == '-' or not first.startswith('-'):
             _run('', first, arguments)
+        case ['bench', *arguments]:
+            from uringloop.cli.bench import command
+            command.main(arguments)
         case ['run', option, *_] if option not in ('-h', '--help'):
             _parser().error(f'run: unknown option {option}'
                             f' (options of python itself stand before -m uringloop)')

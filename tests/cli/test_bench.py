@@ -1,0 +1,185 @@
+"""``python -m uringloop bench`` from outside: options, endings, one real row."""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.support.namespaces import needs_root
+from tests.support.programs import ROOT, python
+from tests.support.seccomp import FORBID
+from uringloop.cli.bench.results import from_json
+
+BENCH = ['-m', 'uringloop', 'bench']
+QUICK = ['--rounds', '1', '--seconds', '0.1', '--against', 'asyncio']
+UNSHARE = 272               # the system call
+
+
+def bench(*arguments, **environment):
+    return python(*BENCH, *arguments, cwd=ROOT, **environment)
+
+
+# -- options -------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    (['--rows', 'nothing'], '--rows nothing: choose from rfc, copy, msg-zerocopy, zc-1'),
+    (['--seconds', '0'], '--seconds 0: from 0.05 to 60'),
+    (['--rounds', '0'], '--rounds 0: at least 1'),
+    (['--memory', '-1'], '--memory -1: from 0 to'),
+    (['--against', 'no_such_loop'], '--against no_such_loop: there is no such module; pip'),
+    (['--plot', 'figures.gif'], 'name a file that ends in .svg or .png'),
+    (['--plot', '/nowhere/figures.svg'], '--plot /nowhere/figures.svg: nothing can be written'),
+    (['--json', '/nowhere/figures.json'], '--json /nowhere/figures.json: nothing can be written'),
+])
+def test_what_is_wrong_is_one_line(arguments, words):
+    done = bench('zerocopy', *arguments)
+    assert (done.returncode, done.stdout) == (1, '')
+    line, = done.stderr.splitlines()
+    assert line.startswith('bench: ')
+    assert words in line
+
+
+@pytest.mark.parametrize('arguments', [['--help'], ['zerocopy', '--help'], ['report', '--help']])
+def test_help_shows_examples_and_fits_80_columns(arguments):
+    done = bench(*arguments)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert 'examples:\n  python -m uringloop bench ' in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_help_of_all_commands_names_it():
+    done = python('-m', 'uringloop', '--help', cwd=ROOT)
+    assert '    bench ' in done.stdout
+
+
+@pytest.mark.parametrize('text', ['', '{}', '[]', 'words', '{"format": 99}'])
+def test_report_of_something_else_is_one_line(text, tmp_path):
+    file = tmp_path / 'figures.json'
+    file.write_text(text)
+    done = bench('report', file)
+    assert (done.returncode, done.stdout) == (1, '')
+    line, = done.stderr.splitlines()
+    assert 'bench zerocopy --json FILE makes such a file' in line
+
+
+# -- measuring -----------------------------------------------------------------------------------
+
+@needs_root
+def test_a_row_is_measured_delivered_and_shown(tmp_path):
+    file, picture = tmp_path / 'figures.json', tmp_path / 'figures.svg'
+    done = bench('zerocopy', *QUICK, '--rows', 'zc-8', '--json', file, '--plot', picture)
+    assert done.returncode == 0, done.stderr
+    assert 'zc-8: zero-copy, 8 requests a system call' in done.stdout
+    assert 'measured' in done.stderr
+    results = from_json(file.read_text())
+    [group] = results.groups
+    [row] = group.rows
+    measured = {(each.side, each.label): each for each in row.senders}
+    own = measured['uringloop', 'sendto(bytes)']
+    [sample] = own.samples
+    assert sample.packets == sample.datagrams > 0
+    assert sample.bytes == sample.datagrams * 65_435
+    assert own.copied == 0
+    assert own.against(group.baseline) is not None
+    theirs = measured['asyncio', 'sendto(bytes)']
+    assert theirs.copied == theirs.packets > 0
+    assert not any(each.wrong or each.failed for each in row.senders)
+    assert '</svg>' in picture.read_text()
+    page = bench('report', file)
+    assert page.returncode == 0
+    assert '| uringloop | sendto(bytes) |' in page.stdout
+
+
+@needs_root
+def test_trains_are_counted_as_datagrams():
+    done = bench('zerocopy', *QUICK, '--rows', 'packets', '--json', '-')
+    assert done.returncode == 0, done.stderr
+    [group] = from_json(done.stdout).groups
+    own = next(each for each in group.rows[0].senders if each.side == 'uringloop')
+    [sample] = own.samples
+    assert 0 < sample.packets < sample.datagrams
+    assert sample.bytes == sample.datagrams * 1_200
+
+
+def test_without_a_namespace_loopback_is_measured_and_the_rest_explained():
+    start = (f'{FORBID}\nforbid_io_uring(1, {UNSHARE})\nimport runpy, sys\n'
+             f'sys.argv = ["uringloop", "bench", "zerocopy", *{QUICK!r}]\n'
+             'runpy.run_module("uringloop", run_name="__main__", alter_sys=True)\n')
+    done = python('-c', start, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('not measured: no network namespace can be made') == 2
+    assert 'run it as root' in done.stdout
+    own = next(line for line in done.stdout.splitlines() if 'sendto_zerocopy' in line)
+    assert own.endswith('  all')
+
+
+def test_a_loop_that_cannot_do_it_says_so():
+    done = bench('zerocopy', *QUICK[:-1], 'json', '--rows', 'loopback', '--json', '-')
+    assert done.returncode == 0, done.stderr
+    [group] = from_json(done.stdout).groups
+    theirs = next(each for each in group.rows[0].senders if each.side == 'json')
+    assert theirs.missing == "module 'json' has no attribute 'EventLoopPolicy'"
+
+
+@pytest.mark.parametrize(('compiler', 'reason'), [
+    (None, 'there is no C compiler: apt install gcc libc6-dev'),
+    ('#!/bin/sh\necho "ring_send.c:8:10: fatal error: liburing.h: No such file" >&2\nexit 1\n',
+     'the headers of liburing are not installed: apt install liburing-dev'),
+])
+def test_without_c_the_rest_is_measured(tmp_path, compiler, reason):
+    if compiler:
+        (tmp_path / 'gcc').write_text(compiler)
+        (tmp_path / 'gcc').chmod(0o755)
+    code = ('from uringloop.cli.bench import native\nfrom pathlib import Path\n'
+            'print(native.build(Path("."))[1]["ring_send"])')
+    done = python('-c', code, cwd=tmp_path, PATH=str(tmp_path))
+    assert done.stdout == f'{reason}\n'
+    if compiler is None:
+        done = bench('zerocopy', *QUICK, '--rows', 'loopback', PATH=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        assert f'- {reason}' in done.stdout
+        assert 'uringloop  sendto(bytes)' in done.stdout
+
+
+# -- endings -------------------------------------------------------------------------------------
+
+def namespace_of(process):
+    try:
+        return os.readlink(f'/proc/{process}/ns/net')
+    except OSError:
+        return ''           # it has ended
+
+
+def inhabitants(namespace):
+    return [process for process in os.listdir('/proc')
+            if process.isdigit() and namespace_of(process) == namespace]
+
+
+@needs_root
+@pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_when_it_is_ended(tmp_path, ending):
+    command = [sys.executable, *BENCH, 'zerocopy', '--seconds', '30', '--rows', 'zc-8']
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True,
+                          env={**os.environ, 'TMPDIR': str(tmp_path)}) as process:
+        try:
+            # Until a sender, of C or of Python, is at it.
+            end = time.monotonic() + 30
+            while len(inhabitants(namespace_of(process.pid))) != 2 or not any(
+                    tmp_path.glob('*/ring_send')):
+                assert time.monotonic() < end
+                assert process.poll() is None
+                time.sleep(0.02)
+            namespace = namespace_of(process.pid)
+            assert namespace != namespace_of('self')
+            process.send_signal(ending)
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert 'Traceback' not in errors
+    if ending == signal.SIGINT:
+        assert process.returncode == -signal.SIGINT
+        assert errors.endswith('bench: interrupted\n')
+    assert inhabitants(namespace) == []
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,208 @@
+"""What ``python -m uringloop bench`` makes of its figures: tables, pages, pictures, JSON."""
+import importlib.util
+import json
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.support.programs import ROOT
+from uringloop.cli.bench import command, loops, measure, plot, png, report, rows, ways
+from uringloop.cli.bench.results import (
+    Group,
+    Measured,
+    Results,
+    ResultsError,
+    Row,
+    Sample,
+    from_json,
+)
+from uringloop.cli.bench.sender import PAYLOADS, Job, turns_of
+
+SVG = '{http://www.w3.org/2000/svg}'
+
+
+def sample(datagrams, zerocopy=0, copied=0, **more):
+    return Sample(1.0, datagrams, datagrams * 1000, zerocopy, copied, datagrams, **more)
+
+
+def measured(side, label, *samples, **more):
+    return Measured(side, label, samples=list(samples), **more)
+
+
+@pytest.fixture
+def results():
+    best = measured('C', 'best', sample(4000, 4000), sample(6000, 6000), limit=True)
+    base = measured('C', 'base', sample(2000), sample(2000))
+    own = measured('uringloop', 'sendto', sample(3000, 3000, 30), sample(3000, 3000))
+    peer = measured('uvloop', 'sendto <bytes>', sample(1000), sample(1500))
+    none = measured('uringloop', 'lease', missing='this build has no pool')
+    everyone = Row('one', 'a row', 'a note', [best, base, own, peer, none])
+    return Results({'processor': 'P', 'kernel': 'Linux 6.1'}, {'CPython': '3.11'}, 0.5, 2, 0, [
+        Group('rfc', 'datagrams & more', 'BASE', '', base, [everyone]),
+        Group('mtu1500', 'others', 'x', 'no rights', None, []),
+    ])
+
+
+# -- figures -------------------------------------------------------------------------------------
+
+def test_json_round_trip(results):
+    assert from_json(results.to_json()) == results
+    assert from_json(results.to_json()).to_json() == results.to_json()
+
+
+def test_json_of_something_else_is_refused(results):
+    data = json.loads(results.to_json())
+    for wrong in ([], {}, {**data, 'format': 0}, {**data, 'groups': [{}]}, {**data, 'more': 1}):
+        with pytest.raises(ResultsError):
+            from_json(json.dumps(wrong))
+
+
+def test_ratios_are_medians_of_the_rounds(results):
+    [row] = results.groups[0].rows
+    best, _, own, peer, none = row.senders
+    assert own.against(best) == (0.75 + 0.5) / 2
+    assert own.against(results.groups[0].baseline) == 1.5
+    assert results.groups[0].peer('uringloop') is peer
+    assert own.against(none) is none.against(own) is None
+    assert row.limit is best
+
+
+def test_copied_is_what_did_not_go_without_a_copy(results):
+    best, base, own, *_ = results.groups[0].rows[0].senders
+    assert [report.copied(each) for each in (best, base, own)] == ['0', 'all', '30 of 6,000']
+
+
+@pytest.mark.parametrize(('sent', 'packets', 'payload', 'trains', 'words'), [
+    ((10, 1000), 10, 1000, False, ''),
+    ((10, 1000), 10, None, False, ''),
+    ((10, 1000), 2, 1000, True, ''),
+    ((10, 1000), 9, 900, False, '1,000 bytes sent, 900 arrived'),
+    ((10, 1000), 2, 1000, False, '10 datagrams sent, 2 arrived'),
+    ((10, 1000), 11, 1000, True, '10 datagrams sent, 11 arrived'),
+    ((10, 1000), 9, None, False, '10 datagrams sent, 9 arrived'),
+])
+def test_what_arrives_is_compared(sent, packets, payload, trains, words):
+    said = dict(zip(('datagrams', 'bytes'), sent, strict=True))
+    assert measure.difference(said, packets, payload, trains) == words
+
+
+# -- shown ---------------------------------------------------------------------------------------
+
+def test_table(results):
+    lines = report.table(results).splitlines()
+    heads = lines[1].split('  ')
+    assert [head.strip() for head in heads if head.strip()] == [
+        'MB/s', 'datagrams/s', 'x BASE', 'of C', 'x uvloop', 'copied']
+    own = next(line for line in lines if line.startswith('  uringloop  sendto'))
+    assert own.split()[2:] == ['3', '3,000', '1.50', '0.62', '2.50', '30', 'of', '6,000']
+    assert '  uringloop  lease           - this build has no pool' in lines
+    assert '  not measured: no rights' in lines
+    assert any('always notifies' in line for line in lines)
+
+
+def test_page(results):
+    page = report.page(results, 'benchmarks.svg')
+    assert page.startswith('# Benchmarks\n')
+    assert '](benchmarks.svg)' in page
+    assert '- kernel: Linux 6.1\n' in page
+    assert '| uringloop | sendto | 3 | 3,000 | 1.50 | 0.62 | 2.50 | 30 of 6,000 |' in page
+    assert '| uringloop | lease (not measured: this build has no pool) |' in page
+    assert 'Not measured: no rights.' in page
+
+
+def test_picture_is_well_formed_and_labelled(results):
+    text = plot.svg(plot.picture(results))
+    root = ElementTree.fromstring(text)
+    words = [element.text for element in root.iter(f'{SVG}text')]
+    assert 'datagrams & more' in words
+    assert 'uvloop  sendto <bytes>' in words
+    assert '3 MB/s, 0.00 M/s, 1.50x' in words
+    assert 'uringloop  lease' not in words
+    # A card of its own is behind all, in both colours.
+    assert text.count(plot.COLOURS['card'][0]) >= 1
+    assert f'.card {{ fill: {plot.COLOURS["card"][1]}; }}' in text
+    limits = [element for element in root.iter(f'{SVG}rect')
+              if element.get('class') == 'limit']
+    assert len(limits) >= 2         # in the legend and in the row
+    width, height = map(float, root.get('viewBox').split()[2:])
+    for element in root.iter(f'{SVG}rect'):
+        assert float(element.get('x')) + float(element.get('width')) <= width
+        assert float(element.get('y')) + float(element.get('height')) <= height
+
+
+def test_nothing_to_draw_is_told():
+    with pytest.raises(plot.PlotError, match='nothing that can be drawn'):
+        plot.picture(Results({}, {}, 1, 1, 0, []))
+
+
+def test_png_without_a_library_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    assert 'pip install matplotlib, or name an .svg' in png.missing()
+
+
+@pytest.mark.parametrize('library', png.LIBRARIES)
+def test_png(library, results, tmp_path, monkeypatch):
+    pytest.importorskip(library)
+    monkeypatch.setattr(png, 'LIBRARIES', (library,))
+    file = tmp_path / 'figures.png'
+    png.write(plot.picture(results), str(file))
+    assert file.read_bytes().startswith(b'\x89PNG\r\n')
+
+
+def test_what_is_wrong_fails_the_command(results, capsys):
+    results.groups[0].rows[0].senders[2].samples[1].wrong = '2 datagrams sent, 1 arrived'
+    with pytest.raises(SystemExit) as ended:
+        command._show(results, command.parser().parse_args(['zerocopy']))
+    assert ended.value.code == 1
+    out, errors = capsys.readouterr()
+    assert '    NOT ALL DELIVERED: 2 datagrams sent, 1 arrived\n' in out
+    assert errors == 'bench: one: uringloop sendto: 2 datagrams sent, 1 arrived\n'
+
+
+# -- rows ----------------------------------------------------------------------------------------
+
+EVERYTHING = rows.groups(['asyncio', 'uvloop'])
+
+
+def test_names_of_rows_are_unique():
+    names = [row.name for group in EVERYTHING for row in group.rows]
+    assert len(names) == len(set(names))
+
+
+def test_each_sender_exists():
+    for group in EVERYTHING:
+        for row in group.rows:
+            assert row.limit.side == 'C'
+            for sender in row.senders:
+                if sender.side == 'C':
+                    assert (ROOT / f'uringloop/cli/bench/{sender.program}.c').exists()
+                elif sender.side == rows.NO_LOOP:
+                    assert sender.way in ways.SOCKET_WAYS
+                else:
+                    assert sender.way in ways.WAYS
+                    assert sender.payload in PAYLOADS
+                    assert sender.payload != 'leases' or sender.way in ways.LEASE_WAYS
+
+
+def test_rows_are_chosen_by_their_names_or_their_groups():
+    chosen = rows.chosen(EVERYTHING, ['zc-8', 'mtu1500'])
+    assert [[row.name for row in group.rows] for group in chosen] == [
+        ['zc-8'], ['trains', 'slices', 'packets']]
+
+
+@pytest.mark.parametrize(('different', 'turns'), [(1, 1), (8, 1), (9, 2), (100, 13)])
+def test_turns_go_through_all_payloads(different, turns):
+    job = Job('', '', '', 8, 1, 0, 0, 1, '', 0)
+    made = turns_of(job, list(range(different)))
+    assert len(made) == turns
+    assert {len(turn) for turn in made} == {8}
+    assert {payload for turn in made for payload in turn} == set(range(different))
+
+
+def test_loops_by_name():
+    assert loops.installed('asyncio')
+    assert not loops.installed('no_such_loop')
+    assert not loops.installed('no.such.loop')
+    assert 'no_such_loop' in loops.missing('no_such_loop')
+    assert loops.missing('uringloop') == loops.missing('asyncio') == ''
+    assert loops.missing('asyncio:SelectorEventLoop') == ''
