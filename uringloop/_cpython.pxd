@@ -4,6 +4,7 @@ from cpython.object cimport PyObject
 ctypedef int (*visitproc)(PyObject*, void*) noexcept
 ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
 ctypedef int (*inquiry)(PyObject*) noexcept
+ctypedef int (*coro_send)(PyObject*, PyObject*, PyObject**) noexcept
 
 
 cdef extern from *:
@@ -43,6 +44,7 @@ cdef int type_of(object sock) except? -1
 cdef int proto_of(object sock) except? -1
 
 cdef traverseproc replace_traverse(object kind, traverseproc traverse) noexcept
+cdef void set_send(object kind, coro_send send) noexcept
 cdef inquiry give_attributes(object kind, Py_ssize_t offset, inquiry clear) noexcept
 cdef bint pause_collector() noexcept
 cdef void resume_collector(bint paused) noexcept

@@ -66,6 +66,13 @@ cdef extern from *:
         ((PyTypeObject *)type)->tp_traverse = traverse;
         return before;
     }
+
+    typedef int (*plain_send)(PyObject *, PyObject *, PyObject **);
+    static void set_am_send(PyObject *type, plain_send send) {
+        PyAsyncMethods *methods = ((PyTypeObject *)type)->tp_as_async;
+        if (!PORTABLE && methods)
+            methods->am_send = (sendfunc)send;
+    }
     """
     struct socket_fields:
         int fd
@@ -76,6 +83,7 @@ cdef extern from *:
     object own_reference(PyObject*)
     inquiry set_dict_offset(object, Py_ssize_t, inquiry) noexcept
     traverseproc swap_traverse(object, traverseproc) noexcept
+    void set_am_send(object, coro_send) noexcept
 
 
 # -- bytes ---------------------------------------------------------------------------------------
@@ -171,6 +179,17 @@ cdef bint pause_collector() noexcept:
 cdef void resume_collector(bint paused) noexcept:
     if paused:
         PyGC_Enable()
+
+
+# -- coroutines ----------------------------------------------------------------------------------
+
+cdef void set_send(object kind, coro_send send) noexcept:
+    """Have such objects, which are coroutines, be awaited by ``send``: am_send, new in 3.10.
+
+    The interpreter asks for that first, and it needs no StopIteration for a result.  Cython
+    has no name for it.
+    """
+    set_am_send(kind, send)
 
 
 # -- attributes ----------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ cdef struct gathering:
     size_t total                   # bytes
     size_t segment                 # of each datagram, but the last
     iovec vectors[SEGMENTS]
-    PyObject* owners[SEGMENTS]     # borrowed from who gathers
+    PyObject* owners[SEGMENTS]     # of each datagram; borrowed from who gathers
     flag immutable[SEGMENTS]
+    flag all_immutable
     flag lent                      # all of it
     sockaddr_storage* address
     uint32_t address_length

@@ -7,14 +7,15 @@ program runs while something is gathered.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
-from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.string cimport memmove, memset
 
 from uringloop.core.counters cimport Counters
 from uringloop.datagram.segmentation cimport refused
 from uringloop.datagram.sender cimport QUEUE_LIMIT, DatagramSender
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
+from uringloop.ring.operations cimport flag
 from uringloop.ring.payloads cimport payload
 from uringloop.ring.trains cimport SEGMENTED_BYTES, SEGMENTS, is_refusal, write_segment_size
 from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM
@@ -45,17 +46,18 @@ cdef int gather(gathering* these, DatagramSender sender, object owner, payload* 
         these.total = 0
         these.pieces = 0
         these.lent = memory.lent
+        these.all_immutable = True
         these.address = address
         these.address_length = address_length
-    if these.pieces and these.owners[these.pieces - 1] == <PyObject*>owner \
-            and end_of(&these.vectors[these.pieces - 1]) == memory.base:
+    if these.pieces and end_of(&these.vectors[these.pieces - 1]) == memory.base:
         these.vectors[these.pieces - 1].iov_len += length
     else:
         these.vectors[these.pieces].iov_base = memory.base
         these.vectors[these.pieces].iov_len = length
-        these.owners[these.pieces] = <PyObject*>owner
-        these.immutable[these.pieces] = memory.immutable
         these.pieces += 1
+    these.owners[these.count] = <PyObject*>owner
+    these.immutable[these.count] = memory.immutable
+    these.all_immutable = these.all_immutable and memory.immutable
     these.count += 1
     these.total += length
     return 0
@@ -75,7 +77,7 @@ cdef int send_gathered(gathering* these, DatagramSender sender) except -1:
     if these.count == 1 or sender.waits() or transport.loop.closing \
             or not sender.segments_allowed():
         return enqueue_gathered(these, sender)
-    if these.pieces == 1 and these.immutable[0] \
+    if these.pieces == 1 and these.all_immutable \
             and (these.lent or these.total >= ZEROCOPY_MINIMUM) \
             and sender.goes_zerocopy(
                 these.vectors[0].iov_base, these.total, these.segment, these.lent,
@@ -124,25 +126,28 @@ cdef int first_failed(gathering* these, DatagramSender sender, int error) except
     these.vectors[0].iov_len -= length
     these.total -= length
     these.count -= 1
+    memmove(&these.owners[0], &these.owners[1], these.count * sizeof(PyObject*))
+    memmove(&these.immutable[0], &these.immutable[1], these.count * sizeof(flag))
     return 0
 
 
 cdef int enqueue_gathered(gathering* these, DatagramSender sender) except -1:
     """Queue each behind those that wait; such as lie side by side become a train."""
-    cdef unsigned i, pieces = these.pieces
+    cdef unsigned piece = 0, i, count = these.count
     cdef payload part
-    cdef size_t left
+    cdef iovec left = these.vectors[0]
     these.count = 0
-    for i in range(pieces):
-        part.base = <char*>these.vectors[i].iov_base
+    part.lent = these.lent
+    for i in range(count):
+        if left.iov_len == 0:
+            piece += 1
+            left = these.vectors[piece]
+        part.base = <char*>left.iov_base
+        part.length = min(these.segment, left.iov_len)
         part.immutable = these.immutable[i]
-        part.lent = these.lent
-        left = these.vectors[i].iov_len
-        while left:
-            part.length = min(these.segment, left)
-            enqueue(sender, <object>these.owners[i], &part, these.address, these.address_length)
-            part.base += part.length
-            left -= part.length
+        enqueue(sender, <object>these.owners[i], &part, these.address, these.address_length)
+        left.iov_base = part.base + part.length
+        left.iov_len -= part.length
     return 0
 
 

@@ -49,7 +49,7 @@ cdef class DatagramSender(Sender):
     cdef int append(self, object owner, payload* memory, size_t segment_size,
                     sockaddr_storage* address, uint32_t address_length, object future) except -1
     cdef bint extends_last(self, object owner, payload* memory, sockaddr_storage* address,
-                           uint32_t address_length, object future) noexcept
+                           uint32_t address_length, object future) except -1
     cdef int enqueue_trains(self, object owner, payload* memory, size_t segment_size,
                             sockaddr_storage* address, uint32_t address_length,
                             object future) except -1

@@ -29,6 +29,7 @@ from uringloop.datagram.segmentation cimport (
     send_segmented, sent_by_itself)
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
+from uringloop.ring.lent_pieces cimport hold_too
 from uringloop.ring.operations cimport (
     EXPLICIT, FOLLOWER, LENT, MEMORY, NOTIF_DUE, REGISTERED, SEND, ZEROCOPY, operation)
 from uringloop.ring.payloads cimport copy_payload, payload
@@ -203,15 +204,16 @@ cdef class DatagramSender(Sender):
         return 0
 
     cdef bint extends_last(self, object owner, payload* memory, sockaddr_storage* address,
-                           uint32_t address_length, object future) noexcept:
+                           uint32_t address_length, object future) except -1:
         """If the datagram lies right behind the last of the queue: it is now part of that.
 
         A train's datagrams are of one size, but the last, which may be shorter.
         """
         cdef operation* op = self.last
         cdef size_t size
-        if op is NULL or &op.next != self.queue_end or <PyObject*>owner is not op.data \
-                or op.base + op.length != memory.base or op.status != UNDECIDED:
+        if op is NULL or &op.next != self.queue_end or op.base + op.length != memory.base \
+                or op.status != UNDECIDED \
+                or <PyObject*>owner is not op.data and not (memory.lent and op.traits & LENT):
             return False
         size = op.segment_size if op.segment_size else op.length
         if not 0 < memory.length <= size or size > self.segments.limit \
@@ -220,6 +222,8 @@ cdef class DatagramSender(Sender):
                 or op.future is not (NULL if future is None else <PyObject*>future) \
                 or op.address_length != address_length \
                 or memcmp(&op.address, address, address_length) != 0:
+            return False
+        if <PyObject*>owner is not op.data and not hold_too(op, <LentMemory>owner):
             return False
         op.segment_size = <uint16_t>size
         op.length += memory.length
@@ -465,8 +469,10 @@ cdef class DatagramSender(Sender):
     # -- by the ring ---------------------------------------------------------------------------
 
     cdef bint goes_by_ring(self, operation* op) except -1:
+        """Whether to submit it; its trait ZEROCOPY says how."""
         transport = <DatagramTransport>self.transport
         cdef bint open_here = fd_of(transport._sock) == transport._sock_fd
+        op.traits &= ~ZEROCOPY
         if transport.slot < 0 and not open_here:
             return False         # the number may be another's
         if self.operation_goes_zerocopy(op):
@@ -474,6 +480,7 @@ cdef class DatagramSender(Sender):
                 op.status = ONE_BY_ONE
             elif op.length >= ZEROCOPY_MINIMUM or op.traits & EXPLICIT \
                     or count_alike(&self.segments, op) == 1:
+                op.traits |= ZEROCOPY
                 return True
         # The program has closed its socket meanwhile: the ring still has the file.
         return (op.status != BY_CALL and transport.slot >= 0 and not open_here
@@ -510,12 +517,11 @@ cdef class DatagramSender(Sender):
         cdef:
             io_uring_sqe* sqe
             bint fixed = transport.slot >= 0
-            bint zerocopy = self.operation_goes_zerocopy(op)
+            bint zerocopy = op.traits & ZEROCOPY
             bint train = is_train(op)
             int opcode, slot = UNREGISTERED
         traits |= MEMORY | SEND
         if zerocopy:
-            traits |= ZEROCOPY
             opcode = IORING_OP_SENDMSG_ZC if train else IORING_OP_SEND_ZC
             if op.traits & LENT and (not train or can_send_registered_messages()):
                 slot = transport.loop.ring.slot_of(<LentMemory>op.data, op.base, op.length)

@@ -82,7 +82,8 @@ cdef class DatagramTransport(SocketTransport):
         cdef sockaddr_storage address
         cdef uint32_t address_length = 0
         cdef bint exact = PyBytes_CheckExact(data)
-        if not exact and not isinstance(data, (bytes, bytearray, memoryview, LentMemory)):
+        if not exact and not isinstance(data, LentMemory) and not isinstance(
+                data, (bytes, bytearray, memoryview)):
             raise TypeError(f'data argument must be a bytes-like object, '
                             f'not {type(data).__name__!r}')
         if not EMPTY_ALLOWED and not data:

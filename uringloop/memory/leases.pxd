@@ -44,3 +44,10 @@ cdef class Lease(LentMemory):
 
     cdef int check(self) except -1
     cdef int release_now(self) except -1
+
+
+@cython.final
+cdef class Acquisition:
+    cdef object acquired           # what awaiting it gives; None once that was given
+
+    cdef object take(self)

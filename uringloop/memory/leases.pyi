@@ -1,7 +1,8 @@
 """Buffer pools and their leases."""
 import asyncio
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import final, overload
+from typing import Any, final, overload
 
 from _typeshed import ReadableBuffer
 from typing_extensions import Self
@@ -32,6 +33,8 @@ class PoolCore:
     def closed(self) -> bool: ...
     @property
     def _error(self) -> int: ...
+    def acquire(self) -> Coroutine[Any, Any, Lease]:
+        """Borrow a buffer: a coroutine that waits, in order, until there is one."""
     def acquire_nowait(self) -> Lease:
         """A lease; BufferError if all are out, or others wait for one."""
     def close(self) -> asyncio.Future[None]:
@@ -39,7 +42,6 @@ class PoolCore:
 
         Leases that are out stay valid.  Whoever waits for one gets RuntimeError.
         """
-    def _acquire_now(self) -> Lease | None: ...
     def _acquire_many_now(self, count: int) -> list[Lease] | None: ...
     def _wait(self, count: int) -> asyncio.Future[list[Lease]]: ...
     def _wait_no_longer(self, future: asyncio.Future[list[Lease]]) -> None: ...

@@ -7,11 +7,14 @@ the buffer of another.
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from posix.mman cimport (
     MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap, munmap)
 
+from uringloop._cpython cimport set_send
 from uringloop.core.loop_core cimport LoopCore
 from uringloop.ring.process cimport this_thread
 from uringloop.ring.registered_memory cimport LentMemory, Registration
@@ -31,6 +34,9 @@ cdef extern from *:
     enum:
         MADV_HUGEPAGE
         MADV_WIPEONFORK
+
+cdef extern from "Python.h":
+    void PyErr_SetObject(object, object)
 
 cdef enum:
     PAGE = 4096
@@ -146,14 +152,17 @@ cdef class PoolCore:
             raise BufferError(f'all {self.count} buffers of {self!r} are out')
         return self.new_lease()
 
-    def _acquire_now(self):
-        """A lease, or None: there is none, or others wait."""
-        if self.closed:
-            self._check_open()
-        return None if self.free == 0 or self.waiters else self.new_lease()
+    def acquire(self):
+        """Borrow a buffer: a coroutine that waits, in order, until there is one."""
+        cdef Acquisition coroutine
+        if self.free == 0 or self.closed or self.waiters:
+            return self._acquire_later()
+        coroutine = Acquisition.__new__(Acquisition)
+        coroutine.acquired = self.new_lease()
+        return coroutine
 
     def _acquire_many_now(self, count):
-        """As many at once, or None."""
+        """As many at once, or None: there are not so many, or others wait."""
         self._check_open()
         number = positive(count, 'n')
         if number > self.count:
@@ -311,6 +320,55 @@ cdef class Lease(LentMemory):
 
     def __setitem__(self, index, value):
         PyMemoryView_FromObject(self)[index] = value
+
+
+@cython.final
+@cython.freelist(8)
+cdef class Acquisition:
+    """The coroutine of ``acquire`` where a buffer is free: it has nothing to wait for.
+
+    One of Python's own costs as much as all the rest of acquiring.
+    """
+
+    cdef object take(self):
+        acquired, self.acquired = self.acquired, None
+        if acquired is None:
+            raise RuntimeError('cannot reuse already awaited coroutine')
+        return acquired
+
+    def __await__(self):
+        return self
+
+    def __next__(self):
+        raise StopIteration(self.take())
+
+    def send(self, value):
+        raise StopIteration(self.take())
+
+    def throw(self, kind, value=None, traceback=None):
+        self.close()
+        if value is None:
+            value = kind() if isinstance(kind, type) else kind
+        raise value
+
+    def close(self):
+        if self.acquired is not None:
+            self.take().release()
+
+
+cdef int send_to_acquisition(PyObject* self, PyObject* value, PyObject** result) noexcept:
+    try:
+        acquired = (<Acquisition>self).take()
+    except BaseException as exc:
+        PyErr_SetObject(type(exc), exc)
+        result[0] = NULL
+        return -1                      # PYGEN_ERROR
+    Py_INCREF(acquired)
+    result[0] = <PyObject*>acquired
+    return 0                           # PYGEN_RETURN
+
+
+set_send(Acquisition, send_to_acquisition)
 
 
 cdef Py_ssize_t positive(object value, str name) except -1:

@@ -18,17 +18,16 @@ class BufferPool(PoolCore):
     Its methods, as those of asyncio, belong to the loop's thread.
     """
 
-    async def acquire(self) -> Lease:
-        """Borrow a buffer; waits, in order, until there is one."""
-        lease = self._acquire_now()
-        return lease if lease is not None else (await self._acquire_later(1))[0]
-
     async def acquire_many(self, n: int) -> list[Lease]:
         """Borrow ``n`` buffers, all at once; ValueError if the pool never has so many."""
         leases = self._acquire_many_now(n)
-        return leases if leases is not None else await self._acquire_later(n)
+        return leases if leases is not None else await self._wait_for(n)
 
-    async def _acquire_later(self, n: int) -> list[Lease]:
+    async def _acquire_later(self) -> Lease:
+        leases = self._acquire_many_now(1)
+        return (leases if leases is not None else await self._wait_for(1))[0]
+
+    async def _wait_for(self, n: int) -> list[Lease]:
         future: asyncio.Future[list[Lease]] = self._wait(n)
         try:
             return await future

@@ -55,10 +55,10 @@ cdef struct operation:
     size_t length
     operation* next           # the owner's queue, or the free list
     size_t sent               # bytes before ``base``: of a train that leaves piece by piece
+    sockaddr_storage address
     msghdr message
     iovec vector
     uint64_t control[3]       # one message with a number of 16 bits
-    sockaddr_storage address
 
 
 cdef class OperationOwner:

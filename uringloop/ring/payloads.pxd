@@ -1,7 +1,4 @@
 """Payloads: the memory of what a program hands over to be sent."""
-cimport cython
-
-from uringloop.ring.registered_memory cimport LentMemory
 
 
 cdef struct payload:
@@ -21,14 +18,3 @@ cdef object export_payload(object data, payload* into)
 cdef object exported(object owner, object data)
 cdef object writable_view(object buf, str name)
 cdef unsigned fragments(const void* base, size_t length) noexcept
-
-
-@cython.final
-cdef class HeldPayload(LentMemory):
-    cdef:
-        LentMemory owner
-        char* base
-        size_t length
-
-    @staticmethod
-    cdef HeldPayload of(LentMemory owner, payload* memory)

@@ -1,5 +1,4 @@
 """Payloads: the memory of what a program hands over to be sent."""
-cimport cython
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_CheckBuffer,
     PyObject_GetBuffer)
@@ -105,30 +104,3 @@ cdef unsigned fragments(const void* base, size_t length) noexcept:
     if length == 0:
         return 0
     return <unsigned>((((<uintptr_t>base + length - 1) >> 12) - (<uintptr_t>base >> 12)) + 1)
-
-
-@cython.final
-cdef class HeldPayload(LentMemory):
-    """A piece of lent memory that is still to be sent: its owner does not get it back before."""
-
-    @staticmethod
-    cdef HeldPayload of(LentMemory owner, payload* memory):
-        cdef HeldPayload held = HeldPayload.__new__(HeldPayload)
-        held.registration = owner.registration
-        held.operations = owner.operations
-        held.base = memory.base
-        held.length = memory.length
-        held.owner = owner
-        owner.uses += 1
-        return held
-
-    def __del__(self):
-        if self.owner is not None:
-            self.owner.uses -= 1
-            if self.owner.uses == 0:
-                self.owner.unused()
-
-    cdef int lend(self, char** base, size_t* length) except -1:
-        base[0] = self.base
-        length[0] = self.length
-        return 0

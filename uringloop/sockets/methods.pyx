@@ -16,8 +16,9 @@ from uringloop.core.plain_sockets cimport is_plain
 from uringloop.ring.abi cimport *
 from uringloop.ring.addresses cimport is_number
 from uringloop.ring.buffers cimport EXPORT_MINIMUM
+from uringloop.ring.lent_pieces cimport HeldPayload
 from uringloop.ring.payloads cimport (
-    HeldPayload, export_payload, exported, find_payload, payload, writable_view)
+    export_payload, exported, find_payload, payload, writable_view)
 from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.ring.reports cimport BatchReport
 from uringloop.ring.trains cimport check_segment_size, is_refusal, longest_train

@@ -1,0 +1,71 @@
+"""Lent memory that is held: a piece of it for later, or several pieces at once."""
+cimport cython
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
+from uringloop.ring.operations cimport operation
+from uringloop.ring.payloads cimport payload
+from uringloop.ring.registered_memory cimport LentMemory
+
+
+@cython.final
+cdef class HeldPayload(LentMemory):
+    """A piece of lent memory that is still to be sent: its owner does not get it back before."""
+
+    @staticmethod
+    cdef HeldPayload of(LentMemory owner, payload* memory):
+        cdef HeldPayload held = HeldPayload.__new__(HeldPayload)
+        held.registration = owner.registration
+        held.operations = owner.operations
+        held.base = memory.base
+        held.length = memory.length
+        held.owner = owner
+        owner.uses += 1
+        return held
+
+    def __del__(self):
+        if self.owner is not None:
+            let_go(self.owner)
+
+    cdef int lend(self, char** base, size_t* length) except -1:
+        base[0] = self.base
+        length[0] = self.length
+        return 0
+
+
+@cython.final
+cdef class HeldTogether(LentMemory):
+    """Several leases whose memory is that of one operation."""
+
+    cdef int unused(self) except -1:
+        owners, self.owners = self.owners, []
+        for owner in owners:
+            let_go(<LentMemory>owner)
+        return 0
+
+
+cdef int let_go(LentMemory memory) except -1:
+    memory.uses -= 1
+    return memory.unused() if memory.uses == 0 else 0
+
+
+cdef bint hold_too(operation* op, LentMemory memory) except -1:
+    """The operation sends of this lease, too, which is of the same registered memory, or False."""
+    cdef LentMemory first = <LentMemory>op.data
+    cdef HeldTogether together
+    if memory.registration is not first.registration:
+        return False
+    if type(first) is not HeldTogether:
+        together = HeldTogether.__new__(HeldTogether)
+        together.registration = first.registration
+        together.operations = first.operations
+        together.owners = [first]
+        together.uses = 1
+        # The use of the first one is the operation's, and now that of what holds them all.
+        Py_INCREF(together)
+        op.data = <PyObject*>together
+        Py_DECREF(first)
+    together = <HeldTogether>op.data
+    together.owners.append(memory)
+    memory.uses += 1
+    return True
