@@ -8,7 +8,8 @@ import pytest
 from tests.support.turns import turns
 
 LOCAL = ('127.0.0.1', 0)
-SO_RCVBUFFORCE = 33                     # asm-generic/socket.h; takes root
+SO_SNDBUFFORCE = 32                     # asm-generic/socket.h; these take root
+SO_RCVBUFFORCE = 33
 
 
 def tcp_pair():

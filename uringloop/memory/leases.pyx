@@ -198,11 +198,12 @@ cdef class PoolCore:
         self._loop.counters.pool_leases -= 1
         if not self.waiters and self.closing is None:
             return 0
+        if self._loop.closing:       # whoever waits will never run
+            return 0 if self._loop.is_closed() else self.finish_closing()
         if self._loop.thread == this_thread() or not self._loop.thread:
             self.serve_waiters()
             return self.finish_closing()
-        if not self._loop.closing:
-            self._loop.call_soon_threadsafe(self._given_back)
+        self._loop.call_soon_threadsafe(self._given_back)
         return 0
 
     def _given_back(self):
@@ -229,7 +230,7 @@ cdef class PoolCore:
 
         Leases that are out stay valid.  Whoever waits for one gets RuntimeError.
         """
-        if self.closing is None:
+        if self.closing is None or self.closing.cancelled():     # by whoever waited for it
             self.closed = True
             self.closing = self._loop.new_future()
             while self.waiters:
@@ -240,11 +241,12 @@ cdef class PoolCore:
         return self.closing
 
     cdef int finish_closing(self) except -1:
-        if self.closing is None or self.free < self.count or self.closing.done():
+        if self.closing is None or self.free < self.count:
             return 0
         if self._loop.ring is not None:
             self._loop.ring.forget_memory(self.registration)
-        self.closing.set_result(None)
+        if not self.closing.done():
+            self.closing.set_result(None)
         return 0
 
 

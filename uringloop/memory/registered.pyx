@@ -52,7 +52,7 @@ cdef class RegisteredBuffer(LentMemory):
 
         The export is given up then.  Sends that begin from now on go from ordinary memory.
         """
-        if self.closing is None:
+        if self.closing is None or self.closing.cancelled():     # by whoever waited for it
             self.closing = self.loop.new_future()
             self.loop.registered_memory.discard(self)
             if self.uses == 0:
@@ -60,13 +60,12 @@ cdef class RegisteredBuffer(LentMemory):
         return self.closing
 
     cdef int finish_closing(self) except -1:
-        if self.view is None:
-            return 0
-        if self.loop.ring is not None:
-            self.loop.ring.forget_memory(self.registration)
-        # Not released: a destructor of the program's may hang on it.
-        self.view = None
-        if not self.closing.done():
+        if self.view is not None:
+            if self.loop.ring is not None:
+                self.loop.ring.forget_memory(self.registration)
+            # Not released: a destructor of the program's may hang on it.
+            self.view = None
+        if not self.closing.done() and not self.loop.is_closed():
             self.closing.set_result(None)
         return 0
 

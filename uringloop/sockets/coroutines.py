@@ -209,13 +209,16 @@ class SocketCoroutines(_Core):
             return await super().sock_sendall(sock, data)
         sent, total = self._send_rest(sock, data, 0)
         if sent < total:
-            with memoryview(data) as view:      # so that it keeps its size meanwhile
+            held = self._held(data)             # so that it keeps its size meanwhile
+            try:
                 tries = 0
                 while sent < total:
                     before = sent
                     await self._wait_for_room(sock, tries)
-                    sent, total = self._send_rest(sock, view, sent)
+                    sent, total = self._send_rest(sock, held, sent)
                     tries = tries + 1 if sent == before else 0
+            finally:
+                del held                        # an exception would keep it
         return None
 
     # -- messages ------------------------------------------------------------------------------

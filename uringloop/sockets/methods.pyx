@@ -317,7 +317,7 @@ cdef class SocketCore(LoopCore):
         return sent
 
     def _held(self, data):
-        """What is sent later, by a zero-copy call: a lease may be released meanwhile."""
+        """What is sent later, in part at least: a lease may be released meanwhile."""
         cdef payload memory
         owner = find_payload(data, &memory)
         return HeldPayload.of(<LentMemory>owner, &memory) if memory.lent else memoryview(data)
