@@ -98,7 +98,9 @@ def named_in(body):
 def missing_from(thing, body, prefix=''):
     for name, inner in named_in(body):
         if not hasattr(thing, name):
-            yield prefix + name
+            # The buffer protocol has no method before Python 3.12.
+            if name != '__buffer__' or sys.version_info >= (3, 12):
+                yield prefix + name
         else:
             yield from missing_from(getattr(thing, name), inner, f'{prefix}{name}.')
 

@@ -12,7 +12,8 @@ from libc.string cimport memmove, memset
 
 from uringloop.core.counters cimport Counters
 from uringloop.datagram.segmentation cimport refused
-from uringloop.datagram.sender cimport QUEUE_LIMIT, DatagramSender
+from uringloop.datagram.queue cimport QUEUE_LIMIT
+from uringloop.datagram.sender cimport DatagramSender
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport flag

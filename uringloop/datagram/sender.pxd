@@ -2,26 +2,16 @@
 cimport cython
 from libc.stdint cimport uint32_t
 
-from uringloop.datagram.segmentation cimport segmentation
+from uringloop.datagram.queue cimport DatagramQueue
 from uringloop.ring.abi cimport io_uring_sqe, sockaddr_storage
 from uringloop.ring.operations cimport flag, operation
 from uringloop.ring.payloads cimport payload
 from uringloop.ring.zerocopy cimport CopyReports
-from uringloop.transport.sender cimport Sender
-
-
-cdef enum:
-    QUEUE_LIMIT = 64          # operations that wait for the end of the turn
 
 
 @cython.final
-cdef class DatagramSender(Sender):
+cdef class DatagramSender(DatagramQueue):
     cdef:
-        operation* queue
-        operation** queue_end
-        operation* last             # of the queue, if it is that (see extends_last)
-        size_t queued
-        segmentation segments
         # zero-copy sends
         CopyReports paths           # None until one was copied
         operation* retried          # of the present chain, in order
@@ -44,21 +34,11 @@ cdef class DatagramSender(Sender):
                             bint any_size, const void* address,
                             uint32_t address_length) noexcept
     cdef bint operation_goes_zerocopy(self, operation* op) noexcept
-    cdef int enqueue(self, object owner, payload* memory, sockaddr_storage* address,
-                     uint32_t address_length, object future) except -1
-    cdef int append(self, object owner, payload* memory, size_t segment_size,
-                    sockaddr_storage* address, uint32_t address_length, object future) except -1
-    cdef bint extends_last(self, object owner, payload* memory, sockaddr_storage* address,
-                           uint32_t address_length, object future) except -1
-    cdef int enqueue_trains(self, object owner, payload* memory, size_t segment_size,
-                            sockaddr_storage* address, uint32_t address_length,
-                            object future) except -1
     cdef int defer(self) except -1
     cdef int send_deferred_of_others(self) except -1
     cdef int flush_if_full(self) except -1
     cdef int wait_for_room(self) except -1
     cdef int maybe_pause_full(self) except -1
-    cdef operation* pop_queue(self) noexcept
     cdef int send_by_calls(self) except -1
     cdef int send_alike(self, unsigned count) except -1
     cdef int send_first(self, size_t length) noexcept

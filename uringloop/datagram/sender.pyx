@@ -17,33 +17,31 @@ poll finds room.  The zero-copy sends of one submission are linked, a chain: whe
 the kernel cancels those behind it, and they are put back, in front.
 """
 cimport cython
-from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR
 from libc.stdint cimport uint16_t, uint32_t, uintptr_t
-from libc.string cimport memcmp
 
 from uringloop._cpython cimport fd_of
 from uringloop.core.counters cimport Counters
+from uringloop.datagram.queue cimport (
+    BY_CALL, HEADER, ONE_BY_ONE, PLAIN, QUEUE_LIMIT, TRAINS_LIMIT, UNDECIDED, DatagramQueue)
 from uringloop.datagram.segmentation cimport (
     DIFFERENT, SAME, SHORTER, Likeness, compare, count_alike, is_allowed, may_be_train, refused,
     send_segmented, sent_by_itself)
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
-from uringloop.ring.lent_pieces cimport hold_too
 from uringloop.ring.operations cimport (
     EXPLICIT, FOLLOWER, LENT, MEMORY, NOTIF_DUE, REGISTERED, SEND, ZEROCOPY, operation)
 from uringloop.ring.payloads cimport copy_payload, payload
 from uringloop.ring.registered_memory cimport UNREGISTERED, LentMemory
 from uringloop.ring.reports cimport BatchReport
 from uringloop.ring.trains cimport (
-    SEGMENTED_BYTES, SEGMENTS, can_send_registered_messages, datagrams, is_refusal, is_train,
-    longest_train, send_train, write_train_message)
+    SEGMENTED_BYTES, can_send_registered_messages, datagrams, is_refusal, is_train, send_train,
+    write_train_message)
 from uringloop.ring.zerocopy cimport (
     SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, CopyReports, is_reported, send_report, zerocopy_pays)
-from uringloop.transport.sender cimport FULL, Sender
+from uringloop.transport.sender cimport FULL
 
 import os
-import sys
 
 
 cdef extern from "<errno.h>" nogil:
@@ -54,25 +52,13 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     CHAIN_LIMIT = 64          # sends of one submission, linked to one another
-    TRAINS_LIMIT = 8          # or trains
-
-cdef enum Way:
-    # ``status`` of a queued operation; -errno once it has failed
-    UNDECIDED = 0
-    PLAIN = 1                 # zero-copy was refused: it is copied, by whatever way
-    BY_CALL = 2               # the ring takes no submissions now: by a system call
-    ONE_BY_ONE = 3            # a train that was refused: its datagrams, each by itself
-
-# From 3.13 on asyncio counts a header with each datagram.
-cdef size_t HEADER = 8 if sys.version_info >= (3, 13) else 0
 
 
 @cython.final
-cdef class DatagramSender(Sender):
-    """A queue of operations."""
+cdef class DatagramSender(DatagramQueue):
+    """How what is in the queue leaves."""
 
     def __cinit__(self):
-        self.queue_end = &self.queue
         self.retried_end = &self.retried
         self.chain_limit = CHAIN_LIMIT
 
@@ -176,88 +162,6 @@ cdef class DatagramSender(Sender):
                     op.traits & (EXPLICIT | LENT), &op.address, op.address_length))
 
     # -- the queue -----------------------------------------------------------------------------
-
-    cdef int enqueue(self, object owner, payload* memory, sockaddr_storage* address,
-                     uint32_t address_length, object future) except -1:
-        """Queue a datagram: as an operation of its own, or as the next of a train."""
-        if self.queue is not NULL \
-                and self.extends_last(owner, memory, address, address_length, future):
-            self.buffered += memory.length + HEADER
-            return 0
-        return self.append(owner, memory, 0, address, address_length, future)
-
-    cdef int append(self, object owner, payload* memory, size_t segment_size,
-                    sockaddr_storage* address, uint32_t address_length, object future) except -1:
-        transport = <DatagramTransport>self.transport
-        cdef operation* op = transport.loop.operations.acquire_send(
-            transport, owner, memory, address, address_length, future)
-        op.segment_size = <uint16_t>segment_size
-        if future is not None:
-            op.traits |= EXPLICIT
-            if type(future) is BatchReport:
-                (<BatchReport>future).add()
-        self.last = op
-        self.queue_end[0] = op
-        self.queue_end = &op.next
-        self.queued += 1
-        self.buffered += op.length + HEADER * datagrams(op)
-        return 0
-
-    cdef bint extends_last(self, object owner, payload* memory, sockaddr_storage* address,
-                           uint32_t address_length, object future) except -1:
-        """If the datagram lies right behind the last of the queue: it is now part of that.
-
-        A train's datagrams are of one size, but the last, which may be shorter.
-        """
-        cdef operation* op = self.last
-        cdef size_t size
-        if op is NULL or &op.next != self.queue_end or op.base + op.length != memory.base \
-                or op.status != UNDECIDED \
-                or <PyObject*>owner is not op.data and not (memory.lent and op.traits & LENT):
-            return False
-        size = op.segment_size if op.segment_size else op.length
-        if not 0 < memory.length <= size or size > self.segments.limit \
-                or op.length % size != 0 or op.length >= SEGMENTS * size \
-                or op.length + memory.length > SEGMENTED_BYTES \
-                or op.future is not (NULL if future is None else <PyObject*>future) \
-                or op.address_length != address_length \
-                or memcmp(&op.address, address, address_length) != 0:
-            return False
-        if <PyObject*>owner is not op.data and not hold_too(op, <LentMemory>owner):
-            return False
-        op.segment_size = <uint16_t>size
-        op.length += memory.length
-        return True
-
-    cdef int enqueue_trains(self, object owner, payload* memory, size_t segment_size,
-                            sockaddr_storage* address, uint32_t address_length,
-                            object future) except -1:
-        """Queue a buffer that leaves as datagrams of that size, in as many trains as need be."""
-        cdef size_t size = longest_train(segment_size)
-        cdef size_t left = memory.length
-        cdef payload part = memory[0]
-        report = BatchReport(future) if left > size else future
-        while True:
-            part.length = min(size, left)
-            self.append(owner, &part, segment_size, address, address_length, report)
-            part.base += part.length
-            left -= part.length
-            if left == 0:
-                break
-            if self.queued >= QUEUE_LIMIT and not self.waits():
-                self.send_queued()
-        if report is not future:
-            (<BatchReport>report).close()
-        return 0
-
-    cdef operation* pop_queue(self) noexcept:
-        cdef operation* op = self.queue
-        self.queue = op.next
-        if self.queue is NULL:
-            self.queue_end = &self.queue
-        op.next = NULL
-        self.queued -= 1
-        return op
 
     cdef int drop_queue(self) except -1:
         transport = <DatagramTransport>self.transport

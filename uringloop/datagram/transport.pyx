@@ -10,7 +10,8 @@ from uringloop.core.loop_core cimport LoopCore
 from uringloop.datagram.gathering cimport end_batch, gather, gathering, send_gathered
 from uringloop.datagram.receiver cimport DatagramReceiver
 from uringloop.datagram.segmentation cimport LONGEST_SEGMENT
-from uringloop.datagram.sender cimport QUEUE_LIMIT, DatagramSender
+from uringloop.datagram.queue cimport QUEUE_LIMIT
+from uringloop.datagram.sender cimport DatagramSender
 from uringloop.ring.abi cimport AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM, sockaddr_storage
 from uringloop.ring.payloads cimport export_payload, exported, find_payload, payload
 from uringloop.ring.registered_memory cimport LentMemory

@@ -48,6 +48,8 @@ cdef class Lease(LentMemory):
 
 @cython.final
 cdef class Acquisition:
-    cdef object acquired           # what awaiting it gives; None once that was given
+    cdef:
+        PoolCore pool              # None once it has begun
+        object waiting             # a coroutine of Python's own, or None
 
-    cdef object take(self)
+    cdef object begin(self)

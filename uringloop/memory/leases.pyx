@@ -37,6 +37,7 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     void PyErr_SetObject(object, object)
+    int PyIter_Send(object, object, PyObject**) noexcept
 
 cdef enum:
     PAGE = 4096
@@ -154,11 +155,8 @@ cdef class PoolCore:
 
     def acquire(self):
         """Borrow a buffer: a coroutine that waits, in order, until there is one."""
-        cdef Acquisition coroutine
-        if self.free == 0 or self.closed or self.waiters:
-            return self._acquire_later()
-        coroutine = Acquisition.__new__(Acquisition)
-        coroutine.acquired = self.new_lease()
+        cdef Acquisition coroutine = Acquisition.__new__(Acquisition)
+        coroutine.pool = self
         return coroutine
 
     def _acquire_many_now(self, count):
@@ -327,47 +325,63 @@ cdef class Lease(LentMemory):
 @cython.final
 @cython.freelist(8)
 cdef class Acquisition:
-    """The coroutine of ``acquire`` where a buffer is free: it has nothing to wait for.
+    """The coroutine of ``acquire``.  Where a buffer is free it has nothing to wait for.
 
-    One of Python's own costs as much as all the rest of acquiring.
+    One of Python's own costs as much as all the rest of acquiring; it is made to wait.
     """
 
-    cdef object take(self):
-        acquired, self.acquired = self.acquired, None
-        if acquired is None:
+    cdef object begin(self):
+        """The lease; None: the coroutine ``waiting`` is to be asked."""
+        pool, self.pool = self.pool, None
+        if pool is None:
             raise RuntimeError('cannot reuse already awaited coroutine')
-        return acquired
+        if pool.free and not pool.closed and not pool.waiters:
+            return pool.new_lease()
+        self.waiting = pool._acquire_later()
+        return None
 
     def __await__(self):
         return self
 
+    def __iter__(self):
+        return self
+
     def __next__(self):
-        raise StopIteration(self.take())
+        return self.send(None)
 
     def send(self, value):
-        raise StopIteration(self.take())
+        if self.waiting is None:
+            lease = self.begin()
+            if lease is not None:
+                raise StopIteration(lease)
+        return self.waiting.send(value)
 
-    def throw(self, kind, value=None, traceback=None):
-        self.close()
-        if value is None:
-            value = kind() if isinstance(kind, type) else kind
-        raise value
+    def throw(self, kind, *error):
+        if self.waiting is not None:
+            return self.waiting.throw(kind, *error)
+        self.pool = None
+        raise error[0] if error and error[0] is not None else kind
 
     def close(self):
-        if self.acquired is not None:
-            self.take().release()
+        self.pool = None
+        if self.waiting is not None:
+            self.waiting.close()
 
 
 cdef int send_to_acquisition(PyObject* self, PyObject* value, PyObject** result) noexcept:
-    try:
-        acquired = (<Acquisition>self).take()
-    except BaseException as exc:
-        PyErr_SetObject(type(exc), exc)
-        result[0] = NULL
-        return -1                      # PYGEN_ERROR
-    Py_INCREF(acquired)
-    result[0] = <PyObject*>acquired
-    return 0                           # PYGEN_RETURN
+    cdef Acquisition coroutine = <Acquisition>self
+    result[0] = NULL
+    if coroutine.waiting is None:
+        try:
+            lease = coroutine.begin()
+        except BaseException as exc:
+            PyErr_SetObject(type(exc), exc)
+            return -1                      # PYGEN_ERROR
+        if lease is not None:
+            Py_INCREF(lease)
+            result[0] = <PyObject*>lease
+            return 0                       # PYGEN_RETURN
+    return PyIter_Send(coroutine.waiting, <object>value, result)
 
 
 set_send(Acquisition, send_to_acquisition)
