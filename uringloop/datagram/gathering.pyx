@@ -12,12 +12,14 @@ from libc.string cimport memmove, memset
 
 from uringloop.core.counters cimport Counters
 from uringloop.datagram.segmentation cimport refused
-from uringloop.datagram.queue cimport QUEUE_LIMIT
+from uringloop.datagram.queue cimport QUEUE_LIMIT, TRAINS_LIMIT
 from uringloop.datagram.sender cimport DatagramSender
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
+from uringloop.ring.lent_pieces cimport hold_too
 from uringloop.ring.operations cimport flag
 from uringloop.ring.payloads cimport payload
+from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.ring.trains cimport SEGMENTED_BYTES, SEGMENTS, is_refusal, write_segment_size
 from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM
 from uringloop.transport.sender cimport FULL
@@ -50,7 +52,8 @@ cdef int gather(gathering* these, DatagramSender sender, object owner, payload* 
         these.all_immutable = True
         these.address = address
         these.address_length = address_length
-    if these.pieces and end_of(&these.vectors[these.pieces - 1]) == memory.base:
+    if these.pieces and end_of(&these.vectors[these.pieces - 1]) == memory.base and (
+            not memory.lent or are_of_one(owner, <object>these.owners[these.count - 1])):
         these.vectors[these.pieces - 1].iov_len += length
     else:
         these.vectors[these.pieces].iov_base = memory.base
@@ -62,6 +65,11 @@ cdef int gather(gathering* these, DatagramSender sender, object owner, payload* 
     these.count += 1
     these.total += length
     return 0
+
+
+cdef inline bint are_of_one(object one, object other) noexcept:
+    """Whether leases are of one pool; two may happen to lie side by side."""
+    return (<LentMemory>one).registration is (<LentMemory>other).registration
 
 
 cdef inline char* end_of(iovec* vector) noexcept:
@@ -133,7 +141,9 @@ cdef int first_failed(gathering* these, DatagramSender sender, int error) except
 
 
 cdef int enqueue_gathered(gathering* these, DatagramSender sender) except -1:
-    """Queue each behind those that wait; such as lie side by side become a train."""
+    """Queue each behind those that wait; what is one piece of memory is queued as a train."""
+    if these.pieces == 1 and these.count > 1 and (these.lent or have_one_owner(these)):
+        return enqueue_train(these, sender)
     cdef unsigned piece = 0, i, count = these.count
     cdef payload part
     cdef iovec left = these.vectors[0]
@@ -149,6 +159,33 @@ cdef int enqueue_gathered(gathering* these, DatagramSender sender) except -1:
         enqueue(sender, <object>these.owners[i], &part, these.address, these.address_length)
         left.iov_base = part.base + part.length
         left.iov_len -= part.length
+    return 0
+
+
+cdef bint have_one_owner(gathering* these) noexcept:
+    cdef unsigned i
+    for i in range(1, these.count):
+        if these.owners[i] != these.owners[0]:
+            return False
+    return these.all_immutable
+
+
+cdef int enqueue_train(gathering* these, DatagramSender sender) except -1:
+    """One operation; of leases it holds all."""
+    cdef unsigned i, count = these.count
+    cdef payload whole
+    whole.base = <char*>these.vectors[0].iov_base
+    whole.length = these.total
+    whole.immutable = True
+    whole.lent = these.lent
+    these.count = 0
+    sender.append(<object>these.owners[0], &whole, these.segment, these.address,
+                  these.address_length, None)
+    for i in range(1, count):
+        if these.owners[i] != these.owners[i - 1]:
+            hold_too(sender.last, <LentMemory>these.owners[i])
+    if sender.queued > TRAINS_LIMIT and not sender.waits():
+        sender.send_queued()
     return 0
 
 

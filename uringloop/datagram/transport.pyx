@@ -169,7 +169,9 @@ cdef class DatagramTransport(SocketTransport):
         sender.send_deferred_of_others()
         try:
             for item in items:
-                data, to = item if type(item) is tuple else (item, addr)
+                data, to = item, addr
+                if type(item) is tuple:
+                    data, to = item
                 if PyBytes_CheckExact(data):
                     memory.base = PyBytes_AS_STRING(data)
                     memory.length = PyBytes_GET_SIZE(data)
