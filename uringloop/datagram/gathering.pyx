@@ -142,7 +142,8 @@ cdef int first_failed(gathering* these, DatagramSender sender, int error) except
 
 cdef int enqueue_gathered(gathering* these, DatagramSender sender) except -1:
     """Queue each behind those that wait; what is one piece of memory is queued as a train."""
-    if these.pieces == 1 and these.count > 1 and (these.lent or have_one_owner(these)):
+    if these.pieces == 1 and these.count > 1 and (these.lent or have_one_owner(these)) \
+            and not (<DatagramTransport>sender.transport).loop.closing:
         return enqueue_train(these, sender)
     cdef unsigned piece = 0, i, count = these.count
     cdef payload part
@@ -192,6 +193,9 @@ cdef int enqueue_train(gathering* these, DatagramSender sender) except -1:
 cdef int enqueue(DatagramSender sender, object owner, payload* memory,
                  sockaddr_storage* address, uint32_t address_length) except -1:
     cdef payload kept = memory[0]
+    if (<DatagramTransport>sender.transport).loop.closing:
+        # The socket may outlive the loop: a last message leaves, at once.
+        return sender.send_now(owner, &kept, address, address_length)
     if not kept.immutable:
         owner = PyBytes_FromStringAndSize(kept.base, kept.length)
         kept.base = owner
