@@ -56,7 +56,7 @@ class Row:
     def kept(self):
         """Whether the leg went as promised."""
         return (self.delivered and self.released in (None, self.datagrams)
-                and (self.leg != 'ifb' or self.copied in (None, 0)))
+                and (self.leg not in ('ifb', 'mtu1500') or self.copied in (None, 0)))
 
     def cells(self):
         def share(count):
@@ -167,6 +167,22 @@ async def drop(path, name, address):
     return row('ifb', report, namespaces.taken(name) == report['datagrams'])
 
 
+async def trains(path, name, address):
+    """At the MTU of every Ethernet: datagrams of 1,472 bytes, in trains; and others beside it."""
+    options = '--file', path, '--blind', '--size', 1456
+    before = namespaces.taken_bytes(name)
+    report = await send(name, address, *options)
+    sent = report['bytes'] + report['datagrams'] * stream_file.HEADER.size
+    right = namespaces.taken_bytes(name) - before == sent
+    loops = {'uringloop': report}
+    for other in ('asyncio', 'uvloop'):
+        if other == 'asyncio' or find_spec(other):
+            loops[other] = await send(name, address, *options, '--loop', other)
+    for loop, told in loops.items():
+        print(f'  {told["datagrams"] / told["seconds"]:12,.0f} datagrams a second by {loop}')
+    return row('mtu1500', report, right)
+
+
 async def stream_all(path):
     """The legs in namespaces; loopback where those cannot be had."""
     with ExitStack() as stack:
@@ -181,12 +197,15 @@ async def stream_all(path):
         rows = [await stream('veth', path, sender, receiver, address)]
         try:
             name, address = stack.enter_context(namespaces.black_hole())
+            narrow, _ = stack.enter_context(namespaces.black_hole('1500', 'd'))
         except namespaces.NamespaceError as error:
             print(f'ifb: left out: {error}')
             return rows
         print('ifb: into a device that takes memory as it is and drops it; '
               'the speed includes reading the file')
-        return rows + [await drop(path, name, address)]
+        rows.append(await drop(path, name, address))
+        print('mtu1500: into such a device at the MTU of an ordinary network, in trains')
+        return rows + [await trains(path, narrow, address)]
 
 
 async def demo(dig, megabytes):

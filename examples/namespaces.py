@@ -36,11 +36,11 @@ def namespace(suffix):
         ip('netns', 'del', name)
 
 
-def bring_up(name, device, address):
+def bring_up(name, device, address, mtu=LONGEST_MTU):
     # Without IPv6 the device carries nothing but what is sent on purpose.
     ip('-n', name, 'link', 'set', device, 'addrgenmode', 'none')
     ip('-n', name, 'address', 'add', address, 'dev', device)
-    ip('-n', name, 'link', 'set', device, 'mtu', LONGEST_MTU, 'up')
+    ip('-n', name, 'link', 'set', device, 'mtu', mtu, 'up')
 
 
 @contextmanager
@@ -55,14 +55,14 @@ def veth_pair():
 
 
 @contextmanager
-def black_hole():
+def black_hole(mtu=LONGEST_MTU, suffix='c'):
     """A namespace with a device that takes datagrams and drops them: its name, where to send.
 
     An ifb device takes memory as it is, like a network card with scatter/gather.
     """
-    with namespace('c') as name:
+    with namespace(suffix) as name:
         ip('-n', name, 'link', 'add', 'ifb0', 'type', 'ifb')
-        bring_up(name, 'ifb0', '10.99.0.1/24')
+        bring_up(name, 'ifb0', '10.99.0.1/24', mtu)
         # Nobody would answer the question who has this address.
         ip('-n', name, 'neighbour', 'add', '10.99.0.2', 'lladdr', '02:00:00:00:00:01',
            'dev', 'ifb0')
@@ -70,6 +70,16 @@ def black_hole():
 
 
 def taken(name):
-    """How many packets the black hole of a namespace has taken."""
+    """How many packets the black hole of a namespace has taken.  A train is one, as in a card."""
+    return statistics(name)['packets']
+
+
+def taken_bytes(name):
+    """How many bytes of UDP payload over IPv4, if each packet had one head."""
+    counted = statistics(name)
+    return counted['bytes'] - counted['packets'] * (14 + 20 + 8)
+
+
+def statistics(name):
     [link] = json.loads(ip('-n', name, '-statistics', '-json', 'link', 'show', 'ifb0'))
-    return link['stats64']['rx']['packets']
+    return link['stats64']['rx']

@@ -1,12 +1,13 @@
-"""Stream a file as long datagrams, without copying them on their way into the network.
+"""Stream a file as datagrams, without copying them on their way into the network.
 
     python examples/stream_file.py receive --host 0.0.0.0 --output copy.iso
-    python examples/stream_file.py send 192.0.2.10 --file debian.iso
+    python examples/stream_file.py send 192.0.2.10 --file debian.iso --size 1456
 
-The sender owns a ring of packets: bytearrays into which it reads the file, a
-header in front.  ``sendto_zerocopy`` lends a packet to the kernel, and its future
-says when it is ours again.  A packet is filled anew when two things have happened:
-the kernel has let go of it, and the receiver has said that it came.
+The sender owns a pool of buffers that the kernel knows.  It leases one, reads as much of the
+file into it as makes a train of datagrams, a header in front of each, and sends all of it by one
+``sendto_zerocopy``.  1,456 bytes of content and the headers fill an Ethernet packet; larger
+datagrams want a larger MTU.  The lease is released when the receiver has said that all of it
+came.  Its buffer is filled anew when the kernel has let go of it, too: that is the pool's affair.
 
 The receiver acknowledges every datagram with the number of the next it lacks and
 with how much its socket holds, so that a fast sender doesn't drown it.  What stays
@@ -18,6 +19,7 @@ import asyncio
 import hashlib
 import io
 import json
+import os
 import socket
 import struct
 import sys
@@ -25,7 +27,8 @@ import sysconfig
 import tarfile
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
+from functools import partial
 from pathlib import Path
 
 import uringloop
@@ -36,7 +39,9 @@ HELLO, DATA, END, BYE = range(4)
 UNKNOWN, RIGHT, WRONG = range(3)
 
 LONGEST = 65507 - HEADER.size       # what one IPv4 datagram can hold
+SHORTEST = hashlib.sha256().digest_size
 SOCKET_BUFFER = 4 << 20             # asked for; the kernel grants what net.core.*mem_max allow
+COST = 512                          # of room: what the kernel keeps beside a short datagram
 RESEND_AFTER = 0.1                  # seconds without news from the receiver
 GIVE_UP_AFTER = 10.0
 LINGER = 1.0                        # the receiver's, for a sender that missed the verdict
@@ -73,27 +78,58 @@ class Progress:
         print(text, end=end, file=sys.stderr, flush=True)
 
 
-class Packet:
-    """Memory that is lent to the kernel again and again."""
+class OrdinaryPool:
+    """Where io_uring cannot be had: asyncio's ``sendto`` copies before it returns."""
 
     def __init__(self, size):
-        self.memory = memoryview(bytearray(HEADER.size + size))
-        self.length = 0
-        self.sends = []     # futures of the sends that the kernel may still read it for
+        self.size = size
+
+    async def acquire(self):
+        return OrdinaryBuffer(self.size)
+
+
+class OrdinaryBuffer(bytearray):
+
+    def release(self):
+        pass
+
+
+class Train:
+    """Datagrams side by side in one buffer, until the receiver has them."""
+
+    def __init__(self, lease, first):
+        self.lease = lease
+        self.view = memoryview(lease)
+        self.first = first          # sequence number of the first datagram
+        self.count = self.length = 0
+
+    def release(self):
+        self.view.release()
+        self.lease.release()
 
 
 class Sender(asyncio.DatagramProtocol):
 
     def __init__(self, size, window, blind):
-        self.packets = [Packet(size) for _ in range(window)]
-        self.limit = window             # packets under way; the receiver may ask for fewer
-        self.blind = blind              # nobody answers
         self.size = size
-        self.sequence = 0               # of the next packet
+        self.step = HEADER.size + size
+        # Datagrams of a train; one readv(2) fills it.
+        self.longest = min((LONGEST + HEADER.size) // self.step, os.sysconf('SC_IOV_MAX'))
+        self.limit = window * self.longest      # under way; the receiver may ask for fewer
+        self.most = self.limit
+        loop = asyncio.get_running_loop()
+        if hasattr(loop, 'create_buffer_pool'):
+            self.pool = loop.create_buffer_pool(window, self.longest * self.step)
+        else:
+            self.pool = OrdinaryPool(self.longest * self.step)
+        self.blind = blind              # nobody answers
+        self.under_way = deque()        # trains, until the receiver has them
+        self.sequence = 0               # of the next datagram
         self.wanted = 0                 # what the receiver waits for: all before it came
         self.verdict = UNKNOWN
         self.resent = 0
-        self.reports = Counter()        # by SendReport.copied
+        self.reports = Counter()        # datagrams, by SendReport.copied
+        self.sends = set()              # futures of what the kernel may still read
         self.writable = asyncio.Event()
         self.writable.set()
         self.news = None                # a future while somebody waits for the receiver
@@ -104,7 +140,7 @@ class Sender(asyncio.DatagramProtocol):
         transport.get_extra_info('socket').setsockopt(
             socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
         # The window is the limit here; a transport left alone would pause at 64 KiB.
-        transport.set_write_buffer_limits(high=len(self.packets) * (HEADER.size + self.size))
+        transport.set_write_buffer_limits(high=self.most * self.step)
 
     def pause_writing(self):
         self.writable.clear()
@@ -123,7 +159,7 @@ class Sender(asyncio.DatagramProtocol):
         if wanted > self.wanted:
             self.wanted = wanted
             self.verdict = verdict
-            self.limit = min(len(self.packets), max(1, room // (HEADER.size + self.size)))
+            self.limit = min(self.most, max(self.longest, room // max(self.step, COST)))
             self.tell()
 
     def tell(self):
@@ -135,7 +171,7 @@ class Sender(asyncio.DatagramProtocol):
             raise self.failure
 
     async def came(self, sequence):
-        """Wait until the receiver has this packet and all before; help where they got lost."""
+        """Wait until the receiver has this datagram and all before; help where they got lost."""
         quiet_since = time.monotonic()
         while self.wanted <= sequence:
             self.news = asyncio.get_running_loop().create_future()
@@ -146,68 +182,88 @@ class Sender(asyncio.DatagramProtocol):
                 continue
             if time.monotonic() - quiet_since > GIVE_UP_AFTER:
                 raise Failure(f'the receiver has been silent for {GIVE_UP_AFTER:.0f} s')
-            for lost in range(self.wanted, self.sequence):
-                self.transmit(self.packets[lost % len(self.packets)])
-                self.resent += 1
+            for train in self.under_way:
+                if train.first + train.count > self.wanted:
+                    self.transmit(train)
+                    self.resent += train.count
+        while self.under_way and self.under_way[0].first + self.under_way[0].count <= self.wanted:
+            self.under_way.popleft().release()
 
-    async def released(self, packet):
-        """Wait until the kernel has let go of a packet, and count what became of it."""
-        for future in packet.sends:
-            report = await future
-            self.reports[report.copied] += 1
-        packet.sends.clear()
+    def transmit(self, train):
+        data = train.view[:train.length]
+        if not hasattr(self.transport, 'sendto_zerocopy'):
+            for begin in range(0, train.length, self.step):
+                self.transport.sendto(data[begin:begin + self.step])
+        else:
+            future = self.transport.sendto_zerocopy(data, segment_size=self.step)
+            self.sends.add(future)
+            future.add_done_callback(partial(self.sent, train.count))
+        data.release()
+
+    def sent(self, count, future):
+        """The kernel has let go: count what became of the datagrams."""
+        self.sends.discard(future)
+        if future.exception() is None:
+            self.reports[future.result().copied] += count
+        else:
+            self.error_received(future.exception())
 
     async def returned(self):
         """Wait until the kernel has let go of everything, also of what it could not send."""
-        sends = [future for packet in self.packets for future in packet.sends]
-        await asyncio.gather(*sends, return_exceptions=True)
-
-    def transmit(self, packet):
-        data = packet.memory[:packet.length]
-        if hasattr(self.transport, 'sendto_zerocopy'):
-            packet.sends.append(self.transport.sendto_zerocopy(data))
-        else:
-            # asyncio's own loop, where io_uring cannot be had: copies before it returns.
-            self.transport.sendto(data)
+        while self.under_way:
+            self.under_way.popleft().release()
+        await asyncio.gather(*self.sends, return_exceptions=True)
 
     async def put(self, kind, fill=None):
-        """Send the next packet; ``fill`` writes its content and says how long that is."""
-        packet = self.packets[self.sequence % len(self.packets)]
+        """Send the next train; ``fill`` writes contents and says how long they are together."""
         self.check()
         if not self.blind:
-            await self.came(self.sequence - self.limit)
-        await self.released(packet)
+            await self.came(self.sequence + self.longest - 1 - self.limit)
         await self.writable.wait()
-        HEADER.pack_into(packet.memory, 0, self.sequence, kind)
-        packet.length = HEADER.size
-        if fill is not None:
-            packet.length += fill(packet.memory[HEADER.size:])
-        self.transmit(packet)
-        self.sequence += 1
-        return packet
+        train = Train(await self.pool.acquire(), self.sequence)
+        contents = [train.view[begin + HEADER.size:begin + self.step]
+                    for begin in range(0, len(train.view), self.step)]
+        self.under_way.append(train)
+        filled = 0 if fill is None else fill(contents)
+        train.count = max(1, -(-filled // self.size))
+        train.length = train.count * HEADER.size + filled
+        for n in range(train.count):
+            HEADER.pack_into(train.view, n * self.step, self.sequence + n, kind)
+        for content in contents:
+            content.release()
+        self.transmit(train)
+        self.sequence += train.count
+        if self.blind:
+            self.under_way.pop().release()
 
     async def stream(self, file, total):
         """Send all of a file; returns its SHA-256 digest, unless nobody would look at it."""
+        def read(contents):
+            # Pages that the system has cached; a slow disk would deserve a thread.
+            nbytes = left = os.readv(file.fileno(), contents)
+            for content in contents if not self.blind else ():
+                digest.update(content[:left])
+                left -= min(left, len(content))
+            return nbytes
+
+        def conclude(contents):
+            contents[0][:digest.digest_size] = digest.digest()
+            return digest.digest_size
+
         digest = hashlib.sha256()
         progress = Progress(total)
         if not self.blind:
             await self.put(HELLO)
             await self.came(0)
-        for done in range(0, total, self.size):
-            # Pages that the system has cached; a slow disk would deserve a thread.
-            packet = await self.put(DATA, file.readinto)
-            if not self.blind:
-                digest.update(packet.memory[HEADER.size:packet.length])
+        for done in range(0, total, self.size * self.longest):
+            await self.put(DATA, read)
             progress.update(done)
         if not self.blind:
-            def fill(content):
-                content[:digest.digest_size] = digest.digest()
-                return digest.digest_size
-            await self.put(END, fill)
+            await self.put(END, conclude)
             await self.came(self.sequence - 1)
             await self.put(BYE)
-        for packet in self.packets:
-            await self.released(packet)
+        await self.returned()
+        self.check()
         progress.finish(total)
         return None if self.blind else digest.hexdigest()
 
@@ -362,12 +418,15 @@ def make_parser():
     command.add_argument('--port', type=int, default=9000,
                          help='UDP port of the receiver (default: %(default)s)')
     command.add_argument('--size', type=int, default=60000, metavar='BYTES',
-                         help=f'content of a datagram, at most {LONGEST}.  One that is longer than '
-                              "the path's MTU arrives, but is fragmented and thus copied "
+                         help=f'content of a datagram, from {SHORTEST} to {LONGEST}.  One that is '
+                              "longer than the path's MTU arrives, but is fragmented and thus "
+                              'copied: 1456 suits Ethernet, 8956 jumbo frames '
                               '(default: %(default)s)')
-    command.add_argument('--window', type=int, default=32, metavar='PACKETS',
-                         help='packets under way at most, each in a buffer of its own '
-                              '(default: %(default)s)')
+    command.add_argument('--window', type=int, default=32, metavar='BUFFERS',
+                         help='buffers of 64 KiB under way at most, each with as many datagrams '
+                              'as it holds (default: %(default)s)')
+    command.add_argument('--loop', choices=('uringloop', 'asyncio', 'uvloop'), default='uringloop',
+                         help='the event loop, to compare (default: %(default)s)')
     command.add_argument('--megabytes', type=int, default=64,
                          help='size of the file that is made when none is named '
                               '(default: %(default)s)')
@@ -395,18 +454,37 @@ def run(options):
         with options.output.open('wb') as output:
             return uringloop.run(receive(output, options))
     if options.file is not None:
-        return uringloop.run(send(options.file, options))
+        return run_on(options.loop, send(options.file, options))
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, 'library.tar')
         make_file(path, options.megabytes * 1_000_000)
-        return uringloop.run(send(path, options))
+        return run_on(options.loop, send(path, options))
+
+
+def run_on(name, main):
+    """Run a coroutine on the loop of that name."""
+    if name == 'uringloop':
+        return uringloop.run(main)
+    if name == 'uvloop':
+        try:
+            import uvloop
+        except ImportError:
+            main.close()
+            raise Failure('uvloop is not installed: pip install uvloop') from None
+        loop = uvloop.new_event_loop()
+    else:
+        loop = asyncio.SelectorEventLoop()
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        loop.close()
 
 
 def main():
     parser = make_parser()
     options = parser.parse_args()
-    if options.command == 'send' and not 1 <= options.size <= LONGEST:
-        parser.error(f'--size must be from 1 to {LONGEST}')
+    if options.command == 'send' and not SHORTEST <= options.size <= LONGEST:
+        parser.error(f'--size must be from {SHORTEST} to {LONGEST}')
     if options.command == 'send' and options.window < 1:
         parser.error('--window must be at least 1')
     try:

@@ -13,6 +13,7 @@ from tests.support.namespaces import Wire, needs_root
 from tests.support.protocols import Recorder, endpoint
 from tests.support.sockets import SO_RCVBUFFORCE
 from tests.support.turns import turns, turns_until
+from tests.support.wires import roomy_peer
 
 
 class _TestWaiting(Case):
@@ -75,13 +76,6 @@ class _TestWaiting(Case):
             pytest.skip('asyncio counts a header with each that it never strikes off')
         with Wire() as wire:
             self.run(main())
-
-
-async def roomy_peer(wire):
-    """An endpoint at the far end, which has room for all that may come."""
-    sock = wire.far.socket(address=wire.peer)
-    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
-    return await endpoint(sock=sock)
 
 
 class TestFullSocket(UringCase):

@@ -271,7 +271,7 @@ class TestStream:
                                'start "receive" there first\n')
 
     @pytest.mark.parametrize(('options', 'complaint'), [
-        (['--size', '65508'], '--size must be from 1 to 65491'),
+        (['--size', '65508'], '--size must be from 32 to 65491'),
         (['--window', '0'], '--window must be at least 1'),
     ])
     def test_refuses_bad_options(self, options, complaint):
@@ -291,6 +291,30 @@ class TestStream:
                 sample, tmp_path, sender=['ip', 'netns', 'exec', sender, *STREAM],
                 receiver=['ip', 'netns', 'exec', receiver, *STREAM], host=address)
         assert report['copied'] == report['released'] == report['datagrams']
+
+    @needs_root
+    def test_trains_at_an_ordinary_mtu_are_not_copied(self, sample, namespaces):
+        with namespaces.black_hole('1500') as (name, address):
+            sent = run('ip', 'netns', 'exec', name, *STREAM, 'send', address, '--blind', '--json',
+                       '--file', sample[0], '--size', 1456)
+            taken = namespaces.taken_bytes(name)
+            trains = namespaces.taken(name)
+        assert sent.returncode == 0, sent.stderr
+        report = json.loads(sent.stdout)
+        assert (report['zerocopy'], report['copied']) == (5495, 0)
+        assert report['datagrams'] == report['released'] == 5495
+        assert taken == 8_000_000 + 16 * 5495
+        assert trains == 125             # of 44 datagrams
+
+    @pytest.mark.parametrize('size', [500, 1456])
+    def test_trains_arrive(self, sample, tmp_path, size):
+        report = self.stream(sample, tmp_path, options=['--size', size])
+        assert report['datagrams'] - report['resent'] == -(-8_000_000 // size) + 3
+        assert report['released'] == report['datagrams']
+
+    def test_on_asyncios_own_loop(self, sample, tmp_path):
+        report = self.stream(sample, tmp_path, options=['--loop', 'asyncio'])
+        assert report['released'] == 0
 
     @needs_root
     def test_nothing_is_copied(self, sample, namespaces):
@@ -378,6 +402,10 @@ class TestDemo:
         assert rows['DNS'] == ['12', '-', '-', '-', '-', 'yes']
         assert [cell for i, cell in enumerate(rows['ifb']) if i != 1] == \
             ['134', '100.0%', '0.0%', '134', 'yes']
+        datagrams = f'{-(-8_000_000 // 1456):,}'
+        assert [cell for i, cell in enumerate(rows['mtu1500']) if i != 1] == \
+            [datagrams, '100.0%', '0.0%', datagrams, 'yes']
+        assert ' datagrams a second by uringloop\n' in output
         assert rows['veth'][2:4] == ['0.0%', '100.0%']
         assert rows['veth'][0] == rows['veth'][4]
         assert rows['veth'][5] == 'yes'

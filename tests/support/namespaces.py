@@ -107,6 +107,14 @@ class Hole(Namespace):
         for address in (self.peer, self.other_peer, self.peer6):
             self.ip('neigh', 'add', address[0], 'lladdr', '02:00:00:00:00:02', 'dev', 'hole')
 
+    def taken(self) -> tuple[int, int]:
+        """How many packets the device was given so far, and bytes; a train is one packet."""
+        with self.entered():
+            lines = Path('/proc/thread-self/net/dev').read_text().splitlines()
+        # It counts what it is given to send as received.
+        [fields] = [line.split(':')[1].split() for line in lines if line.strip().startswith('hole')]
+        return int(fields[1]), int(fields[0])
+
 
 class Wire(Namespace):
     """With one end of a wire whose other end, in ``far``, is silent until ``release``."""

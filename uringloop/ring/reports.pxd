@@ -4,7 +4,7 @@ cdef class BatchReport:
     cdef:
         readonly object future
         size_t nbytes          # sent
-        Py_ssize_t due         # sends that have not been told of
+        readonly Py_ssize_t due    # sends that have not been told of
         bint copied            # one of them was
         bint unknown           # the kernel has not told of one
         bint complete          # no more are added

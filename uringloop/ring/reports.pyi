@@ -9,6 +9,9 @@ class BatchReport:
     def __init__(self, future: asyncio.Future[SendReport]) -> None: ...
     @property
     def future(self) -> asyncio.Future[SendReport]: ...
+    @property
+    def due(self) -> int:
+        """Sends that have not been told of."""
     def close(self) -> int:
         """All have been added."""
     def fail(self, error: BaseException) -> None:

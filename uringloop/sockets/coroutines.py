@@ -173,7 +173,14 @@ class SocketCoroutines(_Core):
             segment_size: int) -> asyncio.Future[SendReport] | None:
         """None: ``data`` is empty, which is a datagram too, but no train."""
         report = BatchReport(self.create_future())
-        sent, total = self._send_trains_now(sock, data, address, 0, segment_size, report)
+        try:
+            sent, total = self._send_trains_now(sock, data, address, 0, segment_size, report)
+        except OSError as exc:
+            if not report.due:
+                raise
+            # The kernel may still read what has left before.
+            report.fail(exc.with_traceback(None))
+            return report.future
         if total == 0:
             return None
         if sent == total:
@@ -199,7 +206,7 @@ class SocketCoroutines(_Core):
                 sent, total = send_from(sent)
                 tries = tries + 1 if sent == before else 0
         except OSError as exc:
-            report.fail(exc)
+            report.fail(exc.with_traceback(None))     # which would hold the memory
         else:
             report.close()
 
