@@ -476,9 +476,8 @@ class TestOrder(Many, UringCase):
             out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 30_000)
             transport, protocol = await self.open(sock=out)
             data = numbered(600, 1000)
-            futures = []
-            for begin in range(0, 600, 200):
-                futures.append(getattr(transport, way)(data[begin:begin + 200], wire.peer))
+            futures = [getattr(transport, way)(data[begin:begin + 200], wire.peer)
+                       for begin in range(0, 600, 200)]
             transport.sendto(b'the last', wire.peer)
             assert protocol.pauses == 1
             assert transport.get_write_buffer_size() > 0

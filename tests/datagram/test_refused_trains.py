@@ -323,8 +323,7 @@ class TestNoMemory:
                     wire.release()
                     rest = told.read()
                 assert os.waitpid(pid, 0)[1] == 0
-                fell_back, copied = map(int, rest.split())
-                assert 0 < fell_back
+                assert int(rest) > 0         # fell back
                 got = [far.recv(2000) for _ in range(1500)]
                 assert numbers(got) == list(range(100)) * 15
 
@@ -347,7 +346,7 @@ async def main():
     stats = loop.stats()
     assert stats.datagrams_sent == 1500
     assert stats.bytes_pinned == 0
-    os.write(int(sys.argv[2]), b'%d %d' % (stats.zerocopy_fell_back, stats.zerocopy_copied))
+    os.write(int(sys.argv[2]), b'%d' % stats.zerocopy_fell_back)
     transport.close()
 
 become(20_000, 1 << 20)

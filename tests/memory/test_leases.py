@@ -41,7 +41,7 @@ class TestBuffer(UringCase):
         for wrong in (1000, -1001):
             with pytest.raises(IndexError):
                 lease[wrong]
-        with pytest.raises(ValueError, match='different structures|size'):
+        with pytest.raises(ValueError, match=r'different structures|size'):
             lease[:3] = b'four'
 
     def test_views(self, lease):
@@ -261,7 +261,7 @@ class Senders(Sockets):
 
     async def stream_call(self, name, data):
         one, two = tcp_pair()
-        reader, writer = await asyncio.open_connection(sock=one)
+        _, writer = await asyncio.open_connection(sock=one)
         two.setblocking(False)
         try:
             getattr(writer, name)([data] if name == 'writelines' else data)
@@ -272,38 +272,39 @@ class Senders(Sockets):
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    CALLS = {
-        'sendto': lambda self, data: self.transport_call('sendto', data),
-        'sendto_zerocopy': lambda self, data: self.transport_call('sendto_zerocopy', data),
-        'sendto_zerocopy in segments':
-            lambda self, data: self.transport_call('sendto_zerocopy', data, segment_size=300),
-        'sendto_many': lambda self, data: self.transport_call('sendto_many', data),
-        'sendto_many_zerocopy':
-            lambda self, data: self.transport_call('sendto_many_zerocopy', data),
-        'sock_sendto': lambda self, data: self.socket_call('sock_sendto', data),
-        'sock_sendto_zerocopy': lambda self, data: self.socket_call('sock_sendto_zerocopy', data),
-        'sock_sendto_zerocopy in segments':
-            lambda self, data: self.socket_call('sock_sendto_zerocopy', data, segment_size=300),
-        'sock_sendall': lambda self, data: self.sendall(data),
-        'write': lambda self, data: self.stream_call('write', data),
-        'writelines': lambda self, data: self.stream_call('writelines', data),
-    }
-    PART = {'lease': lambda lease: lease, 'view': memoryview, 'slice': lambda lease: lease[:1000],
-            'slice of a cast': lambda lease: memoryview(lease).cast('I')[:250]}
-    CONTENT = bytes(range(250)) * 4
+
+CALLS = {
+    'sendto': lambda self, data: self.transport_call('sendto', data),
+    'sendto_zerocopy': lambda self, data: self.transport_call('sendto_zerocopy', data),
+    'sendto_zerocopy in segments':
+        lambda self, data: self.transport_call('sendto_zerocopy', data, segment_size=300),
+    'sendto_many': lambda self, data: self.transport_call('sendto_many', data),
+    'sendto_many_zerocopy':
+        lambda self, data: self.transport_call('sendto_many_zerocopy', data),
+    'sock_sendto': lambda self, data: self.socket_call('sock_sendto', data),
+    'sock_sendto_zerocopy': lambda self, data: self.socket_call('sock_sendto_zerocopy', data),
+    'sock_sendto_zerocopy in segments':
+        lambda self, data: self.socket_call('sock_sendto_zerocopy', data, segment_size=300),
+    'sock_sendall': lambda self, data: self.sendall(data),
+    'write': lambda self, data: self.stream_call('write', data),
+    'writelines': lambda self, data: self.stream_call('writelines', data),
+}
+PARTS = {'lease': lambda lease: lease, 'view': memoryview, 'slice': lambda lease: lease[:1000],
+         'slice of a cast': lambda lease: memoryview(lease).cast('I')[:250]}
+CONTENT = bytes(range(250)) * 4
 
 
-@pytest.mark.parametrize('call', Senders.CALLS)
-@pytest.mark.parametrize('part', Senders.PART)
+@pytest.mark.parametrize('call', CALLS)
+@pytest.mark.parametrize('part', PARTS)
 class TestSent(Senders, UringCase):
 
     def test_by_every_call(self, call, part):
         async def main():
             pool = self.loop.create_buffer_pool(1, 1000)
             lease = await pool.acquire()
-            lease[:] = self.CONTENT
-            data = self.PART[part](lease)
-            assert await self.CALLS[call](self, data) == self.CONTENT
+            lease[:] = CONTENT
+            data = PARTS[part](lease)
+            assert await CALLS[call](self, data) == CONTENT
             lease.release()
             del data
             await turns_until(lambda: pool.free == 1)
@@ -314,10 +315,10 @@ class TestSent(Senders, UringCase):
         async def main():
             pool = self.loop.create_buffer_pool(1, 1000)
             lease = await pool.acquire()
-            data = self.PART[part](lease)
+            data = PARTS[part](lease)
             lease.release()
             with pytest.raises(ValueError, match=re.escape(f'<Lease 0 of {pool!r}, released>')):
-                await self.CALLS[call](self, data)
+                await CALLS[call](self, data)
             del data
             await turns()
             assert pool.free == 1
@@ -327,18 +328,18 @@ class TestSent(Senders, UringCase):
     def test_of_another_loop(self, call, part):
         """Its buffer would be given back by a loop that does not own it."""
         async def main():
-            data = self.PART[part](lease)
+            data = PARTS[part](lease)
             if call in ('sock_sendall', 'write', 'writelines'):
                 # Of these nothing is left with the kernel.
-                assert await self.CALLS[call](self, data) == self.CONTENT
+                assert await CALLS[call](self, data) == CONTENT
                 return
             with pytest.raises(ValueError, match=r'<Lease 0 of .* is of another loop'):
-                await self.CALLS[call](self, data)
+                await CALLS[call](self, data)
 
         other = self.new_loop()
         pool = other.create_buffer_pool(1, 1000)
         with pool.acquire_nowait() as lease:
-            lease[:] = self.CONTENT
+            lease[:] = CONTENT
             self.run(main())
             gc.collect()
         assert pool.free == 1
@@ -353,7 +354,7 @@ class TestSentInParts(Senders, UringCase):
             sender, _ = await endpoint(remote_addr=receiver.get_extra_info('sockname'))
             pool = self.loop.create_buffer_pool(1, 1000)
             with pool.acquire_nowait() as lease:
-                lease[:] = self.CONTENT
+                lease[:] = CONTENT
                 for begin in range(0, 1000, 100):
                     sender.sendto(lease[begin:begin + 100])
                 for _ in range(3):
@@ -362,8 +363,8 @@ class TestSentInParts(Senders, UringCase):
             await asyncio.gather(*futures)
             await received.until(lambda p: len(p.datagrams) == 16)
             assert received.datagrams == [
-                self.CONTENT[begin:begin + 100] for begin in range(0, 1000, 100)] \
-                + [self.CONTENT] * 3 + [self.CONTENT[500:]] * 3
+                CONTENT[begin:begin + 100] for begin in range(0, 1000, 100)] \
+                + [CONTENT] * 3 + [CONTENT[500:]] * 3
             await turns_until(lambda: pool.free == 1)
             sender.close()
             receiver.close()

@@ -389,19 +389,21 @@ class TestLoopClosed(UringCase):
 
     def test_closing_out(self):
         async def main():
-            asyncio.ensure_future(wait())
+            waiting.append(asyncio.ensure_future(wait()))
             await turns()
 
         async def wait():
             await pool.close()
 
+        waiting = []
         pool = self.loop.create_buffer_pool(2, 100)
         lease = pool.acquire_nowait()
         self.run(main())
         self.loop.close()
         lease.release()
         assert pool.free == 2
-        gc.collect()
+        assert not waiting[0].done()
+        waiting[0]._log_destroy_pending = False
 
     def test_waiters(self):
         async def main():

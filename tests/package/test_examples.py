@@ -22,6 +22,7 @@ PYTHON = [sys.executable, '-W', 'error']
 DNS = [*PYTHON, '-m', 'uringloop', 'run', EXAMPLES / 'dns_server.py']
 DEMO = [*PYTHON, EXAMPLES / 'demo.py', '--megabytes', 8]
 STREAM = [*PYTHON, EXAMPLES / 'stream_file.py']
+FANOUT = [*PYTHON, EXAMPLES / 'rtp_fanout.py']
 # Runs a program as it would run where io_uring cannot be had.
 WITHOUT_URING = [*PYTHON, '-c', '''
 import asyncio, runpy, sys
@@ -93,7 +94,7 @@ def sample(tmp_path):
 
 
 @pytest.mark.parametrize('arguments', [
-    ['udp_echo.py'], ['dns_server.py'], ['demo.py'],
+    ['udp_echo.py'], ['dns_server.py'], ['demo.py'], ['rtp_fanout.py'],
     ['stream_file.py'], ['stream_file.py', 'send'], ['stream_file.py', 'receive']], ids=' '.join)
 def test_each_has_a_help(arguments):
     name, *command = arguments
@@ -326,6 +327,53 @@ class TestStream:
         report = json.loads(sent.stdout)
         assert (report['zerocopy'], report['copied']) == (134, 0)
         assert report['datagrams'] == report['released'] == taken == 134
+
+
+class TestFanout:
+
+    def fan_out(self, *arguments):
+        done = run(*FANOUT, *arguments, '--json')
+        assert (done.returncode, done.stderr) == (0, '')
+        return json.loads(done.stdout)
+
+    def test_receivers_get_the_stream(self):
+        """At the speed of a video; what is lost is for the socket's room to say."""
+        report = self.fan_out('--local', 3, '--frames', 10, '--packets', 20)
+        assert (report['receivers'], report['packets_written'], report['packets_sent']) \
+            == (3, 200, 600)
+        assert (report['lost'], report['wrong'], report['failures']) == (0, 0, {})
+        assert report['zerocopy'] + report['copied'] == 600
+
+    def test_a_receiver_of_ones_own(self, client):
+        client.bind(('127.0.0.1', 0))
+        report = self.fan_out(
+            f'127.0.0.1:{client.getsockname()[1]}', '--frames', 2, '--packets', 20, '--fps', 0)
+        assert report['packets_sent'] == 40
+        packets = [client.recv(2000) for _ in range(40)]
+        assert {len(packet) for packet in packets} == {1200}
+        assert [int.from_bytes(packet[2:4], 'big') for packet in packets] == list(range(40))
+        assert [n for n, packet in enumerate(packets) if packet[1] & 0x80] == [19, 39]
+
+    @needs_root
+    def test_nothing_is_copied_however_many(self):
+        report = self.fan_out('--drop', 40, '--frames', 50, '--fps', 0)
+        assert report['packets_sent'] == report['zerocopy'] == 40 * 50 * 50
+        assert (report['copied'], report['trains'], report['registered']) == (0, 2000, 2000)
+
+    def test_says_so_as_text(self):
+        done = run(*FANOUT, '--local', 1, '--frames', 2)
+        assert (done.returncode, done.stderr) == (0, '')
+        assert done.stdout.startswith('100 packets of 1,200 bytes, written once, sent to 1 recei')
+        assert 'copied by the kernel: 100%' in done.stdout
+
+    @pytest.mark.parametrize(('arguments', 'complaint'), [
+        ([], 'name receivers as HOST:PORT'), (['here'], "'here' is not HOST:PORT"),
+        (['127.0.0.1:0'], 'is not HOST:PORT'), (['--local', '0'], 'is not a number from 1'),
+        (['--drop', '2', '127.0.0.1:9'], '--drop goes with no other receivers')])
+    def test_refuses_bad_arguments(self, arguments, complaint):
+        done = run(*FANOUT, *arguments)
+        assert done.returncode == 2
+        assert complaint in done.stderr
 
 
 @contextmanager

@@ -97,6 +97,8 @@ def named_in(body):
 
 def missing_from(thing, body, prefix=''):
     for name, inner in named_in(body):
+        if name == '__buffer__' and sys.version_info < (3, 12):
+            continue             # C has it; Python code can call it from 3.12 on
         if not hasattr(thing, name):
             # The buffer protocol has no method before Python 3.12.
             if name != '__buffer__' or sys.version_info >= (3, 12):
