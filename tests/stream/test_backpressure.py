@@ -1,5 +1,6 @@
 """Backpressure of streams, both ways: pauses, limits, slow readers, and bounded memory."""
 import asyncio
+import contextlib
 import select
 import socket
 
@@ -150,6 +151,21 @@ class _TestFlow(Streams):
             await near.until(lambda: 'resume' in near.calls)
             assert near.calls == ['made', 'pause', 'resume']
             assert transport.get_write_buffer_size() <= 16 * 1024
+
+        self.run(main())
+
+    @both_kinds
+    def test_resumes_in_the_turn_that_finds_room(self, kind):
+        async def main():
+            near, peer = await self.half(kind=kind)
+            while 'pause' not in near.calls:
+                near.transport.write(bytes(20_000))
+            await turns(5)
+            with contextlib.suppress(BlockingIOError):
+                while peer.recv(MEBIBYTE):
+                    pass
+            await turns(2)
+            assert near.calls == ['made', 'pause', 'resume']
 
         self.run(main())
 

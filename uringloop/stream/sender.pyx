@@ -54,6 +54,8 @@ cdef class StreamSender(Sender):
         # to pause: the socket may have room for them.
         if not self.count_write() and not self.waits():
             self.send_queued()
+            if (<StreamTransport>self.transport).writes_in_vain():
+                return 0         # what was queued before has failed
             if not self.count and not self.waits():
                 return self.send_now(data)
         self.enqueue(data)
@@ -189,7 +191,8 @@ cdef class StreamSender(Sender):
             return 0
         self.sending = True
         try:
-            while self.count and not self.waits():
+            # Each of these may have failed, and ended the transport.
+            while self.count and not self.waits() and not transport._conn_lost:
                 if transport.foreign_socket:
                     self.send_by_foreign_socket()
                 elif self.wants_zerocopy():

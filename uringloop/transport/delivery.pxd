@@ -41,6 +41,6 @@ cdef class Delivery:
     cdef int schedule(self) except -1
     cdef int run(self) except -1
     cdef int call_protocol(self) except -1
-    cdef int call_resume_writing(self) except -1
+    cdef int go_on_writing(self) except -1
     cdef int deliver_errors(self) except -1
     cdef int schedule_rest(self) except -1

@@ -16,6 +16,7 @@ from uringloop.ring.operations cimport (
     POLL_IN, POLL_OUT, RECEIVE, OperationOwner, Role, operation)
 from uringloop.ring.process cimport this_thread
 from uringloop.transport.delivery cimport Delivery
+from uringloop.transport.sender cimport ROOM
 from uringloop.transport.socket_names cimport name_of
 
 import errno
@@ -379,7 +380,8 @@ cdef class SocketTransport(OperationOwner):
         return self.delivery.post_internal_error(exc)
 
     cdef int loop_closed(self) except -1:
-        # Nothing more will leave.
+        # Nothing more will leave of this.  What is sent later does, or fails, at once.
+        self.sender.room = ROOM
         return self.sender.drop_queue()
 
     # -- what the parts call -----------------------------------------------------------------------
@@ -553,6 +555,7 @@ cdef class SocketTransport(OperationOwner):
             self.enter(HELD)
             return
         self.aborted = False      # all of that has ended; what connection_lost sends is sent
+        self.sender.room = ROOM
         self.release_slot()
         try:
             self._protocol.connection_lost(exc)
