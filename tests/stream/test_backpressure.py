@@ -169,6 +169,17 @@ class _TestFlow(Streams):
 
         self.run(main())
 
+    @both_kinds
+    def test_higher_limits_do_not_resume_by_themselves(self, kind):
+        async def main():
+            near, _ = await self.half(kind=kind)
+            near.transport.write(MANY_BYTES)
+            near.transport.set_write_buffer_limits(1 << 30)
+            await turns(10)
+            assert near.calls == ['made', 'pause']
+
+        self.run(main())
+
     def test_a_limit_of_nothing_pauses_at_once(self):
         async def main():
             near, peer = await self.half()

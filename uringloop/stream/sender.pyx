@@ -186,6 +186,7 @@ cdef class StreamSender(Sender):
 
     cdef int send_queued(self) except -1:
         transport = <StreamTransport>self.transport
+        cdef size_t before = self.buffered
         if self.sending or not self.count or transport._sock is None or transport.loop.closing \
                 or not transport.foreign_socket and not transport.has_socket():
             return 0
@@ -207,7 +208,8 @@ cdef class StreamSender(Sender):
             return self.all_written()
         if self.room == FULL:
             transport.flush_later()
-        return self.maybe_resume()
+        # Only what was sent is a reason to resume, as with asyncio: not limits that were raised.
+        return self.maybe_resume() if self.buffered < before else 0
 
     cdef int send_by_call(self) except -1:
         """Send what there is room for by a plain system call."""
@@ -333,7 +335,10 @@ cdef class StreamSender(Sender):
             return transport.delivery.post_error(OSError(-res, os.strerror(-res)))
         if self.sending:
             return 0               # send_queued() goes on
-        return transport.flush_soon() if self.count else self.all_written()
+        if not self.count:
+            return self.all_written()
+        self.maybe_resume()
+        return transport.flush_soon()
 
     cdef int notified(self, operation* op) except -1:
         transport = <StreamTransport>self.transport
