@@ -32,6 +32,7 @@ cdef class Delivery:
         flag paused                 # by pause_reading()
         flag scheduled              # the transport is in the ready queue
         flag resume_due             # the protocol is to be told resume_writing()
+        flag going_on               # go_on_writing() is at work: it will tell
 
     cdef int post(self, int kind, object payload, object address) except -1
     cdef int post_first(self, int kind, object payload) except -1

@@ -150,17 +150,16 @@ cdef class Delivery:
         """
         transport = <SocketTransport>self.transport
         context = self.context if self.resume_context is None else self.resume_context
-        cdef flag scheduled = self.scheduled
         if PyContext_Enter(context) < 0:
             return -1
         try:
             if transport.sender.room == WRITABLE:
-                # What comes of it is seen to right here, or in ``schedule_rest``.
-                self.scheduled = True
+                self.going_on = True
                 try:
                     transport.sender.retry()
                 finally:
-                    self.scheduled = scheduled
+                    self.going_on = False
+                transport.tell_errors()
             if self.resume_due:
                 self.resume_due = False
                 self.resume_context = None

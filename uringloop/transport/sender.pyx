@@ -123,5 +123,6 @@ cdef class Sender:
         transport = <SocketTransport>self.transport
         if self.protocol_paused and self.buffered <= self.low_water:
             transport.delivery.resume_due = True
-            transport.delivery.schedule()
+            if not transport.delivery.going_on:
+                transport.delivery.schedule()
         return 0

@@ -64,6 +64,7 @@ cdef class SocketTransport(OperationOwner):
     cdef int socket_closed(self) except -1
     cdef int resume_writing(self) except -1
     cdef int tell_protocol(self, str name) except -1
+    cdef int tell_errors(self) except -1
     cdef int deliver_error(self, object exc) except -1
     cdef int end_by_internal_error(self, object exc) except -1
     cdef int report(self, object exc, str message) except -1

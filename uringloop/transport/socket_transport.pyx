@@ -207,6 +207,9 @@ cdef class SocketTransport(OperationOwner):
         """Stop receiving, send what is queued, then close: ``connection_lost(None)``."""
         if self.state >= CLOSING or self.state == UNMADE:
             return
+        self.tell_errors()
+        if self.state >= CLOSING:
+            return               # the protocol, told of one, has closed it
         self.enter(CLOSING)
         self.lost_context = self.context_of_closing()
         if self.has_failed():
@@ -237,6 +240,10 @@ cdef class SocketTransport(OperationOwner):
     def _force_close(self, exc):
         if self._conn_lost or self.state == UNMADE:
             return
+        if self.state < CLOSING:
+            self.tell_errors()
+            if self._conn_lost:
+                return           # the protocol, told of one, has aborted it
         if self.state < CLOSING:
             self.enter(CLOSING)
         self.lost_context = self.context_of_closing()
@@ -478,6 +485,10 @@ cdef class SocketTransport(OperationOwner):
             raise
         except BaseException as exc:
             self.report(exc, f'protocol.{name}() failed')
+        return 0
+
+    cdef int tell_errors(self) except -1:
+        """Tell of sends that have failed, if that comes at the call with asyncio: of datagrams."""
         return 0
 
     cdef int deliver_error(self, object exc) except -1:
