@@ -211,6 +211,7 @@ cdef class SocketTransport(OperationOwner):
         if self.state >= CLOSING:
             return               # the protocol, told of one, has closed it
         self.enter(CLOSING)
+        self.forget_reader()
         self.lost_context = self.context_of_closing()
         if self.has_failed():
             self.lost_exc = self.delivery.errors[0] if self.delivery.errors else None
@@ -233,6 +234,8 @@ cdef class SocketTransport(OperationOwner):
             return
         if self.state == STARTING:
             self.enter(OPEN)
+        if self.state == OPEN and not self.delivery.paused:
+            self.forget_reader()      # with asyncio the transport's own takes its place
         self.receiver.start()
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -246,6 +249,7 @@ cdef class SocketTransport(OperationOwner):
                 return           # the protocol, told of one, has aborted it
         if self.state < CLOSING:
             self.enter(CLOSING)
+            self.forget_reader()
         self.lost_context = self.context_of_closing()
         if exc is None and self.has_failed() and self.delivery.errors:
             exc = self.delivery.errors[0]
@@ -511,6 +515,15 @@ cdef class SocketTransport(OperationOwner):
 
     # -- the end -------------------------------------------------------------------------------
 
+    cdef int forget_reader(self) except -1:
+        """Take what ``add_reader`` has registered for this descriptor out of the loop's epoll.
+
+        As asyncio does.  Left there it would be in the way of who has the number next.
+        """
+        if self.loop.selector_watch is not None:
+            self.loop._remove_reader(self._sock_fd)
+        return 0
+
     cdef int enter(self, State state) except -1:
         """Go on to ``state``.  Only the setter of ``_closing`` changes it besides.
 
@@ -543,6 +556,8 @@ cdef class SocketTransport(OperationOwner):
         """
         if self.state == CLOSING:
             self._conn_lost += 1
+            if self.loop.selector_watch is not None:
+                self.loop._remove_writer(self._sock_fd)      # see forget_reader
         elif self.state != HELD:
             return 0
         self.enter(LOST)
