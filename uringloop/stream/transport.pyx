@@ -206,7 +206,7 @@ cdef class StreamTransport(SocketTransport):
         return self.delivery.errors is not None
 
     cdef bint writes_in_vain(self) except -1:
-        """Whether nothing is sent any more.  Such writes are counted and warned of as with asyncio."""
+        """Whether nothing is sent any more.  Such writes are counted, as with asyncio."""
         if self._conn_lost:
             self._write_on_lost()
             return True
