@@ -42,6 +42,7 @@ cdef class ReceiveBuffers:
         readonly unsigned provided     # how many the kernel has been given so far
         readonly unsigned missing     # of those: there was no memory for another
         readonly int group
+        int average                   # length of what came last, of streams
 
     cdef char* at(self, unsigned number) noexcept
     cdef void recycle(self, unsigned number) noexcept
