@@ -436,6 +436,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         before = self._acceptors.pop(sock.fileno(), None)
         if before is not None:
             before.stop()       # the later server has the socket, as with asyncio
+        self._remove_reader(sock.fileno())  # type: ignore[attr-defined]  # so has this
         self._acceptors[sock.fileno()] = Acceptor(
             self, sock, protocol_factory, backlog, (sslcontext, server, *timeouts), more, server,
             context)

@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from tests.support.cases import UringCase, both_sides
+from tests.support.cases import Case, UringCase, both_sides
+from tests.support.turns import turns
 
 variable = contextvars.ContextVar('variable', default='unset')
 SIZE = 3_000_000
@@ -249,6 +250,105 @@ class _TestWriters:
         self.run(main())
 
 
+class Numbers(Case):
+    """Descriptors that the loop has closed, and whose numbers come again."""
+
+    async def number_is_usable(self, fd):
+        """The next descriptor has this number, and can be watched."""
+        one, two = socket.socketpair()
+        with one, two:
+            assert fd == one.fileno()
+            heard = self.loop.create_future()
+            self.loop.add_reader(one, heard.set_result, None)
+            two.send(b'x')
+            await heard
+            self.loop.remove_reader(one)
+
+    async def gone(self, fd):
+        while True:
+            try:
+                os.fstat(fd)
+            except OSError:
+                return
+            await asyncio.sleep(0)
+
+    def closed_during_sendfile(self, how):
+        async def main():
+            one, two = socket.socketpair()
+            fd = one.fileno()
+            transport, _ = await self.loop.create_connection(asyncio.Protocol, sock=one)
+            with tempfile.TemporaryFile() as file:
+                file.truncate(50_000_000)
+                sending = self.loop.create_task(self.loop.sendfile(transport, file))
+                while fd not in self.loop._selector.get_map():
+                    await asyncio.sleep(0)
+                getattr(transport, how)()
+                await self.gone(fd)
+                await self.number_is_usable(fd)
+                process = await asyncio.create_subprocess_exec('true')
+                assert await process.wait() == 0
+                # Nobody hears of it, as with asyncio: whoever waits is to be cancelled.
+                sending.cancel()
+                await asyncio.wait([sending])
+            two.close()
+
+        self.run(main())
+
+
+class _TestClosedByTheLoop(Numbers):
+    """What is closed with its transport or server is in nobody's way who has its number next."""
+
+    @pytest.mark.parametrize('family', [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+    @pytest.mark.parametrize('how', ['close', 'abort'])
+    def test_watched_before_the_transport_was_made(self, family, how):
+        async def main():
+            one, two = socket.socketpair(type=family)
+            seen = []
+            self.loop.add_reader(one, seen.append, 'the program')
+            if family == socket.SOCK_STREAM:
+                transport, _ = await self.loop.create_connection(asyncio.Protocol, sock=one)
+            else:
+                transport, _ = await self.loop.create_datagram_endpoint(
+                    asyncio.DatagramProtocol, sock=one)
+            fd = one.fileno()
+            two.send(b'x')
+            await turns(10)
+            assert not seen, "the transport's has taken its place"
+            getattr(transport, how)()
+            await self.gone(fd)
+            two.close()
+            await self.number_is_usable(fd)
+
+        self.run(main())
+
+    def test_closed_during_sendfile(self):
+        self.closed_during_sendfile('close')
+
+    def test_a_server_takes_the_place_of_a_reader(self):
+        async def main():
+            sock = socket.create_server(('127.0.0.1', 0))
+            sock.setblocking(False)
+            fd, address, seen = sock.fileno(), sock.getsockname(), []
+            self.loop.add_reader(sock, seen.append, 'the program')
+            server = await self.loop.create_server(asyncio.Protocol, sock=sock)
+            with socket.create_connection(address) as client:
+                client.setblocking(False)
+                await turns(10)
+                assert not seen
+                server.close()
+                await turns()
+                await self.number_is_usable(fd)
+
+        self.run(main())
+
+
+class TestAbortedDuringSendfile(Numbers, UringCase):
+    """asyncio's ``abort`` leaves the dead descriptor in its selector."""
+
+    def test_aborted_during_sendfile(self):
+        self.closed_during_sendfile('abort')
+
+
 class TestInterrupted(UringCase):
 
     def test_watched_on_after_an_interrupt_among_events(self):
@@ -273,4 +373,4 @@ class TestInterrupted(UringCase):
             os.close(fd)
 
 
-both_sides(globals(), _TestDescriptors, _TestWriters)
+both_sides(globals(), _TestDescriptors, _TestWriters, _TestClosedByTheLoop)

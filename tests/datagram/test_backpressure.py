@@ -1,5 +1,6 @@
 """Backpressure of datagram transports: limits, ``pause_writing``, and closing meanwhile."""
 import asyncio
+import contextlib
 
 import pytest
 
@@ -40,6 +41,32 @@ class _TestBackpressure(Endpoints):
         for n in range(count):
             transport.sendto(n.to_bytes(2, 'big') + bytes(size - 2))
         return list(range(count))
+
+    def test_higher_limits_do_not_resume_by_themselves(self):
+        async def main():
+            transport, protocol, peer = await self.blocked()
+            self.fill(transport)
+            transport.set_write_buffer_limits(1 << 30)
+            await turns(10)
+            assert protocol.calls == ['made', 'pause']
+            peer.close()
+
+        self.run(main())
+
+    def test_resumes_in_the_turn_that_finds_room(self):
+        async def main():
+            transport, protocol, peer = await self.blocked()
+            while 'pause' not in protocol.calls:
+                transport.sendto(bytes(2000))
+            await turns(5)
+            with contextlib.suppress(BlockingIOError):
+                while peer.recv(2000):
+                    pass
+            await turns(2)
+            assert protocol.calls == ['made', 'pause', 'resume']
+            peer.close()
+
+        self.run(main())
 
     def test_limits_of_the_write_buffer(self):
         async def main():

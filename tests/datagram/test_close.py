@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.cases import both_sides
 from tests.support.endpoints import Endpoints, QueuingRecorder
-from tests.support.sockets import LOCAL, bound
+from tests.support.sockets import LOCAL, bound, deserted
 from tests.support.turns import turns
 
 
@@ -59,6 +59,49 @@ class _TestClose(Endpoints):
                 transport.close()
                 await protocol.lost
             assert protocol.calls == ['made', 'lost']
+
+        self.run(main())
+
+    @pytest.mark.parametrize('how', ['close', 'abort'])
+    @pytest.mark.parametrize('waits', [0, 1, 2])
+    def test_errors_are_not_told_afterwards(self, how, waits):
+        """Neither one that has come, nor those of what was sent in bulk: these are told before."""
+        async def main():
+            transport, protocol = await self.endpoint(remote_addr=deserted())
+            await turns()
+            transport.sendto(b'x')
+            await turns(waits)
+            told = len(protocol.calls)
+            getattr(transport, how)()
+            await protocol.lost
+            assert protocol.calls[told:] == ['lost']
+            transport, protocol = await self.endpoint()
+            for _ in range(10):
+                transport.sendto(bytes(100), ('127.255.255.255', 9))
+            await turns(waits)
+            getattr(transport, how)()
+            assert protocol.calls == ['made', *['error'] * 10]
+            await protocol.lost
+            assert protocol.calls == ['made', *['error'] * 10, 'lost']
+
+        self.run(main())
+
+    @pytest.mark.parametrize('how', ['close', 'abort'])
+    def test_closed_by_who_is_told_of_an_error(self, how):
+        class Closing(QueuingRecorder):
+            def error_received(self, exc):
+                super().error_received(exc)
+                getattr(self.transport, how)()
+
+        async def main():
+            transport, protocol = await self.endpoint(Closing)
+            transport.sendto(bytes(100), ('127.0.0.1', 9))
+            for _ in range(10):
+                transport.sendto(bytes(100), ('127.255.255.255', 9))
+            getattr(transport, how)()
+            await protocol.lost
+            assert set(protocol.calls) == {'made', 'error', 'lost'}
+            assert protocol.calls.count('lost') == 1
 
         self.run(main())
 

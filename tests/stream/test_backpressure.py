@@ -1,12 +1,16 @@
 """Backpressure of streams, both ways: pauses, limits, slow readers, and bounded memory."""
 import asyncio
+import contextlib
+import fcntl
 import select
 import socket
+import sys
+import termios
 
 import pytest
 
 from tests.support.cases import Case, UringCase, both_sides
-from tests.support.sockets import reset
+from tests.support.sockets import PAIRS, reset
 from tests.support.streams import MANY_BYTES, Buffered, Recorder, Streams, both_kinds
 from tests.support.turns import turns
 
@@ -150,6 +154,32 @@ class _TestFlow(Streams):
             await near.until(lambda: 'resume' in near.calls)
             assert near.calls == ['made', 'pause', 'resume']
             assert transport.get_write_buffer_size() <= 16 * 1024
+
+        self.run(main())
+
+    @both_kinds
+    def test_resumes_in_the_turn_that_finds_room(self, kind):
+        async def main():
+            near, peer = await self.half(kind=kind)
+            while 'pause' not in near.calls:
+                near.transport.write(bytes(20_000))
+            await turns(5)
+            with contextlib.suppress(BlockingIOError):
+                while peer.recv(MEBIBYTE):
+                    pass
+            await turns(2)
+            assert near.calls == ['made', 'pause', 'resume']
+
+        self.run(main())
+
+    @both_kinds
+    def test_higher_limits_do_not_resume_by_themselves(self, kind):
+        async def main():
+            near, _ = await self.half(kind=kind)
+            near.transport.write(MANY_BYTES)
+            near.transport.set_write_buffer_limits(1 << 30)
+            await turns(10)
+            assert near.calls == ['made', 'pause']
 
         self.run(main())
 
@@ -315,6 +345,58 @@ class _TestBothEnds(Case):
         self.run(main())
 
 
+class _TestMemory(Case):
+
+    @pytest.mark.parametrize('before', [0, 300])
+    def test_protocols_that_pause_have_nothing_collected_for_them(self, before):
+        """No more than asyncio reads at once, whatever came earlier, however much is there."""
+        class Pauses(Counter):
+            def data_received(self, data):
+                super().data_received(data)
+                self.transport.pause_reading()
+
+        async def main():
+            # Many short pieces at once have the loop receive many at once.
+            short = [await self.connection(Counter) for _ in range(before)]
+            await turns(10)
+            for _, peer, _ in short:
+                peer.send(bytes(100))
+            while sum(counter.received for counter, _, _ in short) < 100 * before:
+                await asyncio.sleep(0)
+            paused = [await self.connection(Pauses) for _ in range(20)]
+            await turns(10)
+            for counter, peer, _ in paused:
+                counter.sent = 0
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        counter.sent += peer.send(bytes(MEBIBYTE))
+            while not all(counter.received for counter, _, _ in paused):
+                await asyncio.sleep(0)
+            await turns(10)
+            for counter, peer, sock in paused:
+                collected = counter.sent - counter.received - in_kernel(peer, sock)
+                assert collected <= MEBIBYTE // 4
+            for counter, peer, _ in short + paused:
+                counter.transport.abort()
+                peer.close()
+            await turns(10)
+
+        self.run(main())
+
+    async def connection(self, factory):
+        """A protocol, its peer, and its socket."""
+        one, peer = PAIRS['tcp']()
+        peer.setblocking(False)
+        _, protocol = await self.loop.create_connection(factory, sock=one)
+        return protocol, peer, one
+
+
+def in_kernel(sender, receiver):
+    """Bytes that one has sent and the other has not read; some count twice until acknowledged."""
+    return sum(int.from_bytes(fcntl.ioctl(sock, request, bytes(4)), sys.byteorder)
+               for sock, request in ((sender, termios.TIOCOUTQ), (receiver, termios.FIONREAD)))
+
+
 class TestPausedConnection(Streams, UringCase):
 
     def test_leaves_the_data_in_the_socket(self):
@@ -335,4 +417,4 @@ class TestPausedConnection(Streams, UringCase):
         self.run(main())
 
 
-both_sides(globals(), _TestFlow, _TestBothEnds)
+both_sides(globals(), _TestFlow, _TestBothEnds, _TestMemory)

@@ -3,7 +3,7 @@ import asyncio
 
 import pytest
 
-from tests.support.cases import Case, both_sides
+from tests.support.cases import Case, UringCase, both_sides
 from tests.support.sockets import PAIRS, reset
 from tests.support.streams import MANY_BYTES, Buffered, Recorder, Streams, both_kinds
 from tests.support.turns import turns
@@ -102,6 +102,25 @@ class _TestResets(Streams):
 
         self.run(main())
 
+    @pytest.mark.parametrize(('kind', 'paused'), [('tcp', True), ('tcp', False), ('unix', False)])
+    def test_who_writes_on_while_the_peer_goes_away(self, kind, paused):
+        """Also in the very turn in which the socket, which was full, would fail instead."""
+        async def main():
+            near, peer = await self.half(kind=kind)
+            if paused:
+                near.transport.pause_reading()
+            near.transport.write(MANY_BYTES)
+            await turns(20)
+            self.loop.call_soon(peer.close)
+            while not near.transport.is_closing():
+                near.transport.write(bytes(65536))
+                await asyncio.sleep(0)
+            assert isinstance(await near.until_lost(), (ConnectionResetError, BrokenPipeError))
+            assert near.transport.get_write_buffer_size() == 0
+            near.transport.write(bytes(65536))
+
+        self.run(main())
+
     def test_a_reset_is_told_after_data(self):
         async def main():
             near, peer = await self.half()
@@ -132,6 +151,27 @@ class _TestFailedWrite(Case):
                 transport.write(bytes(65536))
             assert transport.get_write_buffer_size() <= 65536
             assert type(await protocol.until_lost()) in (ConnectionResetError, BrokenPipeError)
+
+        self.run(main())
+
+
+class TestQueued(Streams, UringCase):
+
+    @pytest.mark.parametrize('data', [b'x', bytes(65536)])
+    def test_a_write_behind_what_fails(self, data):
+        """What waited for the end of the turn finds the peer gone: so this one is in vain, too."""
+        async def main():
+            near, peer = await self.half()
+            near.transport.pause_reading()
+            await turns()
+            for _ in range(20):
+                near.transport.write(bytes(100))
+            near.transport._set_batching(False)
+            reset(peer)
+            near.transport.write(data)
+            assert near.transport.is_closing()
+            assert near.transport.get_write_buffer_size() == 0
+            assert isinstance(await near.until_lost(), (ConnectionResetError, BrokenPipeError))
 
         self.run(main())
 

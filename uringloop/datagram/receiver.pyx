@@ -162,7 +162,8 @@ cdef class DatagramReceiver(Receiver):
         Py_DECREF(what)
         Py_DECREF(address)
         if item.kind == RECEIVE_ERROR:
-            return (<SocketTransport>self.transport).deliver_error(what)
+            transport = <SocketTransport>self.transport
+            return transport.deliver_error(what) if transport.state < CLOSING else 0
         return self.deliver_datagram(what, address)
 
     cdef int deliver_datagram(self, object data, object address) except -1:

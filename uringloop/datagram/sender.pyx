@@ -205,6 +205,7 @@ cdef class DatagramSender(DatagramQueue):
 
     cdef int send_queued(self) except -1:
         transport = <DatagramTransport>self.transport
+        cdef size_t before = self.buffered
         if self.sending or transport._sock is None or transport.loop.closing:
             return 0
         self.sending = True
@@ -221,8 +222,9 @@ cdef class DatagramSender(DatagramQueue):
         if transport.loop.deferring is transport:
             transport.loop.deferring = None
         self.flush_if_full()
-        # The protocol may send more when it is told to resume: so first that.
-        self.maybe_resume()
+        if self.buffered < before:
+            # The protocol may send more when it is told to resume: so first that.
+            self.maybe_resume()
         return transport.lose_if_all_sent()
 
     # -- room ------------------------------------------------------------------------------------

@@ -360,9 +360,16 @@ cdef class DatagramTransport(SocketTransport):
 
     # -- delivering --------------------------------------------------------------------------------
 
+    cdef int tell_errors(self) except -1:
+        # Those of a bulk, too: nothing is told once the transport is closing that was sent before.
+        self.send_all_deferred()
+        while self.delivery.errors:
+            self.deliver_error(self.delivery.errors.pop(0))
+        return 0
+
     cdef int deliver_error(self, object exc) except -1:
         try:
-            if self._protocol is not None:
+            if self._protocol is not None and not self.aborted:
                 self._protocol.error_received(exc)
         except (SystemExit, KeyboardInterrupt):
             raise

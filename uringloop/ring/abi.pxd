@@ -83,6 +83,7 @@ cdef extern from "<liburing.h>" nogil:
         uint16_t buf_group
         uint16_t buf_index
         uint16_t addr_len
+        uint32_t file_index           # optlen, which liburing 2.3 does not name, lies there
     struct io_uring_cqe:
         uint64_t user_data
         int32_t res

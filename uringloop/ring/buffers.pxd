@@ -25,6 +25,7 @@ cdef class ReceiveBuffers:
         unsigned provided             # how many the kernel has been given so far
         unsigned missing              # of those: there was no memory for another
         int group
+        int average                   # length of what came last, of streams
 
     cdef char* at(self, unsigned number) noexcept
     cdef void recycle(self, unsigned number) noexcept

@@ -14,12 +14,12 @@ from uringloop.ring.abi cimport IORING_SEND_ZC_REPORT_USAGE
 from uringloop.ring.operations cimport UNREPORTED, ZEROCOPY, operation
 from uringloop.ring.payloads cimport MAX_FRAGMENTS, fragments
 
-import os
-import re
 from collections import namedtuple
 
+from uringloop.ring.kernel import KERNEL
+
 # Linux 6.1 refuses the flag (EINVAL).
-REPORTS_USAGE = tuple(map(int, re.findall(r'\d+', os.uname().release)[:2])) >= (6, 2)
+REPORTS_USAGE = KERNEL >= (6, 2)
 SEND_ZC_FLAGS = IORING_SEND_ZC_REPORT_USAGE if REPORTS_USAGE else 0
 
 cdef double FIRST_BACKOFF = 1.0      # seconds

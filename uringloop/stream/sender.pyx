@@ -54,6 +54,8 @@ cdef class StreamSender(Sender):
         # to pause: the socket may have room for them.
         if not self.count_write() and not self.waits():
             self.send_queued()
+            if (<StreamTransport>self.transport).writes_in_vain():
+                return 0         # what was queued before has failed
             if not self.count and not self.waits():
                 return self.send_now(data)
         self.enqueue(data)
@@ -186,12 +188,14 @@ cdef class StreamSender(Sender):
 
     cdef int send_queued(self) except -1:
         transport = <StreamTransport>self.transport
+        cdef size_t before = self.buffered
         if self.sending or not self.count or transport._sock is None or transport.loop.closing \
                 or not transport.foreign_socket and not transport.has_socket():
             return 0
         self.sending = True
         try:
-            while self.count and not self.waits():
+            # Each of these may have failed, and ended the transport.
+            while self.count and not self.waits() and not transport._conn_lost:
                 if transport.foreign_socket:
                     self.send_by_foreign_socket()
                 elif self.wants_zerocopy():
@@ -206,7 +210,8 @@ cdef class StreamSender(Sender):
             return self.all_written()
         if self.room == FULL:
             transport.flush_later()
-        return self.maybe_resume()
+        # Only what was sent is a reason to resume, as with asyncio: not limits that were raised.
+        return self.maybe_resume() if self.buffered < before else 0
 
     cdef int send_by_call(self) except -1:
         """Send what there is room for by a plain system call."""
@@ -332,7 +337,10 @@ cdef class StreamSender(Sender):
             return transport.delivery.post_error(OSError(-res, os.strerror(-res)))
         if self.sending:
             return 0               # send_queued() goes on
-        return transport.flush_later_here() if self.count else self.all_written()
+        if not self.count:
+            return self.all_written()
+        self.maybe_resume()
+        return transport.flush_later_here()
 
     cdef int notified(self, operation* op) except -1:
         transport = <StreamTransport>self.transport

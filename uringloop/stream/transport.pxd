@@ -11,5 +11,5 @@ cdef class StreamTransport(SocketTransport):
         flag wrote_eof          # write_eof() was called
         flag foreign_socket     # the program has put an object of its own in the socket's place
 
-    cdef int count_write_after_failure(self) except -1
+    cdef bint writes_in_vain(self) except -1
     cdef int has_ended(self) except -1

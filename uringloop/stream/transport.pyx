@@ -146,11 +146,7 @@ cdef class StreamTransport(SocketTransport):
             raise RuntimeError('unable to write; sendfile is in progress')
         if not data:
             return
-        if self._conn_lost:
-            self._write_on_lost()
-            return
-        if self.has_failed():
-            self.count_write_after_failure()
+        if self.writes_in_vain():
             return
         if type(data) is memoryview and not data.c_contiguous:
             self._fatal_error(BufferError('memoryview: underlying buffer is not C-contiguous'),
@@ -167,11 +163,7 @@ cdef class StreamTransport(SocketTransport):
             raise RuntimeError('unable to writelines; sendfile is in progress')
         pieces = [data if isinstance(data, (bytes, bytearray)) else memoryview(data)
                   for data in list_of_data]
-        if self._conn_lost:
-            self._write_on_lost()
-            return
-        if self.has_failed():
-            self.count_write_after_failure()
+        if self.writes_in_vain():
             return
         send_deferred_datagrams(self.loop)
         for data in pieces:
@@ -211,12 +203,18 @@ cdef class StreamTransport(SocketTransport):
     cdef bint has_failed(self) noexcept:
         return self.delivery.errors is not None
 
-    cdef int count_write_after_failure(self) except -1:
-        # asyncio counts such writes in ``_conn_lost``.
+    cdef bint writes_in_vain(self) except -1:
+        """Whether nothing is sent any more.  Such writes are counted, as with asyncio."""
+        if self._conn_lost:
+            self._write_on_lost()
+            return True
+        if not self.has_failed():
+            return False
+        # asyncio counts in ``_conn_lost``.
         self.writes_after_failure += 1
         if self.writes_after_failure >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
             logger.warning('socket.send() raised exception.')
-        return 0
+        return True
 
     cdef int deliver_error(self, object exc) except -1:
         self._fatal_error(exc, 'Fatal write error on socket transport')

@@ -32,6 +32,7 @@ cdef class Delivery:
         flag paused                 # by pause_reading()
         flag scheduled              # the transport is in the ready queue
         flag resume_due             # the protocol is to be told resume_writing()
+        flag going_on               # go_on_writing() is at work: it will tell
 
     cdef int post(self, int kind, object payload, object address) except -1
     cdef int post_first(self, int kind, object payload) except -1
@@ -41,6 +42,6 @@ cdef class Delivery:
     cdef int schedule(self) except -1
     cdef int run(self) except -1
     cdef int call_protocol(self) except -1
-    cdef int call_resume_writing(self) except -1
+    cdef int go_on_writing(self) except -1
     cdef int deliver_errors(self) except -1
     cdef int schedule_rest(self) except -1

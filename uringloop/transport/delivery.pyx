@@ -11,6 +11,7 @@ from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
+from uringloop.transport.sender cimport WRITABLE
 from uringloop.transport.socket_transport cimport CLOSING, SocketTransport
 
 
@@ -99,7 +100,8 @@ cdef class Delivery:
     # -- delivering ------------------------------------------------------------------------------
 
     cdef int run(self) except -1:
-        """Call the protocol with what was posted, in the transport's context."""
+        """Call the protocol with what was posted, in the transport's context; then send on."""
+        transport = <SocketTransport>self.transport
         context = self.context       # resume_reading() brings another
         self.scheduled = False
         try:
@@ -109,8 +111,8 @@ cdef class Delivery:
                 self.call_protocol()
             finally:
                 PyContext_Exit(context)
-            if self.resume_due:
-                self.call_resume_writing()
+            if self.resume_due or transport.sender.room == WRITABLE:
+                self.go_on_writing()
         finally:
             self.schedule_rest()
         return 0
@@ -141,16 +143,27 @@ cdef class Delivery:
             transport.flush_later()
         return 0
 
-    cdef int call_resume_writing(self) except -1:
-        """As asyncio has it, in a copy of the context of the call that was told to pause."""
+    cdef int go_on_writing(self) except -1:
+        """There is room: send what waits for it, and tell the protocol, in one go.
+
+        As asyncio has it, in a copy of the context of the call that was told to pause.
+        """
         transport = <SocketTransport>self.transport
         context = self.context if self.resume_context is None else self.resume_context
-        self.resume_due = False
-        self.resume_context = None
         if PyContext_Enter(context) < 0:
             return -1
         try:
-            transport.resume_writing()
+            if transport.sender.room == WRITABLE:
+                self.going_on = True
+                try:
+                    transport.sender.retry()
+                finally:
+                    self.going_on = False
+                transport.tell_errors()
+            if self.resume_due:
+                self.resume_due = False
+                self.resume_context = None
+                transport.resume_writing()
         finally:
             PyContext_Exit(context)
             transport.lose_if_all_sent()
@@ -170,7 +183,7 @@ cdef class Delivery:
         transport = <SocketTransport>self.transport
         receiver = transport.receiver
         if self.internal_error is not None or self.errors or self.resume_due \
-                or not self.paused and (
+                or transport.sender.room == WRITABLE or not self.paused and (
                     self.count or receiver.readable and transport.state < CLOSING):
             return self.schedule()
         if receiver.wants_arming():

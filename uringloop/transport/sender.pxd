@@ -11,6 +11,7 @@ cdef enum Room:
     FULL = 1            # it does not; a poll is to be armed
     POLLED = 2          # a poll is armed
     TIMED = 3           # a timer will try again, because a poll would end at once
+    WRITABLE = 4        # the poll has said that it does: the delivery sends in its turn
 
 
 cdef class Sender:

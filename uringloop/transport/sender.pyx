@@ -84,8 +84,10 @@ cdef class Sender:
             # The ring's polls also end when the peer has shut its sending half (EPOLLRDHUP,
             # asked for or not), and would at once each time.
             return self.start_retry_timer()
-        self.room = ROOM         # if it is not so (an error, another ring), the next send tells
-        return transport.flush_later_here()
+        # If it is not so (an error, another ring), the send tells.  As with asyncio it has its
+        # turn among the callbacks, and what is written before it waits behind what is queued.
+        self.room = WRITABLE
+        return transport.delivery.schedule()
 
     cdef int start_retry_timer(self) except -1:
         """Try again a little later: a poll would end at once, whether there is room or not."""
@@ -97,9 +99,13 @@ cdef class Sender:
 
     cdef int retry(self) except -1:
         """There may be room by now."""
+        transport = <SocketTransport>self.transport
         self.room = ROOM
-        if (<SocketTransport>self.transport).state < LOST:
+        if transport.state < LOST:
             self.send_queued()
+            if self.room == ROOM and self.has_queue():
+                # The program has closed its socket, say: ``flush`` tells.
+                return transport.flush_later_here()
         return 0
 
     # -- flow control ----------------------------------------------------------------------------
@@ -117,5 +123,6 @@ cdef class Sender:
         transport = <SocketTransport>self.transport
         if self.protocol_paused and self.buffered <= self.low_water:
             transport.delivery.resume_due = True
-            transport.delivery.schedule()
+            if not transport.delivery.going_on:
+                transport.delivery.schedule()
         return 0

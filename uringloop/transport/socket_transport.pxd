@@ -47,6 +47,7 @@ cdef class SocketTransport(OperationOwner):
         flag flush_scheduled
 
     cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra, context=*) except -1
+    cdef int forget_reader(self) except -1
     cdef int enter(self, State state) except -1
     cdef object wrapped_socket(self)
     cdef int replace_socket(self, object sock) except -1
@@ -63,6 +64,7 @@ cdef class SocketTransport(OperationOwner):
     cdef int socket_closed(self) except -1
     cdef int resume_writing(self) except -1
     cdef int tell_protocol(self, str name) except -1
+    cdef int tell_errors(self) except -1
     cdef int deliver_error(self, object exc) except -1
     cdef int end_by_internal_error(self, object exc) except -1
     cdef int report(self, object exc, str message) except -1

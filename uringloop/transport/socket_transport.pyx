@@ -17,6 +17,7 @@ from uringloop.ring.operations cimport (
     POLL_IN, POLL_OUT, RECEIVE, OperationOwner, Role, operation)
 from uringloop.ring.process cimport this_thread
 from uringloop.transport.delivery cimport Delivery
+from uringloop.transport.sender cimport ROOM
 from uringloop.transport.socket_names cimport name_of
 
 import errno
@@ -207,7 +208,11 @@ cdef class SocketTransport(OperationOwner):
         """Stop receiving, send what is queued, then close: ``connection_lost(None)``."""
         if self.state >= CLOSING or self.state == UNMADE:
             return
+        self.tell_errors()
+        if self.state >= CLOSING:
+            return               # the protocol, told of one, has closed it
         self.enter(CLOSING)
+        self.forget_reader()
         self.lost_context = self.context_of_closing()
         if self.has_failed():
             self.lost_exc = self.delivery.errors[0] if self.delivery.errors else None
@@ -230,6 +235,8 @@ cdef class SocketTransport(OperationOwner):
             return
         if self.state == STARTING:
             self.enter(OPEN)
+        if self.state == OPEN and not self.delivery.paused:
+            self.forget_reader()      # with asyncio the transport's own takes its place
         self.receiver.start()
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -238,7 +245,12 @@ cdef class SocketTransport(OperationOwner):
         if self._conn_lost or self.state == UNMADE:
             return
         if self.state < CLOSING:
+            self.tell_errors()
+            if self._conn_lost:
+                return           # the protocol, told of one, has aborted it
+        if self.state < CLOSING:
             self.enter(CLOSING)
+            self.forget_reader()
         self.lost_context = self.context_of_closing()
         if exc is None and self.has_failed() and self.delivery.errors:
             exc = self.delivery.errors[0]
@@ -380,7 +392,8 @@ cdef class SocketTransport(OperationOwner):
         return self.delivery.post_internal_error(exc)
 
     cdef int loop_closed(self) except -1:
-        # Nothing more will leave.
+        # Nothing more will leave of this.  What is sent later does, or fails, at once.
+        self.sender.room = ROOM
         return self.sender.drop_queue()
 
     # -- what the parts call -----------------------------------------------------------------------
@@ -478,6 +491,10 @@ cdef class SocketTransport(OperationOwner):
             self.report(exc, f'protocol.{name}() failed')
         return 0
 
+    cdef int tell_errors(self) except -1:
+        """Tell of sends that have failed, if that comes at the call with asyncio: of datagrams."""
+        return 0
+
     cdef int deliver_error(self, object exc) except -1:
         """Tell of an error of a send or, for datagrams, of a receive."""
         raise NotImplementedError
@@ -497,6 +514,15 @@ cdef class SocketTransport(OperationOwner):
         return 0
 
     # -- the end -------------------------------------------------------------------------------
+
+    cdef int forget_reader(self) except -1:
+        """Take what ``add_reader`` has registered for this descriptor out of the loop's epoll.
+
+        As asyncio does.  Left there it would be in the way of who has the number next.
+        """
+        if self.loop.selector_watch is not None:
+            self.loop._remove_reader(self._sock_fd)
+        return 0
 
     cdef int enter(self, State state) except -1:
         """Go on to ``state``.  Only the setter of ``_closing`` changes it besides.
@@ -530,6 +556,8 @@ cdef class SocketTransport(OperationOwner):
         """
         if self.state == CLOSING:
             self._conn_lost += 1
+            if self.loop.selector_watch is not None:
+                self.loop._remove_writer(self._sock_fd)      # see forget_reader
         elif self.state != HELD:
             return 0
         self.enter(LOST)
@@ -553,6 +581,7 @@ cdef class SocketTransport(OperationOwner):
             self.enter(HELD)
             return
         self.aborted = False      # all of that has ended; what connection_lost sends is sent
+        self.sender.room = ROOM
         self.release_slot()
         try:
             self._protocol.connection_lost(exc)
