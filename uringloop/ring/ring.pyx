@@ -470,6 +470,9 @@ cdef class Ring:
             if sqe is not NULL:
                 sqe.cancel_flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY
             self.wait(0.01)
+            if self.operations.in_flight:
+                # The first of these ends with the completion of the request itself.
+                self.wait(0.01)
 
     def close(self, int marker_peer, double bound):
         """Close the ring, from any thread.
