@@ -7,9 +7,14 @@ import time
 import pytest
 
 from tests.support.cases import Case, both_sides
-from tests.support.sockets import PAIRS
+from tests.support.sockets import PAIRS, reset
 from tests.support.streams import MANY_BYTES, Buffered, Recorder, Streams, both_kinds
 from tests.support.turns import turns
+
+
+def shut(sock):
+    """End a socket's sending half."""
+    sock.shutdown(socket.SHUT_WR)
 
 
 class _TestEof(Streams):
@@ -65,6 +70,27 @@ class _TestEof(Streams):
             assert await near.until_lost() is None
             assert near.calls == ['made', 'eof', 'lost']
             assert await self.loop.sock_recv(peer, 1) == b''
+
+        self.run(main())
+
+    @both_kinds
+    @pytest.mark.parametrize('ended_by', [shut, reset])
+    def test_a_buffer_is_asked_for_before_the_end(self, kind, ended_by):
+        class Asked(Buffered):
+            def get_buffer(self, sizehint):
+                self.calls.append('ask')
+                return super().get_buffer(sizehint)
+
+        async def main():
+            near, peer = await self.half(Asked, kind=kind)
+            peer.send(b'x')
+            await near.until_length(1)
+            if ended_by is reset and kind == 'unix':
+                near.transport.write(b'unread: a reset')
+            ended_by(peer)
+            await near.until_lost()
+            end = [] if ended_by is reset else ['eof']
+            assert near.calls == ['made', 'ask', 'data', 'ask', *end, 'lost']
 
         self.run(main())
 

@@ -24,4 +24,5 @@ cdef class StreamReceiver(Receiver):
     cdef int feed_buffered(self, object data) except -1
     cdef int feed_buffer(self, object data, Py_ssize_t done) except -1
     cdef bint ask_for_buffer(self, Py_buffer* view) except -1
+    cdef bint ask_in_vain(self) except -1
     cdef int buffer_updated(self, Py_ssize_t length) except -1

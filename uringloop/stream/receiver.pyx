@@ -266,12 +266,14 @@ cdef class StreamReceiver(Receiver):
         if transport._conn_lost or transport._protocol is None:
             return 0
         if item.kind == RECEIVE_ERROR:
+            if transport.state < CLOSING:
+                self.ask_in_vain()
             transport._fatal_error(what, 'Fatal read error on socket transport')
         elif transport.state >= CLOSING:
             return 0
         elif item.kind == EOF:
             # A reset that a send has reported looks like an end to the receive after it.
-            if not transport.delivery.errors:
+            if not transport.delivery.errors and self.ask_in_vain():
                 self.feed_eof()
         else:
             self.update_mode(PyBytes_GET_SIZE(what))
@@ -325,6 +327,18 @@ cdef class StreamReceiver(Receiver):
         except BaseException as exc:
             transport._fatal_error(exc, 'Fatal error: protocol.get_buffer() call failed.')
             return False
+        return True
+
+    cdef bint ask_in_vain(self) except -1:
+        """asyncio asks for a buffer, if the protocol has any, before it finds the end.
+
+        False: the protocol failed to give one.
+        """
+        cdef Py_buffer view
+        if self.buffered:
+            if not self.ask_for_buffer(&view):
+                return False
+            PyBuffer_Release(&view)
         return True
 
     cdef int buffer_updated(self, Py_ssize_t length) except -1:
