@@ -35,6 +35,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     PIECES = 64                   # of one send
+    KEPT_SIZE = 1024              # pieces that there is room for, once there were so many
 
 
 @cython.final
@@ -356,6 +357,10 @@ cdef class StreamSender(Sender):
         """Everything queued is sent."""
         transport = <StreamTransport>self.transport
         self.first = 0
+        if self.size > KEPT_SIZE:
+            free(self.pieces)
+            self.pieces = NULL
+            self.size = 0
         if transport._empty_waiter is not None and not transport._empty_waiter.done():
             if transport.state < CLOSING:
                 transport._empty_waiter.set_result(None)
