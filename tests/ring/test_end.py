@@ -1,6 +1,7 @@
 """The end of a ring: what the kernel still holds then, and an interpreter that exits."""
 import asyncio
 import gc
+import socket
 import threading
 import time
 
@@ -17,6 +18,9 @@ from uringloop.ring import ring as ring_module
 from uringloop.ring.operations import OperationTable
 
 
+UDP_CORK = 1
+
+
 class TestEnd(UringCase):
 
     def test_a_ring_without_a_marker_closes(self):
@@ -24,6 +28,29 @@ class TestEnd(UringCase):
         ring = ring_module.Ring(OperationTable(), 8, 16, 1 << 20)
         assert not ring.files.has_marker
         assert ring.close(-1, 0) == []
+
+    def test_closing_waits_for_a_notification_without_spinning(self):
+        """The completion of a request to cancel ends a wait: not each wait may have one."""
+        async def send():
+            transport, _ = await endpoint(remote_addr=('127.0.0.1', 9))
+            transport.get_extra_info('socket').setsockopt(socket.IPPROTO_UDP, UDP_CORK, 1)
+            future = transport.sendto_zerocopy(bytes(500), segment_size=100)
+            await asyncio.sleep(0)
+            other = transport.get_extra_info('socket').dup()      # holds the cork's bytes back
+            transport.abort()
+            await settle()
+            return future, other
+
+        loop = self.new_loop()
+        future, other = loop.run_until_complete(send())
+        with other:
+            assert not future.done()
+            before = loop.stats().submissions
+            loop.close()
+            assert future.cancelled()
+        assert loop.stats().submissions - before < 1000
+        assert orphans.hung_up(orphans.orphaned_rings[0][0], 5)
+        orphans.release_torn_down()
 
     def test_memory_without_a_marker_is_kept(self):
         memory = [object()]
