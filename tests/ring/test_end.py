@@ -17,7 +17,6 @@ from uringloop.ring import orphans
 from uringloop.ring import ring as ring_module
 from uringloop.ring.operations import OperationTable
 
-
 UDP_CORK = 1
 
 
