@@ -7,6 +7,8 @@ import io
 import re
 import socket
 import struct
+import sys
+import warnings
 import weakref
 
 import pytest
@@ -436,6 +438,36 @@ class TestSentInParts(Senders, UringCase):
                 sending = await self.waiting(self.loop.sock_sendall(one, lease))
             await self.cancelled(sending)
             gc.collect()
+            assert pool.free == 1
+
+        self.run(main())
+
+
+class TestGarbage(UringCase):
+
+    def test_a_lease_and_its_view_in_one_cycle(self):
+        """The collector clears in any order: a view may be released behind its lease."""
+        async def main():
+            pool = self.loop.create_buffer_pool(2, 2000)
+            for _ in range(4):
+                lease = pool.acquire_nowait()
+                cycle = [lease, lease[:10]]
+                cycle.append(cycle)
+                lease.release()
+                del lease, cycle
+                gc.collect()
+                assert pool.free == 2
+            pool.close()
+
+        self.run(main())
+
+    def test_a_dropped_lease_goes_back_though_warnings_are_errors(self, monkeypatch):
+        async def main():
+            pool = self.loop.create_buffer_pool(1, 100)
+            monkeypatch.setattr(sys, 'unraisablehook', lambda unraisable: None)
+            with warnings.catch_warnings():
+                warnings.simplefilter('error')
+                pool.acquire_nowait()
             assert pool.free == 1
 
         self.run(main())

@@ -44,6 +44,8 @@ cdef enum:
     HUGE_PAGE = 2 << 20
 
 
+# What is given back to it may come when the collector has been at it: so it clears nothing here.
+@cython.no_gc_clear
 cdef class PoolCore:
     """A pool but for waiting."""
 
@@ -170,7 +172,7 @@ cdef class PoolCore:
     def _wait(self, count):
         """A future of so many leases."""
         future = self._loop.new_future()
-        self.waiters.append((count, future))
+        self.waiters.append((operator.index(count), future))
         self._loop.counters.pool_waits += 1
         return future
 
@@ -248,6 +250,8 @@ cdef class PoolCore:
         return 0
 
 
+# A view of it that is in the same garbage may be released after it was cleared.
+@cython.no_gc_clear
 @cython.final
 cdef class Lease(LentMemory):
     """A buffer of a pool, until it is released.  It has the buffer protocol, and is writable.
@@ -292,8 +296,9 @@ cdef class Lease(LentMemory):
 
     def __del__(self):
         if self.pool is not None and not self.released:
-            warnings.warn(f'{self!r} was not released', ResourceWarning, stacklevel=2, source=self)
-            self.release_now()
+            text = f'{self!r} was not released'
+            self.release_now()           # first: the warning may be an error
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self):
         if self.pool is None:

@@ -12,6 +12,7 @@ import os
 import resource
 
 
+@cython.no_gc_clear        # told of the last use when the collector may have been at it
 @cython.final
 cdef class RegisteredBuffer(LentMemory):
     """Memory of the program that the kernel has registered.

@@ -8,6 +8,7 @@ from uringloop.ring.payloads cimport payload
 from uringloop.ring.registered_memory cimport LentMemory
 
 
+@cython.no_gc_clear        # gives back what it holds
 @cython.final
 cdef class HeldPayload(LentMemory):
     """A piece of lent memory that is still to be sent: its owner does not get it back before."""
@@ -33,6 +34,7 @@ cdef class HeldPayload(LentMemory):
         return 0
 
 
+@cython.no_gc_clear        # gives back what it holds
 @cython.final
 cdef class HeldTogether(LentMemory):
     """Several leases whose memory is that of one operation."""
