@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import struct
+import sys
 import textwrap
 
 import pytest
@@ -315,8 +316,8 @@ class TestNoMemory:
                 os.set_inheritable(writing, True)
                 pid = os.fork()
                 if pid == 0:
-                    os.execv('/proc/self/exe', [
-                        'python', '-c', WORK + UNPRIVILEGED, str(out.fileno()), str(writing)])
+                    os.execv(sys.executable, [
+                        sys.executable, '-c', WORK + UNPRIVILEGED, str(out.fileno()), str(writing)])
                 os.close(writing)
                 with open(reading) as told:
                     assert told.readline() == 'sent\n'
