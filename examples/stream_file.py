@@ -115,6 +115,7 @@ class Sender(asyncio.DatagramProtocol):
         self.step = HEADER.size + size
         # Datagrams of a train; one readv(2) fills it.
         self.longest = min((LONGEST + HEADER.size) // self.step, os.sysconf('SC_IOV_MAX'))
+        self.window = window                    # trains
         self.limit = window * self.longest      # under way; the receiver may ask for fewer
         self.most = self.limit
         loop = asyncio.get_running_loop()
@@ -219,6 +220,10 @@ class Sender(asyncio.DatagramProtocol):
         self.check()
         if not self.blind:
             await self.came(self.sequence + self.longest - 1 - self.limit)
+            if len(self.under_way) == self.window:
+                # Their leases are all there are, and only what has come gives one back: to wait
+                # for the pool now would be to wait for ever.
+                await self.came(self.under_way[0].first + self.under_way[0].count - 1)
         await self.writable.wait()
         train = Train(await self.pool.acquire(), self.sequence)
         contents = [train.view[begin + HEADER.size:begin + self.step]

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -246,6 +247,39 @@ class TestStream:
             assert sent.returncode == 0, sent.stderr
             assert f'sha256 {digest}: as sent' in finish(process)
         assert json.loads(sent.stdout)['resent'] > 0
+
+    def test_a_train_that_is_acknowledged_in_part(self, tmp_path):
+        """Its lease does not come back, and the window's trains have them all: it is sent again."""
+        def receive():
+            came = set()
+            while True:
+                data, sender = receiver.recvfrom(65535)
+                sequence, kind = struct.unpack('!QB7x', data[:16])
+                again = sequence in came
+                came.add(sequence)
+                wanted = next(n for n in range(200) if n not in came)
+                if 45 <= wanted <= 99 and not again:
+                    wanted = 60 if wanted == 99 else 45     # of three trains, within the second
+                if again:
+                    resent.append(sequence)
+                receiver.sendto(struct.pack('!QIB', wanted, 1 << 20, wanted > 99), sender)
+                if kind == 3:
+                    return
+
+        path = tmp_path / 'sample'
+        path.write_bytes(bytes(98 * 1456))                  # trains of 44, 44 and 10
+        resent = []
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+            receiver.bind(('127.0.0.1', 0))
+            receiver.settimeout(LIMIT)
+            thread = threading.Thread(target=receive)
+            thread.start()
+            sent = run(*STREAM, 'send', '127.0.0.1', '--port', receiver.getsockname()[1],
+                       '--file', path, '--size', 1456, '--window', 2, '--json')
+            thread.join()
+        assert sent.returncode == 0, sent.stderr
+        assert json.loads(sent.stdout)['delivered']
+        assert resent
 
     def test_says_what_it_sent_as_text(self, sample):
         path, digest = sample
