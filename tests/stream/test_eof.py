@@ -9,7 +9,7 @@ import pytest
 from tests.support.cases import Case, both_sides
 from tests.support.sockets import PAIRS, reset
 from tests.support.streams import MANY_BYTES, Buffered, Recorder, Streams, both_kinds
-from tests.support.turns import turns
+from tests.support.turns import turns, turns_until
 
 
 def shut(sock):
@@ -93,6 +93,32 @@ class _TestEof(Streams):
             assert near.calls == ['made', 'ask', 'data', 'ask', *end, 'lost']
 
         self.run(main())
+
+    @pytest.mark.parametrize('kind', PAIRS)
+    def test_the_end_is_told_a_turn_after_what_came_before_it(self, kind):
+        """asyncio reads once a turn: whoever was told of data has one turn before the end."""
+        async def main():
+            here, there = PAIRS[kind]()
+            here.setblocking(False)
+            with there:
+                there.sendall(b'data')
+                shut(there)
+                transport, _ = await self.loop.create_connection(Told, sock=here)
+                await turns_until(lambda: 'eof' in told)
+                transport.abort()
+                await turns(2)
+
+        class Told(asyncio.Protocol):
+            def data_received(self, data):
+                told.extend(['data', 'in its turn'])
+                loop.call_soon(told.append, 'in the next')
+
+            def eof_received(self):
+                told.append('eof')
+
+        loop, told = self.loop, []
+        self.run(main())
+        assert told == ['data', 'in its turn', 'in the next', 'eof']
 
     def test_eof_received_may_write(self):
         class Answer(Recorder):

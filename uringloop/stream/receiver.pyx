@@ -13,7 +13,7 @@ from uringloop.ring.abi cimport *
 from uringloop.ring.buffers cimport EXPORT_MINIMUM, ReceiveBuffers
 from uringloop.ring.operations cimport MEMORY, MULTISHOT, RECEIVE, operation
 from uringloop.stream.transport cimport StreamTransport
-from uringloop.transport.delivery cimport RECEIVE_ERROR, received_item
+from uringloop.transport.delivery cimport EOF, RECEIVE_ERROR, received_item
 from uringloop.transport.receiver cimport (
     BY_MULTISHOT, LONG, LONG_RUN, ONE_BY_ONE, Receiver)
 from uringloop.transport.socket_transport cimport CLOSING
@@ -40,9 +40,7 @@ cdef enum:
 cdef unsigned RECEIVE_LIMIT = 131072 if KERNEL >= (6, 17) else 0
 
 cdef enum:
-    # kinds of a received_item
-    DATA = RECEIVE_ERROR + 1
-    EOF = RECEIVE_ERROR + 2
+    DATA = RECEIVE_ERROR + 1                  # kind of a received_item
 
 
 cdef bint heap_is_kept = False

@@ -7,11 +7,13 @@ from uringloop.ring.operations cimport flag
 
 
 cdef enum:
-    RECEIVE_ERROR = 0       # kind of a received_item: its payload is an exception
+    # kinds of a received_item
+    RECEIVE_ERROR = 0       # its payload is an exception
+    EOF = 2                 # of a stream
 
 
 cdef struct received_item:
-    int kind                # of the receiver's own, but for RECEIVE_ERROR
+    int kind                # one of these, or of the receiver's own
     PyObject* payload       # strong
     PyObject* address       # strong
 

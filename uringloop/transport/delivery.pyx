@@ -121,7 +121,8 @@ cdef class Delivery:
         transport = <SocketTransport>self.transport
         receiver = transport.receiver
         # What comes meanwhile has to wait for its turn, as everything else.
-        cdef uint32_t left = self.count
+        cdef uint32_t all = self.count
+        cdef uint32_t left = all
         cdef received_item item
         receiver.begin_turn()
         if self.internal_error is not None:
@@ -130,6 +131,8 @@ cdef class Delivery:
             finally:
                 self.internal_error = None
         while left and self.count and not self.paused and not receiver.enough:
+            if left < all and self.items[self.first].kind == EOF:
+                break            # asyncio reads once a turn: it finds the end in the next one
             left -= 1
             item = self.take()
             receiver.hand_over(&item)
