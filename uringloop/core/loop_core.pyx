@@ -395,6 +395,7 @@ cdef class LoopCore(Scheduler):
         # Those, too, that wait for a timer.
         for transport in self._registry.own():
             (<OperationOwner>transport).loop_closed()
+        self.registered_memory.loop_closed()
         self.deliveries_due.clear()
         self.addresses.clear()
         self.wakeup_watch = self.selector_watch = None       # they refer to us

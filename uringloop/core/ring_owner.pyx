@@ -14,6 +14,7 @@ from uringloop.core.poll_watch cimport PollWatch, SelectorWatch
 from uringloop.ring.abi cimport MSG_DONTWAIT, MSG_NOSIGNAL
 from uringloop.ring.buffers cimport ReceiveBuffers
 from uringloop.ring.process cimport this_thread
+from uringloop.ring.registered_memory cimport Registration
 from uringloop.ring.ring cimport Ring
 
 import os
@@ -204,11 +205,24 @@ cdef class RingOwner(Submitter):
     # -- what belongs to a ring ----------------------------------------------------------------
 
     cdef int free_slots(self) except -1:
-        """Unregister the files that nobody uses any more."""
+        """Unregister the files, and the memory, that nobody uses any more."""
         while self.slots_to_free:
-            slot, ring = self.slots_to_free.pop()
-            if ring is self.ring:
-                self.ring.unregister_file(slot)
+            what, ring = self.slots_to_free.pop()
+            if ring is not self.ring:
+                continue
+            if isinstance(what, Registration):
+                self.ring.forget_memory(<Registration>what)
+            else:
+                self.ring.unregister_file(what)
+        return 0
+
+    cdef int forget_memory(self, Registration memory) except -1:
+        """Have the ring let go of registered memory; any thread may say so."""
+        if self.ring is None or memory.ring_id != self.ring.ring_id:
+            return 0
+        if not self.ring.forget_memory(memory):
+            self.slots_to_free.append((memory, self.ring))
+            self._write_to_self()
         return 0
 
     cdef ReceiveBuffers receive_buffers(self, BufferGroup group):

@@ -12,7 +12,7 @@ from libc.string cimport memmove, memset
 
 from uringloop.core.counters cimport Counters
 from uringloop.datagram.segmentation cimport refused
-from uringloop.datagram.queue cimport QUEUE_LIMIT, TRAINS_LIMIT
+from uringloop.datagram.queue cimport HEADER, QUEUE_LIMIT, TRAINS_LIMIT
 from uringloop.datagram.sender cimport DatagramSender
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
@@ -174,17 +174,22 @@ cdef bint have_one_owner(gathering* these) noexcept:
 cdef int enqueue_train(gathering* these, DatagramSender sender) except -1:
     """One operation; of leases it holds all."""
     cdef unsigned i, count = these.count
-    cdef payload whole
-    whole.base = <char*>these.vectors[0].iov_base
-    whole.length = these.total
-    whole.immutable = True
-    whole.lent = these.lent
+    cdef size_t length
+    cdef payload first
+    first.base = <char*>these.vectors[0].iov_base
+    first.length = min(these.segment, these.total)
+    first.immutable = True
+    first.lent = these.lent
     these.count = 0
-    sender.append(<object>these.owners[0], &whole, these.segment, these.address,
+    sender.append(<object>these.owners[0], &first, these.segment, these.address,
                   these.address_length, None)
     for i in range(1, count):
+        # Held first: what is sent is held at any time.
         if these.owners[i] != these.owners[i - 1]:
             hold_too(sender.last, <LentMemory>these.owners[i])
+        length = min(these.segment, these.total - sender.last.length)
+        sender.last.length += length
+        sender.buffered += length + HEADER
     if sender.queued > TRAINS_LIMIT and not sender.waits():
         sender.send_queued()
     return 0

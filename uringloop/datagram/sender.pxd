@@ -3,7 +3,7 @@ cimport cython
 from libc.stdint cimport uint32_t
 
 from uringloop.datagram.queue cimport DatagramQueue
-from uringloop.ring.abi cimport io_uring_sqe, sockaddr_storage
+from uringloop.ring.abi cimport sockaddr_storage
 from uringloop.ring.operations cimport flag, operation
 from uringloop.ring.payloads cimport payload
 from uringloop.ring.zerocopy cimport CopyReports
@@ -52,7 +52,6 @@ cdef class DatagramSender(DatagramQueue):
     cdef bint goes_by_ring(self, operation* op) except -1
     cdef int send_chain(self) except -1
     cdef int submit_chain(self, unsigned room) except -1
-    cdef io_uring_sqe* prepare(self, operation* op, unsigned traits) except NULL
     cdef int requeue_retried(self) except -1
     cdef int retry_or_fail(self, operation* op, int error) except -1
     cdef int accepted(self, operation* op) except -1

@@ -18,7 +18,7 @@ the kernel cancels those behind it, and they are put back, in front.
 """
 cimport cython
 from cpython.ref cimport Py_CLEAR
-from libc.stdint cimport uint16_t, uint32_t, uintptr_t
+from libc.stdint cimport uint32_t
 
 from uringloop._cpython cimport fd_of
 from uringloop.core.counters cimport Counters
@@ -30,15 +30,14 @@ from uringloop.datagram.segmentation cimport (
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport (
-    EXPLICIT, FOLLOWER, LENT, MEMORY, NOTIF_DUE, REGISTERED, SEND, ZEROCOPY, operation)
+    EXPLICIT, FOLLOWER, LENT, NOTIF_DUE, REGISTERED, ZEROCOPY, operation)
 from uringloop.ring.payloads cimport copy_payload, payload
-from uringloop.ring.registered_memory cimport UNREGISTERED, LentMemory
 from uringloop.ring.reports cimport BatchReport
+from uringloop.ring.sends cimport prepare_send
 from uringloop.ring.trains cimport (
-    SEGMENTED_BYTES, can_send_registered_messages, datagrams, is_refusal, is_train, send_train,
-    write_train_message)
+    SEGMENTED_BYTES, datagrams, is_refusal, is_train, send_train)
 from uringloop.ring.zerocopy cimport (
-    SEND_ZC_FLAGS, ZEROCOPY_MINIMUM, CopyReports, is_reported, send_report, zerocopy_pays)
+    ZEROCOPY_MINIMUM, CopyReports, is_reported, send_report, zerocopy_pays)
 from uringloop.transport.sender cimport FULL
 
 import os
@@ -405,56 +404,23 @@ cdef class DatagramSender(DatagramQueue):
 
     cdef int submit_chain(self, unsigned room) except -1:
         """Prepare up to ``room`` sends; returns how many."""
+        transport = <DatagramTransport>self.transport
+        cdef bint fixed = transport.slot >= 0
         cdef:
             unsigned count = 0
             io_uring_sqe* sqe = NULL
             io_uring_sqe* before
         while count < room and self.queue is not NULL and self.goes_by_ring(self.queue):
             before = sqe
-            sqe = self.prepare(self.pop_queue(), 0 if before is NULL else FOLLOWER)
+            sqe = prepare_send(
+                transport.loop.ring, self.pop_queue(),
+                transport.slot if fixed else transport._sock_fd,
+                IOSQE_FIXED_FILE if fixed else 0, 0 if before is NULL else FOLLOWER)
             if before is not NULL:
                 before.flags |= IOSQE_IO_LINK
             self.results_due += 1
             count += 1
         return count
-
-    cdef io_uring_sqe* prepare(self, operation* op, unsigned traits) except NULL:
-        transport = <DatagramTransport>self.transport
-        cdef:
-            io_uring_sqe* sqe
-            bint fixed = transport.slot >= 0
-            bint zerocopy = op.traits & ZEROCOPY
-            bint train = is_train(op)
-            int opcode, slot = UNREGISTERED
-        traits |= MEMORY | SEND
-        if zerocopy:
-            opcode = IORING_OP_SENDMSG_ZC if train else IORING_OP_SEND_ZC
-            if op.traits & LENT and (not train or can_send_registered_messages()):
-                slot = transport.loop.ring.slot_of(<LentMemory>op.data, op.base, op.length)
-        else:
-            opcode = IORING_OP_SENDMSG if train else IORING_OP_SEND
-        if slot >= 0:
-            traits |= REGISTERED
-        sqe = transport.loop.ring.prepare(
-            op, opcode, transport.slot if fixed else transport._sock_fd,
-            IOSQE_FIXED_FILE if fixed else 0, traits)
-        if zerocopy:
-            sqe.ioprio = SEND_ZC_FLAGS
-        if slot >= 0:
-            sqe.ioprio |= IORING_RECVSEND_FIXED_BUF
-            sqe.buf_index = <uint16_t>slot
-        if train:
-            write_train_message(op)
-            sqe.addr = <uintptr_t>&op.message
-            sqe.len = 1
-        else:
-            sqe.addr = <uintptr_t>op.base
-            sqe.len = <uint32_t>min(op.length, <size_t>0x7fffffff)
-            if op.address_length:
-                sqe.addr2 = <uintptr_t>&op.address
-                sqe.addr_len = <uint16_t>op.address_length
-        sqe.msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT
-        return sqe
 
     cdef int completed(self, operation* op, int res) except -1:
         self.results_due -= 1

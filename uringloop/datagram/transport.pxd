@@ -16,6 +16,9 @@ cdef class DatagramTransport(SocketTransport):
     cdef bint to_kernel(self, object addr, sockaddr_storage* into, uint32_t* length) except -1
     cdef object find_registered(self, object data, payload* memory)
     cdef int check_loop(self, LentMemory memory) except -1
+    cdef int check_made(self) except -1
+    cdef int to_kernel_or_raise(self, object addr, sockaddr_storage* into,
+                                uint32_t* length) except -1
     cdef object checked_address(self, object addr)
     cdef int refuse(self, object future, size_t count, str of) except -1
     cdef object find_lent(self, object data, payload* memory)

@@ -132,16 +132,15 @@ cdef class DatagramTransport(SocketTransport):
         cdef sockaddr_storage address
         cdef uint32_t address_length = 0
         cdef size_t segment = check_segment_size(segment_size)
+        self.check_made()
+        # First: an address may be code of the program, and that may give the memory up.
+        if not self._conn_lost:
+            self.to_kernel_or_raise(addr, &address, &address_length)
         owner = self.find_registered(data, &memory)
-        if self.state == UNMADE:
-            self._drop()
-        addr = self.checked_address(addr)
         future = self.loop.new_future()
         if self._conn_lost or self.loop.closing:
             self.refuse(future, memory.length, 'bytes')
             return future
-        if not self.needs_no_address(addr):
-            self.loop.addresses.to_kernel(addr, self.family, &address, &address_length)
         (<DatagramSender>self.sender).send_reported(
             owner, &memory, segment, &address, address_length, future)
         return future
@@ -161,8 +160,7 @@ cdef class DatagramTransport(SocketTransport):
         cdef uint32_t address_length = 0
         cdef object known = None           # the address that is in ``address``
         cdef bint resolved = False
-        if self.state == UNMADE:
-            self._drop()
+        self.check_made()
         items = tuple(buffers)             # which nothing can change meanwhile
         held = []                          # views of what is mutable
         batch.count = 0
@@ -172,6 +170,12 @@ cdef class DatagramTransport(SocketTransport):
                 data, to = item, addr
                 if type(item) is tuple:
                     data, to = item
+                if not resolved or to is not known:
+                    # What has been gathered is not to change meanwhile: this may be user code.
+                    send_gathered(&batch, sender)
+                    self.to_kernel_or_raise(to, &address, &address_length)
+                    known = to
+                    resolved = True
                 if PyBytes_CheckExact(data):
                     memory.base = PyBytes_AS_STRING(data)
                     memory.length = PyBytes_GET_SIZE(data)
@@ -179,22 +183,15 @@ cdef class DatagramTransport(SocketTransport):
                     memory.lent = False
                     owner = data
                 else:
+                    if type(data) is not memoryview and type(data) is not bytearray \
+                            and not isinstance(data, LentMemory):
+                        send_gathered(&batch, sender)      # so may be what lends this memory
                     owner = self.find_lent(data, &memory)
                     if not memory.immutable:
                         owner = exported(owner, data)
                         held.append(owner)
                 if not EMPTY_ALLOWED and memory.length == 0:
                     continue
-                if not resolved or to is not known:
-                    # What has been gathered is not to change meanwhile: this may be user code.
-                    send_gathered(&batch, sender)
-                    checked = self.checked_address(to)
-                    address_length = 0
-                    if not self.needs_no_address(checked):
-                        self.loop.addresses.to_kernel(
-                            checked, self.family, &address, &address_length)
-                    known = to
-                    resolved = True
                 if self._conn_lost:
                     self._drop()
                 else:
@@ -214,8 +211,7 @@ cdef class DatagramTransport(SocketTransport):
         cdef uint32_t address_length = 0
         cdef object known = None
         cdef bint resolved = False
-        if self.state == UNMADE:
-            self._drop()
+        self.check_made()
         items = [item if type(item) is tuple else (item, addr) for item in buffers]
         future = self.loop.new_future()
         if self._conn_lost or self.loop.closing:
@@ -225,15 +221,11 @@ cdef class DatagramTransport(SocketTransport):
         sender.send_deferred_of_others()
         try:
             for data, to in items:
-                owner = self.find_registered(data, &memory)
                 if not resolved or to is not known:
-                    checked = self.checked_address(to)
-                    address_length = 0
-                    if not self.needs_no_address(checked):
-                        self.loop.addresses.to_kernel(
-                            checked, self.family, &address, &address_length)
+                    self.to_kernel_or_raise(to, &address, &address_length)
                     known = to
                     resolved = True
+                owner = self.find_registered(data, &memory)
                 sender.enqueue(owner, &memory, &address, address_length, report)
                 if sender.queued >= QUEUE_LIMIT and not sender.waits():
                     sender.send_queued()
@@ -266,6 +258,20 @@ cdef class DatagramTransport(SocketTransport):
     cdef int check_loop(self, LentMemory memory) except -1:
         if memory.operations is not self.loop.operations:
             raise ValueError(f'{memory!r} is of another loop')
+        return 0
+
+    cdef int check_made(self) except -1:
+        if self.state == UNMADE:
+            self._drop()
+        return 0
+
+    cdef int to_kernel_or_raise(self, object addr, sockaddr_storage* into,
+                                uint32_t* length) except -1:
+        """The kernel's form of ``addr``; none where the socket is connected."""
+        addr = self.checked_address(addr)
+        length[0] = 0
+        if not self.needs_no_address(addr):
+            self.loop.addresses.to_kernel(addr, self.family, into, length)
         return 0
 
     cdef object checked_address(self, object addr):

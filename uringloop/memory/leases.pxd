@@ -28,6 +28,7 @@ cdef class PoolCore:
     cdef list new_leases(self, Py_ssize_t count)
     cdef int give_back(self, unsigned number) except -1
     cdef int serve_waiters(self) except -1
+    cdef int check_made(self) except -1
     cdef int finish_closing(self) except -1
 
 

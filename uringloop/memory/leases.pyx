@@ -81,8 +81,8 @@ cdef class PoolCore:
         free(self.free_numbers)
 
     def __del__(self):
-        if self.registration is not None and self._loop.ring is not None:
-            self._loop.ring.forget_memory(self.registration)
+        if self.registration is not None:
+            self._loop.forget_memory(self.registration)
 
     cdef int map_memory(self, bint hugepages) except -1:
         cdef size_t length = self.mapped, shift
@@ -114,6 +114,7 @@ cdef class PoolCore:
     @property
     def registered(self):
         """Whether the kernel has the memory registered; if not, it is sent as any other."""
+        self.check_made()
         return self.registration.ring_id != 0 and self.registration.error == 0
 
     @property
@@ -144,12 +145,19 @@ cdef class PoolCore:
         return [self.new_lease() for _ in range(count)]
 
     def _check_open(self):
+        self.check_made()
         if self.closed:
             raise RuntimeError(f'{self!r} is closed')
 
+    cdef int check_made(self) except -1:
+        if self.registration is None:
+            raise RuntimeError('BufferPool.__init__() was not called: '
+                               'loop.create_buffer_pool() makes pools')
+        return 0
+
     def acquire_nowait(self):
         """A lease; BufferError if all are out, or others wait for one."""
-        if self.closed:
+        if self.free == 0 or self.closed:
             self._check_open()
         if self.free == 0 or self.waiters:
             raise BufferError(f'all {self.count} buffers of {self!r} are out')
@@ -230,6 +238,7 @@ cdef class PoolCore:
 
         Leases that are out stay valid.  Whoever waits for one gets RuntimeError.
         """
+        self.check_made()
         if self.closing is None or self.closing.cancelled():     # by whoever waited for it
             self.closed = True
             self.closing = self._loop.new_future()
@@ -243,8 +252,7 @@ cdef class PoolCore:
     cdef int finish_closing(self) except -1:
         if self.closing is None or self.free < self.count:
             return 0
-        if self._loop.ring is not None:
-            self._loop.ring.forget_memory(self.registration)
+        self._loop.forget_memory(self.registration)
         if not self.closing.done():
             self.closing.set_result(None)
         return 0
@@ -273,7 +281,7 @@ cdef class Lease(LentMemory):
         return 0
 
     cdef int check(self) except -1:
-        if self.released:
+        if self.released or self.pool is None:
             raise ValueError(f'{self!r} is released')
         return 0
 

@@ -45,6 +45,10 @@ cdef class RegisteredBuffer(LentMemory):
         length[0] = self.nbytes
         return 0
 
+    cdef int loop_closed(self) except -1:
+        self.close()
+        return 0
+
     cdef int unused(self) except -1:
         return self.finish_closing() if self.closing is not None else 0
 
@@ -53,6 +57,9 @@ cdef class RegisteredBuffer(LentMemory):
 
         The export is given up then.  Sends that begin from now on go from ordinary memory.
         """
+        if self.loop is None:
+            raise RuntimeError('RegisteredBuffer.__init__() was not called: '
+                               'loop.register_buffer() makes them')
         if self.closing is None or self.closing.cancelled():     # by whoever waited for it
             self.closing = self.loop.new_future()
             self.loop.registered_memory.discard(self)
@@ -62,8 +69,7 @@ cdef class RegisteredBuffer(LentMemory):
 
     cdef int finish_closing(self) except -1:
         if self.view is not None:
-            if self.loop.ring is not None:
-                self.loop.ring.forget_memory(self.registration)
+            self.loop.forget_memory(self.registration)
             # Not released: a destructor of the program's may hang on it.
             self.view = None
         if not self.closing.done() and not self.loop.is_closed():

@@ -46,6 +46,7 @@ cdef class LentMemory:
 
     cdef int lend(self, char** base, size_t* length) except -1
     cdef int unused(self) except -1
+    cdef int loop_closed(self) except -1
 
 
 @cython.final
@@ -54,4 +55,5 @@ cdef class MemoryMap:
 
     cdef int add(self, LentMemory memory) except -1
     cdef int discard(self, LentMemory memory) except -1
+    cdef int loop_closed(self) except -1
     cdef LentMemory find(self, const char* base, size_t length)

@@ -133,6 +133,10 @@ cdef class LentMemory:
         """The last operation has let go.  Completions may be being settled: no user code."""
         return 0
 
+    cdef int loop_closed(self) except -1:
+        """Nothing will be sent of it any more."""
+        return 0
+
 
 @cython.final
 cdef class MemoryMap:
@@ -155,6 +159,11 @@ cdef class MemoryMap:
     cdef int discard(self, LentMemory memory) except -1:
         if memory in self.by_base:
             self.by_base.remove(memory)
+        return 0
+
+    cdef int loop_closed(self) except -1:
+        for memory in self.by_base[:]:
+            (<LentMemory>memory).loop_closed()
         return 0
 
     cdef LentMemory find(self, const char* base, size_t length):

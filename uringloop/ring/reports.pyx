@@ -1,6 +1,8 @@
 """One future for several sends: done when the kernel has let go of all of them."""
 from uringloop.ring.zerocopy cimport send_report
 
+from asyncio import CancelledError
+
 
 cdef class BatchReport:
     """What operations have in place of a future."""
@@ -30,7 +32,9 @@ cdef class BatchReport:
     cdef int resolve(self) except -1:
         if self.due or not self.complete or self.future.done():
             return 0
-        if self.error is not None:
+        if isinstance(self.error, CancelledError):
+            self.future.cancel()
+        elif self.error is not None:
             self.future.set_exception(self.error)
         else:
             self.future.set_result(send_report(self.nbytes, self.copied, not self.unknown))

@@ -66,6 +66,6 @@ cdef class Ring:
     cdef int register_file(self, int fd) except -2
     cdef int unregister_file(self, int slot) except -1
     cdef int register_memory(self, Registration memory) except -1
-    cdef int forget_memory(self, Registration memory) except -1
+    cdef bint forget_memory(self, Registration memory) except -1
     cdef int slot_of(self, LentMemory memory, const char* base, size_t length) except -2
     cdef dict counters(self)

@@ -432,11 +432,14 @@ cdef class Ring:
             memory.add_to(&self.ring, self.ring_id, self.buffers)
         return 0
 
-    cdef int forget_memory(self, Registration memory) except -1:
-        """Unregister it, if this thread may; else it stays until the ring is closed."""
-        if self.is_open_here() and (self.thread == 0 or self.thread == this_thread()):
-            memory.remove_from(self.ring_id, self.buffers)
-        return 0
+    cdef bint forget_memory(self, Registration memory) except -1:
+        """Unregister it.  False: this thread may not."""
+        if not self.is_open_here():
+            return True
+        if self.thread != 0 and self.thread != this_thread():
+            return False
+        memory.remove_from(self.ring_id, self.buffers)
+        return True
 
     cdef int slot_of(self, LentMemory memory, const char* base, size_t length) except -2:
         """The registered buffer that has all of this, or UNREGISTERED."""

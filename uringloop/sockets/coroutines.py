@@ -205,8 +205,11 @@ class SocketCoroutines(_Core):
                 before = sent
                 sent, total = send_from(sent)
                 tries = tries + 1 if sent == before else 0
-        except OSError as exc:
+        except Exception as exc:
             report.fail(exc.with_traceback(None))     # which would hold the memory
+        except BaseException:                         # the task was cancelled, or is interrupted
+            report.fail(asyncio.CancelledError())
+            raise
         else:
             report.close()
 

@@ -32,4 +32,4 @@ cdef class SocketCore(LoopCore):
                               sockaddr_storage* destination, uint32_t length) except -1
     cdef ssize_t send_train(self, object sock, object owner, payload* part, size_t segment,
                             sockaddr_storage* destination, uint32_t length,
-                            BatchReport report) except? -1
+                            BatchReport report, bint* refused) except? -1

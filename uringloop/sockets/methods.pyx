@@ -270,6 +270,7 @@ cdef class SocketCore(LoopCore):
             size_t segment = check_segment_size(segment_size)
             size_t total
             ssize_t sent = 0
+            bint refused = False
         self.before_send()
         self.addresses.to_kernel(address, family_of(sock), &destination, &length)
         owner = self.own_or_registered(data, &memory, True)
@@ -278,27 +279,30 @@ cdef class SocketCore(LoopCore):
         while start < total and sent != -EAGAIN:
             part.base = memory.base + start
             part.length = min(longest_train(segment), total - start)
-            sent = self.send_train(sock, owner, &part, segment, &destination, length, report)
+            sent = self.send_train(
+                sock, owner, &part, segment, &destination, length, report, &refused)
             if sent > 0:
                 start += sent
         return start, total
 
     cdef ssize_t send_train(self, object sock, object owner, payload* part, size_t segment,
                             sockaddr_storage* destination, uint32_t length,
-                            BatchReport report) except? -1:
+                            BatchReport report, bint* refused) except? -1:
         """Send a train without copying, or the first of its datagrams by copying.
 
-        Returns the number of bytes; -EAGAIN: there is no room.
+        Returns the number of bytes; -EAGAIN: there is no room.  ``refused``: the kernel does not
+        take such trains.
         """
         cdef ssize_t sent = -EINVAL
         cdef size_t first = min(segment, part.length)
-        if self.may_go_zerocopy(family_of(sock), part, first, True, destination, length):
-            report.add()
+        if not refused[0] \
+                and self.may_go_zerocopy(family_of(sock), part, first, True, destination, length):
             sent = self.zerocopy_sends.send(
                 fd_of(sock), owner, part, segment, destination, length, report)
             if sent >= 0:
                 self.counters.datagrams_sent += (sent + first - 1) // first
             elif is_refusal(-sent):
+                refused[0] = True
                 self.counters.zerocopy_sent += 1
                 self.counters.zerocopy_fell_back += 1
         if sent < 0 and is_refusal(-sent):

@@ -4,18 +4,18 @@ A submission names a descriptor *number*, so it is made at once: what the progra
 opens later in the turn cannot be meant.
 """
 from cpython.ref cimport Py_CLEAR
-from libc.stdint cimport uint16_t, uint32_t, uintptr_t
+from libc.stdint cimport uint16_t, uint32_t
 
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport (
-    LENT, MEMORY, NOTIF_DUE, REGISTERED, SEND, ZEROCOPY, OperationOwner, operation)
+    NOTIF_DUE, REGISTERED, ZEROCOPY, OperationOwner, operation)
 from uringloop.ring.payloads cimport payload
 from uringloop.ring.process cimport this_thread
-from uringloop.ring.registered_memory cimport UNREGISTERED, LentMemory
 from uringloop.ring.reports cimport BatchReport
 from uringloop.ring.ring cimport Ring
-from uringloop.ring.trains cimport can_send_registered_messages, is_train, write_train_message
-from uringloop.ring.zerocopy cimport SEND_ZC_FLAGS, is_reported, send_report
+from uringloop.ring.sends cimport prepare_send
+from uringloop.ring.trains cimport is_train
+from uringloop.ring.zerocopy cimport is_reported, send_report
 
 import os
 
@@ -43,6 +43,8 @@ cdef class ZerocopySends(OperationOwner):
             return -EAGAIN
         op = self.loop.operations.acquire_send(self, owner, memory, address, length, future)
         op.segment_size = <uint16_t>segment_size
+        if type(future) is BatchReport:
+            (<BatchReport>future).add()
         self.submit(op, fd)
         while self.sending is op:
             # The kernel has not taken it: it is short of memory, or wants its overflowed
@@ -56,31 +58,11 @@ cdef class ZerocopySends(OperationOwner):
         return self.res
 
     cdef int submit(self, operation* op, int fd) except -1:
-        cdef Ring ring = self.loop.ring
-        cdef io_uring_sqe* sqe
-        cdef bint train = is_train(op)
-        cdef int slot = UNREGISTERED
-        if op.traits & LENT and (not train or can_send_registered_messages()):
-            slot = ring.slot_of(<LentMemory>op.data, op.base, op.length)
-        sqe = ring.prepare(op, IORING_OP_SENDMSG_ZC if train else IORING_OP_SEND_ZC, fd, 0,
-                           MEMORY | SEND | ZEROCOPY | (REGISTERED if slot >= 0 else 0))
-        sqe.ioprio = SEND_ZC_FLAGS
-        if slot >= 0:
-            sqe.ioprio |= IORING_RECVSEND_FIXED_BUF
-            sqe.buf_index = <uint16_t>slot
-        if train:
-            write_train_message(op)
-            sqe.addr = <uintptr_t>&op.message
-            sqe.len = 1
-        else:
-            sqe.addr = <uintptr_t>op.base
-            sqe.len = <uint32_t>min(op.length, <size_t>0x7fffffff)
-            sqe.addr2 = <uintptr_t>&op.address
-            sqe.addr_len = <uint16_t>op.address_length
-        sqe.msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL
+        op.traits |= ZEROCOPY
+        prepare_send(self.loop.ring, op, fd, 0, 0)
         self.res = -EAGAIN
         self.sending = op
-        return ring.submit_sends(self, 1)
+        return self.loop.ring.submit_sends(self, 1)
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
         op.status = res

@@ -1,0 +1,107 @@
+"""Memory is given back without being asked for: dropped, its loop closed, a task cancelled."""
+import asyncio
+import gc
+import os
+import socket
+import threading
+
+import pytest
+
+import uringloop
+from tests.support.cases import UringCase
+from tests.support.protocols import endpoint
+from tests.support.sockets import LOCAL, Sockets
+from tests.support.turns import turns, turns_until
+
+
+class TestDropped(UringCase):
+
+    def test_pools_dropped_in_another_thread_leave_their_slots(self):
+        """The ring is its own thread's: the loop unregisters them in its next turns."""
+        async def main():
+            for _ in range(1100):                    # a table has 1,024 slots
+                pool = [self.loop.create_buffer_pool(1, 1000)]
+                assert pool[0].registered
+                thread = threading.Thread(target=pool.clear)
+                thread.start()
+                thread.join()
+                await turns()
+
+        self.timeout = 30
+        self.run(main())
+
+    def test_registered_memory_outlives_its_loop(self):
+        memory = bytearray(10_000)
+        self.loop.register_buffer(memory)
+        with pytest.raises(BufferError):
+            memory.append(1)
+        self.loop.close()
+        memory.append(1)
+
+    def test_what_was_never_made(self):
+        """Its methods say so, and do not crash."""
+        async def main():
+            pool = self.loop.create_buffer_pool(1, 10)
+            with await pool.acquire() as lease:
+                kind = type(lease)
+            with pytest.raises(ValueError, match='released'):
+                kind().release()
+            for method in ('acquire_nowait', 'close', '__repr__'):
+                with pytest.raises(RuntimeError, match='create_buffer_pool'):
+                    getattr(uringloop.BufferPool.__new__(uringloop.BufferPool), method)()
+            with pytest.raises(RuntimeError, match='register_buffer'):
+                uringloop.RegisteredBuffer.__new__(uringloop.RegisteredBuffer).close()
+            pool.close()
+
+        self.run(main())
+
+
+class TestWaitingTrains(Sockets, UringCase):
+
+    def test_the_future_of_one_whose_task_is_cancelled_is_done(self):
+        """``asyncio.run`` cancels all tasks in the end; whoever waits for the future goes on."""
+        async def main():
+            full = self.udp(socket.AF_UNIX, f'\0{__name__}-{os.getpid()}')
+            future = self.loop.sock_sendto_zerocopy(
+                self.udp(socket.AF_UNIX, ''), bytearray(4_000_000), full.getsockname(),
+                segment_size=1000)
+            await turns()
+            assert not future.done()
+            waiting = asyncio.all_tasks() - before - {asyncio.current_task()}
+            assert len(waiting) == 1
+            waiting.pop().cancel()
+            await turns_until(future.done)
+            assert future.cancelled()
+
+        async def start():
+            before.update(asyncio.all_tasks())
+            await main()
+
+        before = set()
+        self.run(start())
+
+
+@pytest.mark.parametrize(
+    'call', ['sendto', 'sendto_zerocopy', 'sendto_many', 'sendto_many_zerocopy'])
+class TestAddress(UringCase):
+
+    def test_one_that_releases_the_lease(self, call):
+        """An address may be code of the program: what it gives up is not sent."""
+        class Port:
+            def __index__(self):
+                if not lease.released:
+                    lease.release()
+                return 9
+
+        async def main():
+            transport, _ = await endpoint(local_addr=LOCAL)
+            data = [lease] if 'many' in call else lease
+            with pytest.raises(ValueError, match='released'):
+                await getattr(transport, call)(data, ('127.0.0.1', Port()))
+            transport.close()
+            gc.collect()
+            assert pool.free == 1
+
+        pool = self.loop.create_buffer_pool(1, 1000)
+        lease = pool.acquire_nowait()
+        self.run(main())
