@@ -100,7 +100,7 @@ cdef object refused(int error, size_t nbytes):
                  f'user; raise it with "ulimit -l", LimitMEMLOCK= of systemd, or '
                  f'/etc/security/limits.conf')
     elif error == EFAULT:
-        text += ': the kernel takes private memory that can be written, no mapping of a file'
+        text += ': the kernel takes private memory that can be written, no shared mapping of a file'
     elif error == ENOSPC:
         text += ': all slots of the ring are in use; close those that are not needed'
     return OSError(error, text)
