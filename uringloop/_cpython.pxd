@@ -16,11 +16,15 @@ cdef extern from *:
     #define type_version(type) 0u
     #define object_type_version(object) 0u
     #define has_references(object, count) 1
+    #define of_one_export(view, other) 0
     #else
     #define BYTES_HEAD_SIZE ((int)offsetof(PyBytesObject, ob_sval))
     #define type_version(type) (((PyTypeObject *)(type))->tp_version_tag)
     #define object_type_version(object) (Py_TYPE(object)->tp_version_tag)
     #define has_references(object, count) (Py_REFCNT(object) > (count))
+    #define of_one_export(view, other) \\
+        (PyMemoryView_Check(view) && PyMemoryView_Check(other) \\
+         && ((PyMemoryViewObject *)(view))->mbuf == ((PyMemoryViewObject *)(other))->mbuf)
     #endif
     """
     # Bytes of a ``bytes`` object that lie before its content; 0: not known.
@@ -30,6 +34,8 @@ cdef extern from *:
     unsigned object_type_version(object)
     # Whether more than ``count`` references to the object exist; if in doubt, yes.
     bint has_references(object, Py_ssize_t count)
+    # Whether two objects are views, and slices of one: either keeps the memory of both.
+    bint of_one_export(PyObject* view, PyObject* other)
 
 cdef extern from "Python.h":
     char* bytes_content "PyBytes_AS_STRING" (PyObject*)

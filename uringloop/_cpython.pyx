@@ -14,6 +14,8 @@ version tags        another one, or 0, whenever the type   0           methods a
                     or one of its bases is changed                     time
 reference counts    exact, with the GIL                    compiling   a list once seen by the
                                                                        program stays one
+``memoryview``      slices of one share its ``mbuf``,      compiling   slices of a mutable buffer
+                    which holds the memory                             don't leave as one
 ``tp_dictoffset``   a type may be given one before it has  tests       a subclass made by Python
                     subclasses
 ==================  =====================================  ==========  =========================

@@ -16,7 +16,7 @@ from asyncio import base_events, events, sslproto, unix_events
 from asyncio.log import logger
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from uringloop._inherited import warn_of_changes
 from uringloop.core.plain_sockets import is_plain_socket
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike, WriteableBuffer
 
 warn_of_changes()
+
+_ProtocolT = TypeVar('_ProtocolT', bound=asyncio.BaseProtocol)
 
 _SelectorEventLoop = asyncio.SelectorEventLoop
 _DATAGRAM_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
@@ -359,20 +361,27 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             signal.set_wakeup_fd(self._csock.fileno())
         self._selector.reopen()  # type: ignore[attr-defined]
 
-    async def create_datagram_endpoint(  # type: ignore[override]
-            self, protocol_factory: Callable[[], asyncio.BaseProtocol], *args: Any,
-            batch: bool | None = None, **options: Any) -> tuple[
-                asyncio.DatagramTransport, asyncio.BaseProtocol]:
+    async def create_datagram_endpoint(
+            self, protocol_factory: Callable[[], _ProtocolT],
+            local_addr: tuple[str, int] | str | None = None,
+            remote_addr: tuple[str, int] | str | None = None, *,
+            batch: bool | None = None, family: int = 0, proto: int = 0, flags: int = 0,
+            reuse_port: bool | None = None, allow_broadcast: bool | None = None,
+            sock: socket.socket | None = None,
+            **options: Any) -> tuple[DatagramTransport, _ProtocolT]:
         """As asyncio's; ``batch=False``: no datagram waits for the end of its turn."""
         if batch is not None and not isinstance(batch, bool):
             raise ValueError(f'batch must be True, False or None, not {batch!r}')
 
-        def make_protocol() -> asyncio.BaseProtocol:
+        def make_protocol() -> _ProtocolT:
             protocol = protocol_factory()
             self._batch_next = batch       # asyncio makes the transport next
             return protocol
 
-        return await super().create_datagram_endpoint(make_protocol, *args, **options)
+        transport, protocol = await super().create_datagram_endpoint(
+            make_protocol, local_addr, remote_addr, family=family, proto=proto, flags=flags,
+            reuse_port=reuse_port, allow_broadcast=allow_broadcast, sock=sock, **options)
+        return cast(DatagramTransport, transport), protocol
 
     def _check_no_transport(self, sock: socket.socket) -> None:
         # Older ones let programs make a second transport on one socket.

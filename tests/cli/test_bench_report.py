@@ -157,6 +157,15 @@ def test_what_is_wrong_fails_the_command(results, capsys):
     out, errors = capsys.readouterr()
     assert '    NOT ALL DELIVERED: 2 datagrams sent, 1 arrived\n' in out
     assert errors == 'bench: one: uringloop sendto: 2 datagrams sent, 1 arrived\n'
+    for each in results.groups[0].rows[0].senders[:2]:
+        each.samples = []
+        each.missing, each.failed = 'no memory', True
+    with pytest.raises(SystemExit):
+        command._show(results, command.parser().parse_args(['zerocopy']))
+    _, errors = capsys.readouterr()
+    first = results.groups[0].rows[0].senders[0]
+    assert errors == (f'bench: one: {first.who} {first.label} and 1 more: no memory\n'
+                      'bench: one: uringloop sendto: 2 datagrams sent, 1 arrived\n')
 
 
 # -- rows ----------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ class TestWhatIsSent(Many, UringCase):
             await self.send(transport, way, [(each, None) for each in data])
             assert self.arrived() == data * 3
             with pytest.raises(ValueError, match='Invalid address'):
-                getattr(transport, way)(data, ('127.0.0.1', 1))
+                await self.send(transport, way, data, ('127.0.0.1', 1))
             assert self.arrived() == []
             transport.close()
 
@@ -201,13 +201,22 @@ class TestOwnership(Many, UringCase):
             wire.release()
 
     @needs_root
-    def test_zerocopy_holds_them(self, wire):
+    @pytest.mark.parametrize('slices', [False, True])
+    def test_zerocopy_holds_them(self, wire, slices):
         async def main():
             wire.hold()
             receiver, received = await roomy_peer(wire)
             transport, _ = await self.open(sock=wire.socket())
             data = [bytearray(each) for each in numbered(30, 2000)]
-            future = transport.sendto_many_zerocopy(data, wire.peer)
+            if slices:
+                data = [bytearray().join(data)]
+                with memoryview(data[0]) as view:
+                    parts = [view[n:n + 2000] for n in range(0, 60_000, 2000)]
+                future = transport.sendto_many_zerocopy(parts, wire.peer)
+                for part in parts:
+                    part.release()
+            else:
+                future = transport.sendto_many_zerocopy(data, wire.peer)
             await turns_until(lambda: self.loop.stats().bytes_pinned == 60_000)
             await turns(20)
             assert not future.done()
@@ -292,12 +301,12 @@ class TestBadInput(Many, UringCase):
         ((b'x',), (ValueError, TypeError)), ((b'x', ('127.0.0.1', 9), 1), (ValueError, TypeError)),
     ])
     def test_in_the_middle(self, way, wrong, kind):
-        """Raised at the call; those before have left, those behind don't."""
+        """Raised, at the call or by the future; those before have left, those behind don't."""
         async def main():
             transport, protocol = await self.open()
             data = numbered(20)
             with pytest.raises(kind):
-                getattr(transport, way)([*data[:10], wrong, *data[10:]], self.to)
+                await self.send(transport, way, [*data[:10], wrong, *data[10:]], self.to)
             assert self.arrived() == data[:10]
             await turns()
             assert self.arrived() == []
@@ -315,8 +324,9 @@ class TestBadInput(Many, UringCase):
             transport, _ = await self.open()
             with pytest.raises(TypeError):
                 getattr(transport, way)(17, self.to)
-            with pytest.raises(TypeError):
-                getattr(transport, way)(b'abc', self.to)      # of numbers
+            for one in b'abc', bytearray(b'abc'), memoryview(b'abc'):
+                with pytest.raises(TypeError, match=f'not {type(one).__name__}: that is one, for'):
+                    getattr(transport, way)(one, self.to)
             with pytest.raises(ZeroDivisionError):
                 getattr(transport, way)((1 / n for n in (1, 0)), self.to)
             assert self.arrived() == []
@@ -329,7 +339,7 @@ class TestBadInput(Many, UringCase):
         async def main():
             transport, _ = await self.open()
             with pytest.raises(TypeError):
-                getattr(transport, way)([b'x'])
+                await self.send(transport, way, [b'x'])
             transport.close()
 
         self.run(main())
@@ -539,6 +549,22 @@ class TestWithoutCopies(Many, UringCase):
             transport.sendto_many(parts, hole.peer)
             await turns_until(lambda: self.loop.stats().bytes_pinned == 0)
             assert self.loop.stats().trains_sent == 2
+            transport.close()
+
+        self.run(main())
+
+    @pytest.mark.parametrize('own', [False, True])
+    def test_slices_of_what_changes(self, hole, own):
+        """Those of one view are one train; each view of its own may be of other memory."""
+        async def main():
+            transport, _ = await self.open(sock=hole.socket())
+            data = bytearray(60_000)
+            view = memoryview(data)
+            parts = [(memoryview(data) if own else view)[n:n + 1200]
+                     for n in range(0, 60_000, 1200)]
+            assert await transport.sendto_many_zerocopy(parts, hole.peer) == (60_000, False)
+            assert self.loop.stats().trains_sent == (0 if own else 1)
+            assert self.loop.stats().datagrams_sent == 50
             transport.close()
 
         self.run(main())

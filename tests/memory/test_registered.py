@@ -308,7 +308,7 @@ class TestRefused(UringCase):
         for cure in 'RLIMIT_MEMLOCK', 'ulimit -l', 'LimitMEMLOCK=':
             assert cure in told
         assert rest[0] == ('False <BufferPool of 128 buffers of 65536 bytes, 128 free, '
-                           'not registered (Cannot allocate memory)>')
+                           'not registered (beyond the limit of locked memory, RLIMIT_MEMLOCK)>')
         assert rest[1:] == (['Loop'] if work else [])
 
 

@@ -52,6 +52,33 @@ class TestTrains(Sockets, UringCase):
 
         self.run(main())
 
+    def test_where_the_kernel_copies(self):
+        """Such a path is remembered; a train then leaves as one plain send."""
+        async def main():
+            one, two = self.udp(), self.roomy()
+            for _ in range(3):
+                report = await self.loop.sock_sendto_zerocopy(
+                    one, CONTENT[:50_010], two.getsockname(), segment_size=1000)
+                assert report == (50_010, True)
+                assert arrived(two) == cut(CONTENT[:50_010], 1000)
+            stats = self.loop.stats()
+            assert (stats.datagrams_sent, stats.datagrams_gathered) == (153, 153)
+            assert (stats.zerocopy_sent, stats.zerocopy_fell_back) == (1, 0)
+
+        self.run(main())
+
+    def test_without_segments(self, tmp_path):
+        """AF_UNIX takes no notice of UDP_SEGMENT."""
+        async def main():
+            path = str(tmp_path / 'peer')
+            one, two = (self.udp(socket.AF_UNIX, name) for name in ('', path))
+            report = await self.loop.sock_sendto_zerocopy(
+                one, CONTENT[:2500], path, segment_size=1000)
+            assert report == (2500, True)
+            assert arrived(two) == cut(CONTENT[:2500], 1000)
+
+        self.run(main())
+
     def test_nothing_is_one_empty_datagram(self):
         async def main():
             one, two = self.udp(), self.udp()

@@ -7,8 +7,8 @@ program runs while something is gathered.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.string cimport memmove, memset
+from libc.stdint cimport uint32_t
+from libc.string cimport memmove
 
 from uringloop.core.counters cimport Counters
 from uringloop.datagram.segmentation cimport refused
@@ -20,16 +20,9 @@ from uringloop.ring.lent_pieces cimport hold_too
 from uringloop.ring.operations cimport flag
 from uringloop.ring.payloads cimport payload
 from uringloop.ring.registered_memory cimport LentMemory
-from uringloop.ring.trains cimport SEGMENTED_BYTES, SEGMENTS, is_refusal, write_segment_size
+from uringloop.ring.trains cimport SEGMENTED_BYTES, SEGMENTS, is_refusal, send_pieces
 from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM
 from uringloop.transport.sender cimport FULL
-
-
-cdef extern from "<errno.h>" nogil:
-    int errno_now "errno"
-
-cdef extern from "<sys/socket.h>" nogil:
-    ssize_t sendmsg(int, const msghdr*, int)
 
 
 cdef int gather(gathering* these, DatagramSender sender, object owner, payload* memory,
@@ -96,7 +89,8 @@ cdef int send_gathered(gathering* these, DatagramSender sender) except -1:
         sender.send_queued()
         if sender.queue is not NULL:
             return enqueue_gathered(these, sender)
-    error = send_at_once(these, transport._sock_fd)
+    error = send_pieces(transport._sock_fd, these.vectors, these.pieces, these.segment,
+                        these.address, these.address_length)
     if error == 0:
         counters.datagrams_sent += these.count
         counters.datagrams_gathered += these.count
@@ -109,20 +103,6 @@ cdef int send_gathered(gathering* these, DatagramSender sender) except -1:
     else:
         first_failed(these, sender, error)
     return enqueue_gathered(these, sender)
-
-
-cdef int send_at_once(gathering* these, int fd) noexcept:
-    """Send all by one system call, by copying: 0 or an errno."""
-    cdef msghdr message
-    cdef uint64_t control[3]        # aligned
-    memset(&message, 0, sizeof(message))
-    message.msg_iov = these.vectors
-    message.msg_iovlen = these.pieces
-    if these.address_length:
-        message.msg_name = these.address
-        message.msg_namelen = these.address_length
-    write_segment_size(&message, <cmsghdr*>control, <uint16_t>these.segment)
-    return 0 if sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 else errno_now
 
 
 cdef int first_failed(gathering* these, DatagramSender sender, int error) except -1:

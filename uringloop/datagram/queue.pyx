@@ -4,6 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcmp
 
+from uringloop._cpython cimport of_one_export
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport sockaddr_storage
 from uringloop.ring.lent_pieces cimport hold_too
@@ -66,7 +67,8 @@ cdef class DatagramQueue(Sender):
         cdef size_t size
         if op is NULL or &op.next != self.queue_end or op.base + op.length != memory.base \
                 or op.status != UNDECIDED \
-                or <PyObject*>owner is not op.data and not (memory.lent and op.traits & LENT):
+                or not (<PyObject*>owner is op.data or memory.lent and op.traits & LENT
+                        or of_one_export(<PyObject*>owner, op.data)):
             return False
         size = op.segment_size if op.segment_size else op.length
         if not 0 < memory.length <= size or size > self.segments.limit \
@@ -76,7 +78,8 @@ cdef class DatagramQueue(Sender):
                 or op.address_length != address_length \
                 or memcmp(&op.address, address, address_length) != 0:
             return False
-        if <PyObject*>owner is not op.data and not hold_too(op, <LentMemory>owner):
+        if memory.lent and <PyObject*>owner is not op.data \
+                and not hold_too(op, <LentMemory>owner):
             return False
         op.segment_size = <uint16_t>size
         op.length += memory.length

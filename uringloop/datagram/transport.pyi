@@ -63,5 +63,6 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
         """Send many datagrams without copying them; returns one future of ``SendReport`` for all.
 
         As ``sendto_many``, but any contiguous buffer is referenced, mutable ones too: leave
-        them alone until the future is done.
+        them alone until the future is done.  So it tells of a bad type or address, too,
+        when the kernel has let go of what has left before.
         """

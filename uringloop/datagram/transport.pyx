@@ -5,22 +5,20 @@ How datagrams leave is in ``sender``, how they come in ``receiver``.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 
-from uringloop._cpython cimport proto_of, type_of
 from uringloop.core.loop_core cimport LoopCore
 from uringloop.datagram.gathering cimport end_batch, gather, gathering, send_gathered
 from uringloop.datagram.receiver cimport DatagramReceiver
 from uringloop.datagram.segmentation cimport LONGEST_SEGMENT
 from uringloop.datagram.queue cimport QUEUE_LIMIT
 from uringloop.datagram.sender cimport DatagramSender
-from uringloop.ring.abi cimport AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM, sockaddr_storage
+from uringloop.ring.abi cimport AF_INET, AF_INET6, AF_UNIX, sockaddr_storage
 from uringloop.ring.payloads cimport export_payload, exported, find_payload, payload
 from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.ring.reports cimport BatchReport
-from uringloop.ring.trains cimport check_segment_size
+from uringloop.ring.trains cimport check_segment_size, is_udp
 from uringloop.transport.sender cimport FULL
 from uringloop.transport.socket_transport cimport CLOSING, LOST, UNMADE, SocketTransport
 
-import socket
 import sys
 from asyncio import DatagramTransport as DatagramTransportBase
 from asyncio import selector_events
@@ -52,15 +50,12 @@ cdef class DatagramTransport(SocketTransport):
 
     def __init__(self, LoopCore loop, sock, protocol, address=None, waiter=None, extra=None):
         cdef DatagramSender sender = <DatagramSender>self.sender
-        cdef bint internet
         self.set_up(loop, sock, protocol, waiter, extra)
         self._address = address
         (<DatagramReceiver>self.receiver).name_size = NAME_SIZE[self.family]
         sender.connected = bool(self.peername)
-        internet = self.family == AF_INET or self.family == AF_INET6
-        sender.zerocopy_able = internet
-        if internet and type_of(sock) & 0xf == SOCK_DGRAM \
-                and proto_of(sock) in (0, socket.IPPROTO_UDP):
+        sender.zerocopy_able = self.family == AF_INET or self.family == AF_INET6
+        if is_udp(sock):
             sender.segments.limit = LONGEST_SEGMENT
 
     @property
@@ -161,7 +156,7 @@ cdef class DatagramTransport(SocketTransport):
         cdef object known = None           # the address that is in ``address``
         cdef bint resolved = False
         self.check_made()
-        items = tuple(buffers)             # which nothing can change meanwhile
+        items = items_of(buffers)          # which nothing can change meanwhile
         held = []                          # views of what is mutable
         batch.count = 0
         sender.send_deferred_of_others()
@@ -169,7 +164,7 @@ cdef class DatagramTransport(SocketTransport):
             for item in items:
                 data, to = item, addr
                 if type(item) is tuple:
-                    data, to = item
+                    data, to = pair(item)
                 if not resolved or to is not known:
                     # What has been gathered is not to change meanwhile: this may be user code.
                     send_gathered(&batch, sender)
@@ -203,7 +198,8 @@ cdef class DatagramTransport(SocketTransport):
         """Send many datagrams without copying them; returns one future of ``SendReport`` for all.
 
         As ``sendto_many``, but any contiguous buffer is referenced, mutable ones too: leave them
-        alone until the future is done.
+        alone until the future is done.  So it tells of a bad type or address, too, when the
+        kernel has let go of what has left before.
         """
         cdef DatagramSender sender = <DatagramSender>self.sender
         cdef payload memory
@@ -212,7 +208,7 @@ cdef class DatagramTransport(SocketTransport):
         cdef object known = None
         cdef bint resolved = False
         self.check_made()
-        items = [item if type(item) is tuple else (item, addr) for item in buffers]
+        items = items_of(buffers)
         future = self.loop.new_future()
         if self._conn_lost or self.loop.closing:
             self.refuse(future, len(items), 'datagrams')
@@ -220,7 +216,10 @@ cdef class DatagramTransport(SocketTransport):
         report = BatchReport(future)
         sender.send_deferred_of_others()
         try:
-            for data, to in items:
+            for item in items:
+                data, to = item, addr
+                if type(item) is tuple:
+                    data, to = pair(item)
                 if not resolved or to is not known:
                     self.to_kernel_or_raise(to, &address, &address_length)
                     known = to
@@ -229,6 +228,8 @@ cdef class DatagramTransport(SocketTransport):
                 sender.enqueue(owner, &memory, &address, address_length, report)
                 if sender.queued >= QUEUE_LIMIT and not sender.waits():
                     sender.send_queued()
+        except Exception as exc:
+            report.fail(exc.with_traceback(None))     # which would hold the memory
         finally:
             sender.send_queued()
             report.close()
@@ -382,6 +383,20 @@ cdef class DatagramTransport(SocketTransport):
         except BaseException as problem:
             self.report(problem, f'Exception in callback {self!r}')
         return 0
+
+
+cdef tuple items_of(object buffers):
+    """What ``sendto_many`` is given; TypeError if that is a single buffer."""
+    if isinstance(buffers, (bytes, bytearray, memoryview, LentMemory)):
+        raise TypeError(f'buffers must be an iterable of datagrams, not {type(buffers).__name__}: '
+                        f'that is one, for sendto()')
+    return tuple(buffers)
+
+
+cdef tuple pair(tuple item):
+    if len(item) != 2:
+        raise TypeError(f'a datagram must be a bytes-like object or (data, addr), not {item!r}')
+    return item
 
 
 globals()['DatagramTransport'] = with_attributes(DatagramTransport)

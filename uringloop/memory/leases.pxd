@@ -16,6 +16,7 @@ cdef class PoolCore:
         readonly Py_ssize_t count
         readonly Py_ssize_t size       # of one buffer
         readonly Py_ssize_t free       # buffers that can be had now
+        readonly Py_ssize_t held       # released, but the kernel or a view has them still
         unsigned* free_numbers         # a circle: the longest free is the next
         unsigned next_free
         readonly bint closed

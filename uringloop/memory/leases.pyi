@@ -24,6 +24,9 @@ class PoolCore:
     def free(self) -> int:
         """Buffers that can be had now."""
     @property
+    def held(self) -> int:
+        """Buffers whose leases are released, but which the kernel or a view still has."""
+    @property
     def registered(self) -> bool:
         """Whether the kernel has the memory registered; if not, it is sent as any other."""
     @property

@@ -277,6 +277,7 @@ cdef class Lease(LentMemory):
     cdef int unused(self) except -1:
         if self.released and self.views == 0 and self.uses == 0 and not self.given_back:
             self.given_back = True
+            self.pool.held -= 1
             return self.pool.give_back(self.number)
         return 0
 
@@ -292,6 +293,7 @@ cdef class Lease(LentMemory):
 
     cdef int release_now(self) except -1:
         self.released = True
+        self.pool.held += 1
         return self.unused()
 
     def __enter__(self):
@@ -306,7 +308,7 @@ cdef class Lease(LentMemory):
         if self.pool is not None and not self.released:
             text = f'{self!r} was not released'
             self.release_now()           # first: the warning may be an error
-            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+            warnings.warn(text, ResourceWarning, source=self)
 
     def __repr__(self):
         if self.pool is None:

@@ -1,6 +1,7 @@
 """Buffer pools: memory that is registered with the kernel once, and sent from many times."""
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -37,9 +38,12 @@ class BufferPool(PoolCore):
 
     def __repr__(self) -> str:
         kind = 'registered' if self.registered else 'not registered'
-        if self._error:
+        if self._error == errno.ENOMEM:
+            kind += ' (beyond the limit of locked memory, RLIMIT_MEMLOCK)'
+        elif self._error:
             kind += f' ({os.strerror(self._error)})'
         pages = ', huge pages' if self.hugepages else ''
         closed = ', closed' if self.closed else ''
+        held = f'{self.held} released but still viewed or being sent, ' if self.held else ''
         return (f'<BufferPool of {self.count} buffers of {self.size} bytes, {self.free} free, '
-                f'{kind}{pages}{closed}>')
+                f'{held}{kind}{pages}{closed}>')

@@ -1,7 +1,7 @@
 """Trains: datagrams that lie side by side in memory, and leave as one send (UDP_SEGMENT)."""
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint16_t, uint32_t
 
-from uringloop.ring.abi cimport cmsghdr, msghdr
+from uringloop.ring.abi cimport cmsghdr, iovec, msghdr, sockaddr_storage
 from uringloop.ring.operations cimport operation
 
 
@@ -29,5 +29,8 @@ cdef size_t check_segment_size(object value) except? 0
 cdef void write_segment_size(msghdr* message, cmsghdr* header, uint16_t size) noexcept
 cdef void write_train_message(operation* op) noexcept
 cdef int send_train(operation* op, int fd) noexcept
+cdef int send_pieces(int fd, iovec* pieces, size_t count, size_t segment_size,
+                     sockaddr_storage* address, uint32_t address_length) noexcept
+cdef bint is_udp(object sock) except -1
 cdef bint is_refusal(int error) noexcept
 cdef bint can_send_registered_messages() except -1

@@ -2,13 +2,15 @@
 
 They are of one size, but the last, which may be shorter.
 """
-from libc.stdint cimport uint16_t, uint64_t, uintptr_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset
 
+from uringloop._cpython cimport family_of, proto_of, type_of
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport operation
 
 import operator
+import socket
 
 
 cdef extern from "<errno.h>" nogil:
@@ -52,8 +54,32 @@ cdef void write_train_message(operation* op) noexcept:
 
 cdef int send_train(operation* op, int fd) noexcept:
     """Send it at once, by copying: 0 or an errno."""
-    write_train_message(op)
-    return 0 if sendmsg(fd, &op.message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 else errno_now
+    cdef iovec whole
+    whole.iov_base = op.base
+    whole.iov_len = op.length
+    return send_pieces(fd, &whole, 1, op.segment_size, &op.address, op.address_length)
+
+
+cdef int send_pieces(int fd, iovec* pieces, size_t count, size_t segment_size,
+                     sockaddr_storage* address, uint32_t address_length) noexcept:
+    """Send what is in these pieces of memory as one train, at once, by copying: 0 or an errno."""
+    cdef msghdr message
+    cdef uint64_t control[3]        # aligned
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = pieces
+    message.msg_iovlen = count
+    if address_length:
+        message.msg_name = address
+        message.msg_namelen = address_length
+    write_segment_size(&message, <cmsghdr*>control, <uint16_t>segment_size)
+    return 0 if sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 else errno_now
+
+
+cdef bint is_udp(object sock) except -1:
+    """Whether the kernel cuts what this socket sends; others take no notice of UDP_SEGMENT."""
+    cdef int family = family_of(sock)
+    return (family == AF_INET or family == AF_INET6) and type_of(sock) & 0xf == SOCK_DGRAM \
+        and proto_of(sock) in (0, socket.IPPROTO_UDP)
 
 
 cdef bint is_refusal(int error) noexcept:

@@ -21,7 +21,8 @@ from uringloop.ring.payloads cimport (
     export_payload, exported, find_payload, payload, writable_view)
 from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.ring.reports cimport BatchReport
-from uringloop.ring.trains cimport check_segment_size, is_refusal, longest_train
+from uringloop.ring.trains cimport (
+    check_segment_size, is_refusal, is_udp, longest_train, send_pieces)
 from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM, send_report, zerocopy_pays
 from uringloop.sockets.calls cimport SocketCall
 from uringloop.sockets.zerocopy_sends cimport ZerocopySends
@@ -288,32 +289,45 @@ cdef class SocketCore(LoopCore):
     cdef ssize_t send_train(self, object sock, object owner, payload* part, size_t segment,
                             sockaddr_storage* destination, uint32_t length,
                             BatchReport report, bint* refused) except? -1:
-        """Send a train without copying, or the first of its datagrams by copying.
+        """Send a train, without copying if that pays; of one that is refused, a datagram.
 
         Returns the number of bytes; -EAGAIN: there is no room.  ``refused``: the kernel does not
         take such trains.
         """
-        cdef ssize_t sent = -EINVAL
-        cdef size_t first = min(segment, part.length)
-        if not refused[0] \
-                and self.may_go_zerocopy(family_of(sock), part, first, True, destination, length):
+        cdef ssize_t sent = 0
+        cdef size_t first = min(segment, part.length), count
+        cdef bint together = not refused[0]
+        cdef bint zerocopy = together and self.may_go_zerocopy(
+            family_of(sock), part, first, True, destination, length)
+        cdef iovec whole
+        if zerocopy:
             sent = self.zerocopy_sends.send(
                 fd_of(sock), owner, part, segment, destination, length, report)
-            if sent >= 0:
-                self.counters.datagrams_sent += (sent + first - 1) // first
-            elif is_refusal(-sent):
-                refused[0] = True
-                self.counters.zerocopy_sent += 1
-                self.counters.zerocopy_fell_back += 1
+        elif together and part.length > first and is_udp(sock):
+            whole.iov_base = part.base
+            whole.iov_len = part.length
+            sent = -send_pieces(fd_of(sock), &whole, 1, segment, destination, length)
+            if sent == 0:
+                sent = part.length
+        else:
+            together = False
         if sent < 0 and is_refusal(-sent):
+            self.counters.zerocopy_sent += zerocopy
+            self.counters.zerocopy_fell_back += zerocopy
+            refused[0] = True
+            zerocopy = together = False
+        if not together:
             sent = sendto(fd_of(sock), part.base, first, MSG_DONTWAIT | MSG_NOSIGNAL,
                           <sockaddr*>destination, length)
-            if sent >= 0:
-                self.counters.datagrams_sent += 1
+            if sent < 0:
+                sent = -errno_now
+        if sent >= 0:
+            count = (sent + first - 1) // first
+            self.counters.datagrams_sent += count
+            self.counters.datagrams_gathered += count if count > 1 else 0
+            if not zerocopy:
                 report.add()
                 report.told(sent, True, True, None)
-            else:
-                sent = -errno_now
         if sent == -EINTR:
             sent = -EAGAIN
         if sent < 0 and sent != -EAGAIN:

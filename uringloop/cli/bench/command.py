@@ -219,7 +219,12 @@ def _show(results: Results, options: argparse.Namespace) -> None:
             Path(options.json).write_text(results.to_json())
     if options.plot:
         _draw(results, options.plot)
-    wrong = [f'{row.name}: {each.who} {each.label}: {each.wrong or each.missing}'
-             for row, each in results.senders() if each.wrong or each.failed]
+    wrong: dict[str, list[str]] = {}
+    for row, each in results.senders():
+        if each.wrong or each.failed:
+            wrong.setdefault(each.wrong or each.missing, []).append(
+                f'{row.name}: {each.who} {each.label}')
     if wrong:
-        _fail('\nbench: '.join(dict.fromkeys(wrong)))
+        _fail('\nbench: '.join(
+            f'{senders[0]}{f" and {len(senders) - 1} more" * (len(senders) > 1)}: {reason}'
+            for reason, senders in wrong.items()))

@@ -41,7 +41,7 @@ def columns(group: Group) -> list[str]:
     heads = ['MB/s', 'datagrams/s']
     if group.baseline_name:
         heads.append(f'x {group.baseline_name}')
-    return [*heads, 'of C', f'x {peer.side if peer else "peer"}', 'copied']
+    return [*heads, 'of C', *([f'x {peer.side}'] if peer else []), 'copied']
 
 
 def figures(group: Group, row: Row, each: Measured) -> list[str]:
@@ -50,8 +50,10 @@ def figures(group: Group, row: Row, each: Measured) -> list[str]:
              f'{each.median(lambda sample: sample.rate):,.0f}']
     if group.baseline_name:
         cells.append(ratio(each.against(group.baseline)))
-    return [*cells, ratio(each.against(row.limit)), ratio(each.against(group.peer(OWN))),
-            copied(each)]
+    cells.append(ratio(each.against(row.limit)))
+    if peer := group.peer(OWN):
+        cells.append(ratio(each.against(peer)))
+    return [*cells, copied(each)]
 
 
 def _lines(group: Group) -> Iterator[str]:

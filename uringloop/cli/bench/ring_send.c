@@ -60,7 +60,8 @@ int main(int argc, char **argv) {
         .cq_entries = 4 * ENTRIES,
     };
     if ((error = io_uring_queue_init_params(ENTRIES, &ring, &params)) < 0)
-        end(MISSING, "io_uring_setup", -error);
+        end(MISSING, error == -ENOMEM
+            ? "io_uring_setup (the limit of locked memory? ulimit -l)" : "io_uring_setup", -error);
     io_uring_register_ring_fd(&ring);
     if ((error = io_uring_register_files(&ring, &fd, 1)) < 0)
         fail("io_uring_register_files", -error);
