@@ -1,13 +1,16 @@
 """Datagrams arrive in the order in which they were sent, also if some of them cannot be sent."""
 import asyncio
 import errno
+import socket
+import time
 
 import pytest
 
 from tests.support.cases import UringCase, both_sides
 from tests.support.endpoints import Endpoints, numbered, numbers
+from tests.support.namespaces import Wire, needs_root
 from tests.support.protocols import endpoint
-from tests.support.sockets import deserted, udp
+from tests.support.sockets import SO_RCVBUFFORCE, SO_SNDBUFFORCE, deserted, udp
 from tests.support.turns import turns_until
 
 
@@ -61,6 +64,50 @@ class TestLentAmongPlainSends(Endpoints, UringCase):
             assert all(report.copied for report in await asyncio.gather(*futures))
 
         self.run(main())
+
+
+@needs_root
+class TestSlowDevice(UringCase):
+    """Notifications of what was sent before come in while the kernel takes more."""
+
+    def far_end(self, number):
+        return f'10.97.{number >> 8}.{number & 255}', 4433
+
+    async def busy(self, send):
+        """Send so much that notifications are still due, and wait until they can come."""
+        for turn in range(4):
+            for n in range(6):
+                send(bytes(60_000), self.far_end(1 + self.sent + 6 * turn + n))
+            await asyncio.sleep(0)
+        self.sent += 24
+        time.sleep(0.03)         # what waited has left by now
+
+    @pytest.mark.parametrize('other', [False, True])
+    def test_the_last_of_a_chain_is_not_overtaken(self, other):
+        async def main():
+            far = wire.far.socket(address=('', 4433))
+            far.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+            receiver, received = await endpoint(sock=far)
+            near = wire.socket()
+            near.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 4 << 20)
+            transport, _ = await endpoint(sock=near)
+            last, _ = await endpoint(sock=wire.socket()) if other else (transport, None)
+            self.sent = 0
+            for _ in range(5):
+                await self.busy(transport.sendto)
+                for number in range(1, 13):
+                    self.sent += 1
+                    transport.sendto(bytes([number]) * 20_000, self.far_end(1 + self.sent))
+                last.sendto(bytes([13]) * 60, self.far_end(1))
+                await received.until(lambda p: len(p.datagrams) == 24 + 13)
+                assert [data[0] for data in received.datagrams] == [0] * 24 + list(range(1, 14))
+                received.datagrams.clear()
+            for each in {receiver, transport, last}:
+                each.close()
+
+        with Wire() as wire:
+            wire.slow_down()
+            self.run(main())
 
 
 class TestBrokenChains(UringCase):

@@ -65,13 +65,66 @@ class TestPaths(UringCase):
             await received.until(lambda p: len(p.datagrams) == len(sent))
             assert received.datagrams == sent
             assert not protocol.errors
-            assert self.loop.stats().datagrams_sent == len(sent)
+            stats = self.loop.stats()
+            assert stats.datagrams_sent == len(sent)
+            assert stats.zerocopy_fell_back == stats.zerocopy_sent > 0
+            assert stats.trains_sent == 0
             # What fits the path goes as a train all the same.
             before = self.loop.stats().trains_sent
             await transport.sendto_zerocopy(bytes(120_000), narrow.peer, segment_size=1200)
             assert self.loop.stats().trains_sent > before
             transport.close()
             receiver.close()
+
+        self.run(main())
+
+    def test_another_path_takes_them_all_the_same(self):
+        """One narrow path does not cost the others their trains."""
+        async def main():
+            transport, _ = await endpoint(sock=hole.socket())
+
+            async def trains_to(peer):
+                before = self.loop.stats().trains_sent
+                assert (await transport.sendto_zerocopy(
+                    bytes(50_000), peer, segment_size=1200)).nbytes == 50_000
+                return self.loop.stats().trains_sent - before
+
+            assert await trains_to(hole.peer) == 1
+            assert await trains_to(hole.other_peer) == 0
+            assert await trains_to(hole.peer) == 1
+            await transport.sendto_many_zerocopy(
+                [memoryview(bytes(2400))[n:n + 1200] for n in (0, 1200)], hole.peer)
+            transport.close()
+
+        with Hole() as hole:
+            hole.ip('route', 'add', f'{hole.other_peer[0]}/32', 'dev', 'hole', 'mtu', '1000')
+            self.run(main())
+
+    @pytest.mark.parametrize('call', ['transport', 'many', 'sock', 'sock train'])
+    def test_the_memory_is_let_go_of(self, narrow, call):
+        """The kernel notifies of what it has refused, too, and later."""
+        async def main():
+            sock = narrow.socket()
+            data = bytearray(60_000)
+            with narrow.socket() as other:
+                transport, _ = await endpoint(sock=other)
+                for _ in range(3):
+                    if call == 'transport':
+                        await transport.sendto_zerocopy(data, narrow.peer, segment_size=2000)
+                    elif call == 'many':
+                        view = memoryview(data)
+                        await transport.sendto_many_zerocopy(
+                            [view[n:n + 2000] for n in range(0, 60_000, 2000)], narrow.peer)
+                        del view
+                    elif call == 'sock':
+                        await self.loop.sock_sendto_zerocopy(sock, data, narrow.peer)
+                    else:
+                        await self.loop.sock_sendto_zerocopy(
+                            sock, data, narrow.peer, segment_size=2000)
+                    data.append(data.pop())
+                transport.close()
+                await turns_until(transport.is_closing)
+            sock.close()
 
         self.run(main())
 

@@ -1,5 +1,6 @@
 """Leases that the kernel still reads: released, cancelled, closed, moved, forked, collected."""
 import asyncio
+import contextlib
 import gc
 import socket
 import textwrap
@@ -183,6 +184,37 @@ class TestHeld(UringCase):
             wire.release()
             assert (await future).nbytes == SIZE
             await self.free_again(pool)
+
+        self.run(main())
+
+    @pytest.mark.parametrize('segments', [{}, {'segment_size': 100}])
+    @pytest.mark.parametrize('end', ['cancelled', 'peer gone'])
+    def test_a_sock_call_that_has_waited(self, tmp_path, end, segments):
+        """Its future may live on; the lease does not with it."""
+        async def main():
+            path = str(tmp_path / 'peer')
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer, \
+                    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.setblocking(False)
+                peer.bind(path)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        sock.sendto(bytes(100), path)
+                pool = self.loop.create_buffer_pool(1, 100)
+                lease = await pool.acquire()
+                future = self.loop.sock_sendto_zerocopy(sock, lease, path, **segments)
+                lease.release()
+                await turns()
+                assert pool.free == 0
+                if end == 'cancelled':
+                    future.cancel()
+                else:
+                    peer.close()
+                with pytest.raises((asyncio.CancelledError, ConnectionRefusedError)):
+                    await future
+                await turns()
+                assert pool.free == 1
+                assert future.done()
 
         self.run(main())
 

@@ -33,12 +33,15 @@ def _setns(fd: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def _ip(*arguments: object) -> None:
-    """Run ``ip``, whose complaint becomes an exception."""
-    done = subprocess.run(
-        ['ip', *map(str, arguments)], capture_output=True, text=True, check=False)
+def _run(*arguments: object) -> None:
+    """Run a program of iproute2, whose complaint becomes an exception."""
+    done = subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f'ip {" ".join(map(str, arguments))}: {done.stderr.strip()}')
+        raise RuntimeError(f'{" ".join(map(str, arguments))}: {done.stderr.strip()}')
+
+
+def _ip(*arguments: object) -> None:
+    _run('ip', *arguments)
 
 
 class Namespace:
@@ -155,6 +158,14 @@ class Wire(Namespace):
     def hold(self) -> None:
         """Forget the neighbour: what is sent now waits."""
         self.ip('neigh', 'flush', 'dev', 'wire', 'nud', 'all')
+
+    def slow_down(self) -> None:
+        """What is sent waits for its turn on the wire; 10.97.0.0/16 are all the far end."""
+        self.release()
+        self.ip('route', 'add', '10.97.0.0/16', 'via', self.peer[0])
+        self.far.ip('route', 'add', 'local', '10.97.0.0/16', 'dev', 'lo')
+        _run('tc', '-n', self.name, 'qdisc', 'add', 'dev', 'wire', 'root', 'tbf',
+             'rate', '800mbit', 'burst', '200k', 'limit', '64m')
 
     def release(self) -> None:
         """Let out what waits."""

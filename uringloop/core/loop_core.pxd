@@ -10,14 +10,14 @@ from uringloop.ring.addresses cimport AddressCache
 from uringloop.ring.operations cimport OperationOwner
 from uringloop.ring.registered_memory cimport MemoryMap
 from uringloop.ring.watched cimport WatchedSockets
-from uringloop.ring.zerocopy cimport CopyReports
+from uringloop.ring.zerocopy cimport PathReports
 
 
 cdef class LoopCore(Scheduler):
     cdef:
         AddressCache addresses
         Counters counters
-        CopyReports paths       # what destinations have reported, for all but datagram transports
+        PathReports paths       # what destinations have reported, for all but datagram transports
         readonly Registry _registry
         WatchedSockets watched_sockets
         MemoryMap registered_memory     # that programs have registered

@@ -22,7 +22,7 @@ from uringloop.ring.operations cimport OperationOwner
 from uringloop.ring.process cimport this_thread
 from uringloop.ring.registered_memory cimport MemoryMap
 from uringloop.ring.watched cimport WatchedSockets
-from uringloop.ring.zerocopy cimport CopyReports
+from uringloop.ring.zerocopy cimport PathReports
 
 import socket
 import sys
@@ -64,7 +64,7 @@ cdef class LoopCore(Scheduler):
         self.addresses = AddressCache()
         self.counters = Counters()
         self.overrides = Overrides(LoopCore)
-        self.paths = CopyReports()
+        self.paths = PathReports()
         self._registry = Registry()
         self.watched_sockets = WatchedSockets()
         self.registered_memory = MemoryMap()

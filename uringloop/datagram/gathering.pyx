@@ -77,6 +77,7 @@ cdef int send_gathered(gathering* these, DatagramSender sender) except -1:
     if these.count == 0:
         return 0
     if these.count == 1 or sender.waits() or transport.loop.closing \
+            or sender.is_refused(these.segment, these.address, these.address_length) \
             or not sender.segments_allowed():
         return enqueue_gathered(these, sender)
     if these.pieces == 1 and these.all_immutable \
@@ -87,7 +88,7 @@ cdef int send_gathered(gathering* these, DatagramSender sender) except -1:
         return enqueue_gathered(these, sender)
     if sender.queue is not NULL:
         sender.send_queued()
-        if sender.queue is not NULL:
+        if sender.queue is not NULL or sender.waits():
             return enqueue_gathered(these, sender)
     error = send_pieces(transport._sock_fd, these.vectors, these.pieces, these.segment,
                         these.address, these.address_length)

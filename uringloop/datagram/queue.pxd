@@ -6,6 +6,7 @@ from uringloop.datagram.segmentation cimport segmentation
 from uringloop.ring.abi cimport sockaddr_storage
 from uringloop.ring.operations cimport operation
 from uringloop.ring.payloads cimport payload
+from uringloop.ring.zerocopy cimport PathReports
 from uringloop.transport.sender cimport Sender
 
 
@@ -31,6 +32,7 @@ cdef class DatagramQueue(Sender):
         operation* last       # of the queue, if it is that (see extends_last)
         size_t queued
         segmentation segments
+        PathReports refusals  # destinations that take no segments; or None
 
     @cython.final
     cdef int enqueue(self, object owner, payload* memory, sockaddr_storage* address,

@@ -124,12 +124,6 @@ cdef int send_segmented(operation* first, unsigned count, int fd) noexcept:
     return 0 if sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 else errno_now
 
 
-cdef bint may_be_train(segmentation* these, size_t segment_size) noexcept:
-    """Whether the path takes such trains, as far as is known."""
-    # What is longer than LONGEST_SEGMENT is a train only where the caller says so.
-    return segment_size <= these.limit or these.limit == LONGEST_SEGMENT
-
-
 # -- what the path refuses ----------------------------------------------------------------------
 
 
@@ -142,14 +136,17 @@ cdef void refused(segmentation* these, size_t count, int error) noexcept:
     these.refusal = error
 
 
-cdef void sent_by_itself(segmentation* these, size_t length, int error) noexcept:
-    """One of a refused send has left by itself, or has failed with ``error`` as well."""
+cdef size_t sent_by_itself(segmentation* these, size_t length, int error) noexcept:
+    """One of a refused send has left by itself, or has failed with ``error`` as well.
+
+    From which size on the path refuses segments; 0: that has not turned out.
+    """
     if not these.one_by_one_due:
-        return
+        return 0
     these.one_by_one_due -= 1
-    if error == 0:
-        if these.refusal == EMSGSIZE or these.refusal == EINVAL:
-            these.limit = min(these.limit, length - 1)       # beyond the path's MTU
-        elif these.refusal == EIO or these.refusal == EOPNOTSUPP:
-            these.limit = 0                                  # a device that cannot
-    these.refusal = 0
+    refusal, these.refusal = these.refusal, 0
+    if error == 0 and (refusal == EMSGSIZE or refusal == EINVAL):
+        return length                                    # beyond the path's MTU
+    if error == 0 and (refusal == EIO or refusal == EOPNOTSUPP):
+        return 1                                         # a device that cannot
+    return 0

@@ -6,14 +6,14 @@ from uringloop.datagram.queue cimport DatagramQueue
 from uringloop.ring.abi cimport sockaddr_storage
 from uringloop.ring.operations cimport flag, operation
 from uringloop.ring.payloads cimport payload
-from uringloop.ring.zerocopy cimport CopyReports
+from uringloop.ring.zerocopy cimport PathReports
 
 
 @cython.final
 cdef class DatagramSender(DatagramQueue):
     cdef:
         # zero-copy sends
-        CopyReports paths           # None until one was copied
+        PathReports paths           # None until one was copied
         operation* retried          # of the present chain, in order
         operation** retried_end
         size_t retried_count
@@ -46,6 +46,10 @@ cdef class DatagramSender(DatagramQueue):
     cdef int first_failed(self, int error) except -1
     cdef int send_train_by_calls(self) except -1
     cdef bint train_allowed(self, operation* op) except -1
+    cdef bint is_refused(self, size_t segment_size, const void* address,
+                         uint32_t address_length) noexcept
+    cdef int learn(self, operation* op, size_t length, int error) except -1
+    cdef int tell_when_both_are_done(self, operation* op, operation* second) except -1
     cdef void advance(self, operation* op) noexcept
     cdef int first_of_train_failed(self, operation* op, int error) except -1
     cdef int sent_by_call(self) except -1

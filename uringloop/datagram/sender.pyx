@@ -17,7 +17,8 @@ poll finds room.  The zero-copy sends of one submission are linked, a chain: whe
 the kernel cancels those behind it, and they are put back, in front.
 """
 cimport cython
-from cpython.ref cimport Py_CLEAR
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t
 
 from uringloop._cpython cimport fd_of
@@ -25,19 +26,19 @@ from uringloop.core.counters cimport Counters
 from uringloop.datagram.queue cimport (
     BY_CALL, HEADER, ONE_BY_ONE, PLAIN, QUEUE_LIMIT, TRAINS_LIMIT, UNDECIDED, DatagramQueue)
 from uringloop.datagram.segmentation cimport (
-    DIFFERENT, SAME, SHORTER, Likeness, compare, count_alike, is_allowed, may_be_train, refused,
+    DIFFERENT, SAME, SHORTER, Likeness, compare, count_alike, is_allowed, refused,
     send_segmented, sent_by_itself)
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport (
-    EXPLICIT, FOLLOWER, LENT, NOTIF_DUE, REGISTERED, ZEROCOPY, operation)
+    EXPLICIT, FELL_BACK, FOLLOWER, LENT, NOTIF_DUE, REGISTERED, RETRIED, ZEROCOPY, operation)
 from uringloop.ring.payloads cimport copy_payload, payload
 from uringloop.ring.reports cimport BatchReport
 from uringloop.ring.sends cimport prepare_send
 from uringloop.ring.trains cimport (
     SEGMENTED_BYTES, datagrams, is_refusal, is_train, send_train)
 from uringloop.ring.zerocopy cimport (
-    ZEROCOPY_MINIMUM, CopyReports, is_reported, send_report, zerocopy_pays)
+    ZEROCOPY_MINIMUM, PathReports, is_reported, send_report, zerocopy_pays)
 from uringloop.transport.sender cimport FULL
 
 import os
@@ -51,6 +52,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     CHAIN_LIMIT = 64          # sends of one submission, linked to one another
+    TRIES = 1000              # to have the results of them all
 
 
 @cython.final
@@ -88,7 +90,7 @@ cdef class DatagramSender(DatagramQueue):
         if not self.waits() and not bulk:
             if self.queue is not NULL:
                 self.send_queued()
-            if self.queue is NULL and not zerocopy:
+            if self.queue is NULL and not zerocopy and not self.waits():
                 return self.send_now(owner, memory, address, address_length)
         if not memory.immutable:
             owner = copy_payload(owner, memory)
@@ -259,13 +261,15 @@ cdef class DatagramSender(DatagramQueue):
         if is_train(self.queue):
             return self.send_train_by_calls()
         count = count_alike(&self.segments, self.queue)
-        if count > 1 and self.segments_allowed():
+        if count > 1 and not self.is_refused(
+                self.queue.length, &self.queue.address, self.queue.address_length) \
+                and self.segments_allowed():
             return self.send_alike(count)
         error = self.send_first(self.queue.length)
         if error == EAGAIN or error == EINTR:
             self.room = FULL
             return 0
-        sent_by_itself(&self.segments, self.queue.length, error)
+        self.learn(self.queue, self.queue.length, error)
         if error == 0:
             return self.sent_by_call()
         return self.first_failed(error)
@@ -306,7 +310,7 @@ cdef class DatagramSender(DatagramQueue):
         if error == EAGAIN or error == EINTR:
             self.room = FULL
             return 0
-        sent_by_itself(&self.segments, op.segment_size, error)
+        self.learn(op, op.segment_size, error)
         if error:
             return self.first_of_train_failed(op, error)
         transport.loop.counters.datagrams_sent += 1
@@ -317,8 +321,25 @@ cdef class DatagramSender(DatagramQueue):
 
     cdef bint train_allowed(self, operation* op) except -1:
         """Whether path and socket take the train, as far as is known."""
-        return (may_be_train(&self.segments, op.segment_size)
+        # What is longer than LONGEST_SEGMENT is a train only where the caller says so.
+        return (self.segments.limit != 0
+                and not self.is_refused(op.segment_size, &op.address, op.address_length)
                 and (op.traits & EXPLICIT or self.segments_allowed()))
+
+    cdef bint is_refused(self, size_t segment_size, const void* address,
+                         uint32_t address_length) noexcept:
+        """Whether that destination was seen to take no such segments."""
+        return self.refusals is not None \
+            and self.refusals.expects(address, address_length, segment_size)
+
+    cdef int learn(self, operation* op, size_t length, int error) except -1:
+        """A datagram has left, or failed, by itself: was it the segmented send that was refused?"""
+        cdef size_t from_size = sent_by_itself(&self.segments, length, error)
+        if from_size:
+            if self.refusals is None:
+                self.refusals = PathReports()
+            self.refusals.record(&op.address, op.address_length, from_size, True)
+        return 0
 
     cdef void advance(self, operation* op) noexcept:
         """The first datagram of a train is dealt with."""
@@ -394,13 +415,19 @@ cdef class DatagramSender(DatagramQueue):
     cdef int send_chain(self) except -1:
         """Submit the front of the queue, each send linked to the next; take the results."""
         transport = <DatagramTransport>self.transport
-        cdef unsigned count, room = transport.loop.ring.sqes_left(self.chain_limit)
+        cdef unsigned count, tries = 0, room = transport.loop.ring.sqes_left(self.chain_limit)
         if room == 0:
             self.queue.status = BY_CALL          # the kernel takes no submissions now
             return 0
         self.accepted_of_chain = 0
         count = self.submit_chain(room)
-        return transport.loop.ring.submit_sends(transport, count)
+        transport.loop.ring.submit_sends(transport, count)
+        while self.results_due and tries < TRIES:
+            # Notifications of earlier sends have come in meanwhile, which count as completions
+            # too: so the kernel has stopped short of the end of the chain.
+            tries += 1
+            transport.loop.ring.submit_sends(transport, self.results_due + 1)
+        return 0
 
     cdef int submit_chain(self, unsigned room) except -1:
         """Prepare up to ``room`` sends; returns how many."""
@@ -478,6 +505,10 @@ cdef class DatagramSender(DatagramQueue):
             return self.failed(op, error)
         second = transport.loop.operations.clone_for_retry(op)
         second.status = status
+        if status == PLAIN:
+            second.traits |= FELL_BACK
+        if second.future is not NULL and op.due & NOTIF_DUE:
+            self.tell_when_both_are_done(op, second)
         if status == PLAIN and is_train(op) and not is_refusal(error):
             # It waited in the socket for the next send: nothing of the train has left.
             self.first_of_train_failed(second, error)
@@ -486,6 +517,25 @@ cdef class DatagramSender(DatagramQueue):
         self.retried_end[0] = second
         self.retried_end = &second.next
         self.retried_count += 1
+        return 0
+
+    cdef int tell_when_both_are_done(self, operation* op, operation* second) except -1:
+        """The kernel may still have the memory of what it has not sent."""
+        future = <object>second.future
+        cdef BatchReport report
+        if type(future) is BatchReport:
+            report = <BatchReport>future
+        else:
+            report = BatchReport(future)
+            report.add()
+            report.complete = True
+            Py_INCREF(report)
+            second.future = <PyObject*>report
+            Py_DECREF(future)
+        report.add()
+        Py_INCREF(report)
+        op.future = <PyObject*>report
+        op.traits |= RETRIED
         return 0
 
     # -- what became of it ---------------------------------------------------------------------
@@ -502,7 +552,7 @@ cdef class DatagramSender(DatagramQueue):
             counters.zerocopy_sent += 1
             counters.trains_sent += count > 1
             counters.registered_sends += op.traits & REGISTERED != 0
-        elif op.status == PLAIN:
+        elif op.traits & FELL_BACK:
             counters.zerocopy_sent += 1
             counters.zerocopy_fell_back += 1
         if op.future is not NULL and not op.due & NOTIF_DUE:
@@ -528,11 +578,15 @@ cdef class DatagramSender(DatagramQueue):
         if op.status >= 0 and is_reported(op):
             transport.loop.counters.zerocopy_copied += op.copied
             if self.paths is None and op.copied:
-                self.paths = CopyReports()
+                self.paths = PathReports()
             if self.paths is not None:
                 self.paths.record(&op.address, op.address_length,
                                   op.segment_size if op.segment_size else op.length, op.copied)
-        if op.future is not NULL:
+        if op.traits & RETRIED:
+            if op.future is not NULL:
+                (<BatchReport>op.future).told(0, False, True, None)
+                Py_CLEAR(op.future)
+        elif op.future is not NULL:
             self.resolve(op, -op.status if op.status < 0 else 0)
         return 0
 

@@ -25,6 +25,8 @@ cdef enum Trait:
     SEND = 16        # its result is wanted at once: see Ring.submit_sends
     MEMORY = 32      # the kernel holds pointers into memory that is ours
     REGISTERED = 256  # from a registered buffer
+    FELL_BACK = 512  # zero-copy was refused: it leaves otherwise
+    RETRIED = 1024   # another operation sends the same
     LENT = 128       # ``data`` is LentMemory, whose owner wants it back
 
 

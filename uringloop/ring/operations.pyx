@@ -271,7 +271,7 @@ cdef class OperationTable:
         again.length = op.length
         again.sent = op.sent
         again.segment_size = op.segment_size
-        again.traits = op.traits & (EXPLICIT | LENT)
+        again.traits = op.traits & (EXPLICIT | LENT | FELL_BACK)
         if op.traits & LENT:
             (<LentMemory>op.data).uses += 1
         again.address_length = op.address_length

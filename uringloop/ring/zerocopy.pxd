@@ -21,25 +21,24 @@ cdef uint16_t SEND_ZC_FLAGS
 cdef struct path:
     uint8_t address[28]
     uint32_t length
-    size_t copied_from     # sends of at least so many bytes are copied by the kernel
+    size_t from_size       # so it is with at least so many bytes; 0: it is not
     double until           # when to look again
     double backoff
 
 
-cdef class CopyReports:
+cdef class PathReports:
     cdef path paths[PATHS]
 
     cdef path* find(self, const void* address, uint32_t length) noexcept
-    cdef bint expects_copy(self, const void* address, uint32_t length, size_t size) noexcept
-    cdef void record(self, const void* address, uint32_t length, size_t size,
-                     bint copied) noexcept
+    cdef bint expects(self, const void* address, uint32_t length, size_t size) noexcept
+    cdef void record(self, const void* address, uint32_t length, size_t size, bint so) noexcept
 
 
 cdef bint zerocopy_pays(const void* base, size_t length, size_t datagram, bint any_size,
                         const void* address, uint32_t address_length,
-                        CopyReports paths, size_t pinned) noexcept
+                        PathReports paths, size_t pinned) noexcept
 cdef bint stream_zerocopy_pays(const void* address, uint32_t address_length, size_t length,
-                               CopyReports paths, size_t pinned) noexcept
+                               PathReports paths, size_t pinned) noexcept
 
 cdef bint is_reported(operation* op) noexcept
 cdef object send_report(size_t nbytes, bint copied, bint reported)

@@ -11,5 +11,5 @@ class SendReport(NamedTuple):
     nbytes: int
     copied: bool | None
 
-class CopyReports:
+class PathReports:
     """What one datagram transport, or a loop for all else, has learned about destinations."""

@@ -33,8 +33,12 @@ cdef double now() noexcept:
     return ts.tv_sec + ts.tv_nsec * 1e-9
 
 
-cdef class CopyReports:
-    """What one datagram transport, or a loop for all else, has learned about destinations."""
+cdef class PathReports:
+    """What has been learned about destinations: from which size on the kernel does a thing.
+
+    It copies, say, or takes no trains.  It is believed for a second, and each time that it turns
+    out to be so again for twice as long.
+    """
 
     cdef path* find(self, const void* address, uint32_t length) noexcept:
         cdef const uint8_t* data = <const uint8_t*>address
@@ -43,41 +47,41 @@ cdef class CopyReports:
             h = h * 31 + data[i]
         return &self.paths[h % PATHS]
 
-    cdef bint expects_copy(self, const void* address, uint32_t length, size_t size) noexcept:
-        """Whether a send of ``size`` bytes there is known to be copied."""
+    cdef bint expects(self, const void* address, uint32_t length, size_t size) noexcept:
+        """Whether it is known to do so with ``size`` bytes."""
         cdef path* found = self.find(address, length)
-        return (found.copied_from != 0 and size >= found.copied_from
+        return (found.from_size != 0 and size >= found.from_size
                 and found.length == length and memcmp(found.address, address, length) == 0
                 and now() < found.until)
 
-    cdef void record(self, const void* address, uint32_t length, size_t size,
-                     bint copied) noexcept:
+    cdef void record(self, const void* address, uint32_t length, size_t size, bint so) noexcept:
+        """It did so with ``size`` bytes, or did not."""
         cdef path* found
         if length > sizeof(found.address):
             return
         found = self.find(address, length)
         if found.length != length or memcmp(found.address, address, length) != 0:
-            if not copied:
+            if not so:
                 return
             found.length = length
             memcpy(found.address, address, length)
-            found.copied_from = 0
+            found.from_size = 0
             found.backoff = 0
-        if not copied:
-            if size >= found.copied_from:
-                found.copied_from = 0
+        if not so:
+            if size >= found.from_size:
+                found.from_size = 0
                 found.backoff = 0
             return
-        if now() < found.until and found.copied_from != 0 and size >= found.copied_from:
+        if now() < found.until and found.from_size != 0 and size >= found.from_size:
             return      # of the same batch as the one that has reported already
         found.backoff = min(max(2 * found.backoff, FIRST_BACKOFF), LONGEST_BACKOFF)
         found.until = now() + found.backoff
-        found.copied_from = size
+        found.from_size = size
 
 
 cdef bint zerocopy_pays(const void* base, size_t length, size_t datagram, bint any_size,
                         const void* address, uint32_t address_length,
-                        CopyReports paths, size_t pinned) noexcept:
+                        PathReports paths, size_t pinned) noexcept:
     """The predicate: size, kind of memory, what is pinned already, what the path reported.
 
     ``length`` bytes are to leave as datagrams of ``datagram`` bytes.  ``any_size``: the memory is
@@ -89,18 +93,18 @@ cdef bint zerocopy_pays(const void* base, size_t length, size_t datagram, bint a
         return False
     if pinned + length > PINNED_LIMIT:
         return False
-    return paths is None or not paths.expects_copy(address, address_length, datagram)
+    return paths is None or not paths.expects(address, address_length, datagram)
 
 
 cdef bint stream_zerocopy_pays(const void* address, uint32_t address_length, size_t length,
-                               CopyReports paths, size_t pinned) noexcept:
+                               PathReports paths, size_t pinned) noexcept:
     """The same for a stream: the kernel cuts it into packets, so fragments don't count.
 
     The notification comes with the peer's acknowledgement, so what is pinned
     stays so for a round trip.
     """
     return (length >= STREAM_MINIMUM and pinned + length <= PINNED_LIMIT
-            and not paths.expects_copy(address, address_length, length))
+            and not paths.expects(address, address_length, length))
 
 
 SendReport = namedtuple('SendReport', ['nbytes', 'copied'], module='uringloop')

@@ -161,11 +161,14 @@ class SocketCoroutines(_Core):
 
     async def _send_zerocopy_later(
             self, sock: socket.socket, data: ReadableBuffer, address: Any) -> SendReport:
-        for tries in itertools.count():
-            await self._wait_for_room(sock, tries)
-            sending = self._send_zerocopy_now(sock, data, address)
-            if sending is not None:
-                return await sending
+        try:
+            for tries in itertools.count():
+                await self._wait_for_room(sock, tries)
+                sending = self._send_zerocopy_now(sock, data, address)
+                if sending is not None:
+                    return await sending
+        finally:
+            del data                            # an exception would keep it
         raise AssertionError
 
     def _send_trains(

@@ -205,13 +205,14 @@ cdef class SocketCore(LoopCore):
             uint32_t length = 0
             ssize_t sent = -EAGAIN
             int family = family_of(sock)
-            bint refused = False
+            bint tried, refused = False
         self.before_send()
         # First: an address may be code of the program, and that may move the memory.
         self.addresses.to_kernel(address, family, &destination, &length)
         owner = self.own_or_registered(data, &memory, future is not None)
-        if self.may_go_zerocopy(family, &memory, memory.length, future is not None,
-                                &destination, length):
+        tried = self.may_go_zerocopy(family, &memory, memory.length, future is not None,
+                                     &destination, length)
+        if tried:
             sent = self.zerocopy_sends.send(
                 fd_of(sock), owner, &memory, 0, &destination, length, future)
             refused = sent < 0 and is_refusal(-sent)
@@ -221,7 +222,8 @@ cdef class SocketCore(LoopCore):
                           <sockaddr*>&destination, length)
             if sent < 0:
                 sent = -EAGAIN if errno_now == EINTR else -errno_now
-            elif future is not None:
+            elif future is not None and not (
+                    tried and self.zerocopy_sends.sent_otherwise(sent)):
                 future.set_result(send_report(sent, True, True))
         if sent < 0 and sent != -EAGAIN:
             raise OSError(-sent, os.strerror(-sent))

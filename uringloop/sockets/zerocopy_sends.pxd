@@ -12,6 +12,9 @@ cdef class ZerocopySends(OperationOwner):
         LoopCore loop
         operation* sending     # whose result is awaited
         int res                # its result
+        operation* refused     # if that is an error, and the kernel has not let go of it yet
+
+    cdef bint sent_otherwise(self, ssize_t nbytes) noexcept
 
     cdef bint may_send(self) noexcept
     cdef ssize_t send(self, int fd, object owner, payload* memory, size_t segment_size,

@@ -8,7 +8,7 @@ from libc.stdint cimport uint16_t, uint32_t
 
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport (
-    NOTIF_DUE, REGISTERED, ZEROCOPY, OperationOwner, operation)
+    NOTIF_DUE, REGISTERED, RETRIED, ZEROCOPY, OperationOwner, operation)
 from uringloop.ring.payloads cimport payload
 from uringloop.ring.process cimport this_thread
 from uringloop.ring.reports cimport BatchReport
@@ -39,6 +39,7 @@ cdef class ZerocopySends(OperationOwner):
         cdef operation* op
         cdef int tries = 0
         cdef Ring ring = self.loop.ring
+        self.refused = NULL
         if ring.sqes_left(1) == 0:
             return -EAGAIN
         op = self.loop.operations.acquire_send(self, owner, memory, address, length, future)
@@ -57,6 +58,17 @@ cdef class ZerocopySends(OperationOwner):
             ring.settle_sends(self)
         return self.res
 
+    cdef bint sent_otherwise(self, ssize_t nbytes) noexcept:
+        """What was refused has left by a plain send.
+
+        True: the kernel has not let go of it yet, and when it has, the future is told.
+        """
+        if self.refused is NULL or self.refused.future is NULL:
+            return False
+        self.refused.status = nbytes
+        self.refused.traits |= RETRIED
+        return True
+
     cdef int submit(self, operation* op, int fd) except -1:
         op.traits |= ZEROCOPY
         prepare_send(self.loop.ring, op, fd, 0, 0)
@@ -73,18 +85,21 @@ cdef class ZerocopySends(OperationOwner):
         if op is self.sending:
             self.sending = NULL
             self.res = res
+            self.refused = op if res < 0 and op.due & NOTIF_DUE else NULL
         if op.future is not NULL and not op.due & NOTIF_DUE:
             resolve(op, True)
         return 0
 
     cdef int notified(self, operation* op) except -1:
         self.loop.counters.buffers_released += 1
-        if op.status >= 0 and is_reported(op):
+        if op is self.refused:
+            self.refused = NULL
+        if op.status >= 0 and is_reported(op) and not op.traits & RETRIED:
             self.loop.counters.zerocopy_copied += op.copied
             self.loop.paths.record(&op.address, op.address_length,
                                    op.segment_size if is_train(op) else op.length, op.copied)
         if op.future is not NULL:
-            resolve(op, op.copied)
+            resolve(op, op.copied or op.traits & RETRIED)
         return 0
 
     cdef int internal_error(self, object exc) except -1:

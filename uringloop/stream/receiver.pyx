@@ -1,4 +1,9 @@
-"""How a stream's bytes come: by one multishot operation, or bulk one by one."""
+"""How a stream's bytes come: by one multishot operation, or bulk one by one.
+
+The first pieces are received each by an operation of its own, that is armed when the piece
+before has been delivered.  So a protocol that reads a head, pauses, and hands the socket on to
+somebody else (a duplicate of it, to a thread or a child) has taken no more than it was given.
+"""
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -32,6 +37,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     READ_SIZE = 131072        # a StreamReader takes as much before it pauses the transport
+    FIRST_PIECES = 16         # of a connection, and after each pause: received one at a time
     BUFFERS = 16              # that a protocol is asked for in a turn
     KEPT_SIZE = 16 * READ_SIZE
 
@@ -81,11 +87,17 @@ cdef class StreamReceiver(Receiver):
         transport = <StreamTransport>self.transport
         cdef operation* op = transport.loop.operations.acquire_compact(transport)
         cdef io_uring_sqe* sqe
+        cdef bint one = self.pieces < FIRST_PIECES
         op.role = RECEIVE
         sqe = transport.loop.ring.prepare(
-            op, IORING_OP_RECV, transport._sock_fd, IOSQE_BUFFER_SELECT, MULTISHOT | MEMORY)
-        sqe.ioprio = IORING_RECV_MULTISHOT
-        sqe.file_index = RECEIVE_LIMIT
+            op, IORING_OP_RECV, transport._sock_fd, IOSQE_BUFFER_SELECT,
+            MEMORY if one else MULTISHOT | MEMORY)
+        if not one:
+            sqe.ioprio = IORING_RECV_MULTISHOT
+            sqe.file_index = RECEIVE_LIMIT
+        elif self.pieces:
+            # The first of a connection is often there already; an answer's answer is not.
+            sqe.ioprio = IORING_RECVSEND_POLL_FIRST
         sqe.buf_group = buffers.group
         self.armed = op
         return 0
@@ -94,6 +106,8 @@ cdef class StreamReceiver(Receiver):
         transport = <StreamTransport>self.transport
         if res <= 0 or transport.state >= CLOSING:
             return 0
+        if self.pieces < FIRST_PIECES:
+            self.pieces += 1
         buffers.average += (res - buffers.average) >> 2
         if res >= EXPORT_MINIMUM:
             data = buffers.export_bytes(number, res)

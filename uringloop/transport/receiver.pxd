@@ -22,6 +22,7 @@ cdef class Receiver:
         PyObject* transport         # that has this part: borrowed
         operation* armed            # the multishot receive, or the poll, that is in flight
         ReceiveMode mode            # of the next one
+        unsigned char pieces        # received since the protocol has last paused, or so many
         unsigned char long_run      # long pieces that came one after another
         flag cancel_due             # what is armed is to be cancelled
         flag readable               # the poll has said so, and nothing was read since

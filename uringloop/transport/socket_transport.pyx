@@ -160,8 +160,9 @@ cdef class SocketTransport(OperationOwner):
         if not self.is_reading():
             return
         self.delivery.paused = True
-        self.receiver.cancel_due = True
-        self.flush_later()
+        self.receiver.pieces = 0
+        # Now: what comes from here on stays in the socket, for whoever it may be handed to.
+        self.stop_receiving()
         if self.loop._debug:
             logger.debug('%r pauses reading', self)
 
