@@ -133,8 +133,10 @@ class _TestSend(Endpoints):
     def test_unresolvable_host_is_told_to_the_protocol(self):
         async def main():
             client, sender = await self.endpoint()
-            client.sendto(b'x', ('::1', 9))       # not of this family
-            assert isinstance(await sender.errors.get(), socket.gaierror)
+            # Not of this family; and no names at all.
+            for host in '::1', 'example..invalid', '.invalid', '..', 'a' * 64, b'..':
+                client.sendto(b'x', (host, 9))
+                assert isinstance(await sender.errors.get(), socket.gaierror)
             await self.assert_alive(client)
 
         self.run(main())

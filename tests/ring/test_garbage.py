@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from tests.support.cases import UringCase, assert_no_leaks
-from tests.support.process import descriptors
+from tests.support.process import descriptors, in_thread
 from tests.support.protocols import endpoint
 from tests.support.sockets import udp
 from tests.support.turns import settle
@@ -53,6 +53,30 @@ class TestGarbage(UringCase):
             del loop
             gc.collect()
         assert descriptors() == before
+
+    def test_a_loop_that_another_thread_collects(self):
+        """Whatever of it the collector finalizes first: how old each is decides."""
+        async def main():
+            await endpoint(local_addr=('127.0.0.1', 0))
+
+        def run():
+            loop = self.new_loop()
+            loop.run_until_complete(main())
+
+        make_pair = socket.socketpair
+
+        def pair(*arguments):
+            gc.collect(0)            # as any allocation may: what there is of the loop is older now
+            return make_pair(*arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(socket, 'socketpair', pair)
+            in_thread(run)
+        with pytest.warns(ResourceWarning, match='unclosed'):
+            gc.collect()
+        orphans.release_torn_down()
+        for marker_peer, *_ in orphans.orphaned_rings:
+            assert orphans.hung_up(marker_peer, 10)
 
     @pytest.mark.parametrize('armed', [False, True])
     def test_a_loop_dropped_without_close_goes(self, armed):

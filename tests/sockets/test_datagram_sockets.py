@@ -105,6 +105,9 @@ class _TestDatagramSockets(Sockets):
                 await loop.sock_recv_into(one, b'read-only')
             with pytest.raises((TypeError, BufferError)):
                 await loop.sock_recvfrom_into(one, b'read-only')
+            for call in loop.sock_recv_into, loop.sock_recvfrom_into:
+                with pytest.raises((TypeError, BufferError)):
+                    await call(one, memoryview(bytearray(8))[::2])
             with pytest.raises(TypeError):
                 await loop.sock_recv(one, 'ten')
             with pytest.raises(TypeError):

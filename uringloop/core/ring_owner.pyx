@@ -35,6 +35,11 @@ cdef tuple RING_COUNTERS = (
     'syscalls', 'submissions', 'completions', 'cq_overflows', 'busy_polls', 'busy_poll_hits')
 
 
+# The sockets that tell when rings are gone.  The collector may finalize what a loop that was
+# never closed refers to before the loop itself, whose finalizer still needs its one.
+cdef set marker_peers = set()
+
+
 cdef class RingOwner(Submitter):
     """Makes, replaces and closes the ring of a loop."""
 
@@ -54,6 +59,7 @@ cdef class RingOwner(Submitter):
         self.ring = Ring(self.operations, self.entries, self.cq_entries,
                          self._csock.fileno(), self.busy_poll_ns)
         self.marker_peer = self._ssock
+        marker_peers.add(self.marker_peer)
         return 0
 
     cdef int ensure_ring(self) except -1:
@@ -166,6 +172,7 @@ cdef class RingOwner(Submitter):
         try:
             problems = ring.close(self.marker_peer.fileno(), bound)
         finally:
+            marker_peers.discard(self.marker_peer)
             add_counters(self.past, ring)
             if self.marker_peer is not self._ssock:
                 self.marker_peer.close()

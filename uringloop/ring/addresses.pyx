@@ -229,22 +229,25 @@ cdef uint16_t check_port(object port, object address) except? 0:
 cdef bint set_host(int family, object host, void* into, object address) except -1:
     """Returns whether the host was a plain number; names are resolved, blocking, as
     ``socket.sendto`` does it."""
-    cdef Py_ssize_t size
-    cdef const char* text
     cdef void* place = into if family == AF_INET else &(<sockaddr_in6*>into).sin6_addr
     # Under ``python -b`` text and bytes are not to be compared.
     empty, broadcast = '', '<broadcast>'
     if isinstance(host, (bytes, bytearray)):
         host = bytes(host)
         empty, broadcast = b'', b'<broadcast>'
+        name = host
     elif not isinstance(host, str):
         raise TypeError(
             f'str, bytes or bytearray expected, not {type(host).__name__}: {address!r}')
     if isinstance(host, str):
-        text = PyUnicode_AsUTF8AndSize(host, &size)
+        # As in CPython: what is ASCII is not looked at any closer.
+        try:
+            name = host.encode('ascii' if host.isascii() else 'idna')
+        except UnicodeError:
+            raise TypeError(f'encoding of hostname failed: {host!r}') from None
         if '\0' in host:
             raise TypeError(f'host name must not contain null character: {host!r}')
-        if inet_pton(family, text, place) == 1:
+        if inet_pton(family, <const char*><bytes>name, place) == 1:
             return True
     if host == empty:
         memset(place, 0, 4 if family == AF_INET else 16)
@@ -254,7 +257,7 @@ cdef bint set_host(int family, object host, void* into, object address) except -
             raise OSError(f'address family mismatched: {host!r}')
         (<in_addr*>place).s_addr = INADDR_BROADCAST
         return True
-    found = socket.getaddrinfo(host, None, family, socket.SOCK_DGRAM)[0][4]
+    found = socket.getaddrinfo(name, None, family, socket.SOCK_DGRAM)[0][4]
     numeric = found[0].partition('%')[0].encode()
     inet_pton(family, numeric, place)
     return False

@@ -86,16 +86,15 @@ cdef object exported(object owner, object data):
 
 
 cdef object writable_view(object buf, str name):
-    """A view of memory that can be written; TypeError or BufferError tells of ``name()``."""
+    """A view of contiguous memory that can be written; else TypeError as the socket module's."""
     try:
         view = PyMemoryView_FromObject(buf)
     except TypeError:
         view = None
-    if view is None or PyMemoryView_GET_BUFFER(view).readonly:
+    if view is None or PyMemoryView_GET_BUFFER(view).readonly \
+            or not PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(view), b'C'):
         raise TypeError(f'{name}() argument 1 must be read-write bytes-like object, '
                         f'not {type(buf).__name__}')
-    if not PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(view), b'C'):
-        raise BufferError(f'{name}() argument 1 must be contiguous')
     return view
 
 
