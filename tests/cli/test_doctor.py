@@ -202,14 +202,11 @@ class TestBlocked:
 class TestDestinations:
 
     @pytest.mark.parametrize('name', ['nowhere.invalid', 'a' * 70])
-    def test_no_such_host(self, name, capsys):
-        with pytest.raises(SystemExit) as ended:
-            command.main(['--dest', name])
-        assert ended.value.code == 2
-        shown = capsys.readouterr()
-        assert shown.out == ''
-        assert shown.err.startswith(f'doctor: --dest {name}: ')
-        assert shown.err.count('\n') == 1
+    def test_no_such_host(self, name):
+        done = doctor('--dest', name)
+        assert (done.returncode, done.stdout) == (2, '')
+        assert done.stderr.startswith(f'doctor: --dest {name}: ')
+        assert done.stderr.count('\n') == 1
 
     @needs_root
     def test_no_way_there(self):

@@ -23,6 +23,7 @@ FILTERS = {
     'Podman': '--security-opt seccomp=FILE',
     'Kubernetes': 'seccompProfile with type: Localhost',
 }
+ELSEWHERE = "a container's seccomp profile, or SystemCallFilter of a unit"
 
 Level = str                                 # 'blocked' or 'limited'
 
@@ -94,7 +95,7 @@ def _blocked(ring: Ring, system: System) -> Finding:
     # Of EPERM and ENOSYS both a filter may be the cause; without one the error's own words tell.
     killed = ring.errno is None
     if killed or (ring.errno in (errno.EPERM, errno.ENOSYS) and system.seccomp == 'filter'):
-        where = FILTERS.get(system.container, 'SystemCallFilter of a systemd unit')
+        where = FILTERS.get(system.container, ELSEWHERE)
         return Finding('blocked', 'a seccomp filter forbids io_uring' + ' and kills' * killed,
                        f'allow {CALLS} in it ({where}; see docs/deploy.md)')
     problem, _, cure = ring.reason.partition('; ')
