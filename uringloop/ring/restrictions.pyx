@@ -1,7 +1,7 @@
 """What a ring may be asked for; everything else is refused by the kernel.
 
 io_uring can open files, connect, rename, start other rings.  A loop needs eight kinds of
-requests, and six of its register calls once it runs.  The ring is told so before it is
+requests, and seven of its register calls once it runs.  The ring is told so before it is
 enabled (IORING_REGISTER_RESTRICTIONS, kernel 5.10), and there is no way back: an entry that
 some error in memory has written does not open a file.
 
