@@ -313,7 +313,8 @@ def test_documents_name_what_exists():
             assert name in fields, f'{document.name}: {name}'
 
 
-@pytest.mark.parametrize('document', ['README.md', 'CHANGELOG.md', 'docs/design.md',
+@pytest.mark.parametrize('document', ['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md',
+                                      'docs/deploy.md', 'docs/design.md', 'docs/doctor.md',
                                       'docs/run.md', 'docs/zerocopy.md'])
 def test_links_between_documents_lead_somewhere(document):
     path = ROOT / document

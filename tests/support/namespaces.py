@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import itertools
 import os
 import socket
+import struct
 import subprocess
 from pathlib import Path
 
@@ -80,6 +82,15 @@ class Namespace:
                 yield
             finally:
                 _setns(home.fileno())
+
+    def without(self, device: str, feature: str) -> None:
+        """Switch a feature of a device off: ``sg`` or ``tx``, as ``ethtool -K`` calls them."""
+        # ETHTOOL_SSG, ETHTOOL_STXCSUM; SIOCETHTOOL
+        command = {'sg': 0x19, 'tx': 0x17}[feature]
+        question = ctypes.create_string_buffer(struct.pack('=II', command, 0), 8)
+        with self.socket() as sock:
+            fcntl.ioctl(sock, 0x8946, struct.pack('16sP16x', device.encode(),
+                                                  ctypes.addressof(question)))
 
     def socket(self, family: int = socket.AF_INET, address=None) -> socket.socket:
         """A non-blocking datagram socket in here, bound to ``address``."""

@@ -5,8 +5,11 @@ from libc.string cimport memset
 from uringloop.core.ready_queue cimport drop_all, pop_ready, push_ready, ready_queue
 from uringloop.datagram.segmentation cimport (
     compare, count_alike, refused, segmentation, sent_by_itself)
-from uringloop.ring.abi cimport sockaddr_storage
-from uringloop.ring.operations cimport EXPLICIT, operation
+from uringloop.ring.abi cimport (
+    __kernel_timespec, io_uring_cqe, io_uring_register, io_uring_submit_and_wait_timeout, ring_sqe,
+    ring_take, sockaddr_storage)
+from uringloop.ring.operations cimport EXPLICIT, OperationTable, operation
+from uringloop.ring.ring cimport Ring
 from uringloop.ring.spin_budget cimport SpinBudget
 from uringloop.transport.bulk cimport bulk_count, counts_as_bulk
 
@@ -96,3 +99,28 @@ def through_the_queue(steps):
     finally:
         drop_all(&queue)
         free(queue.items)
+
+
+def a_ring(int marker):
+    """One that is enabled."""
+    ring = Ring(OperationTable(), 8, 128, marker)
+    ring.enable()
+    return ring
+
+
+def answer(Ring ring, int opcode, unsigned flags=0):
+    """What the kernel says to such a request, of no file: ``-errno``."""
+    cdef io_uring_cqe* waited
+    cdef io_uring_cqe answered
+    cdef __kernel_timespec second
+    second.tv_sec = 1
+    second.tv_nsec = 0
+    ring_sqe(&ring.ring, opcode, -1, flags, 1)
+    io_uring_submit_and_wait_timeout(&ring.ring, &waited, 1, &second, NULL)
+    assert ring_take(&ring.ring, &answered, 1) == 1
+    return answered.res
+
+
+def register_answer(Ring ring, unsigned call):
+    """What it says to such a register call, of nothing: ``-errno``."""
+    return io_uring_register(ring.ring.ring_fd, call, NULL, 0)

@@ -7,11 +7,11 @@ from tests.support.programs import script
 FORBID = '''
 import ctypes, struct
 
-def forbid_io_uring(error, call=425):
+def forbid_io_uring(error, call=425, action=0x00050000):
     """Answer io_uring_setup with an errno from now on, by a real seccomp filter."""
     code = [(0x20, 0, 0, 0),                       # load the system call's number
             (0x15, 0, 1, call),                    # not that one? skip the next line
-            (0x06, 0, 0, 0x00050000 | error),      # SECCOMP_RET_ERRNO
+            (0x06, 0, 0, action | error),          # SECCOMP_RET_ERRNO, usually
             (0x06, 0, 0, 0x7fff0000)]              # SECCOMP_RET_ALLOW
     program = b''.join(struct.pack('HBBI', *line) for line in code)
     buffer = ctypes.create_string_buffer(program)

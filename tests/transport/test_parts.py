@@ -1,10 +1,12 @@
-"""Parts by themselves: which sends are a bulk, what is a segment, when to spin, the ready queue."""
+"""Parts by themselves: which sends are a bulk, what is a segment, when to spin, queue and rings."""
 import errno
 import importlib.util
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
+from typing import ClassVar
 
 import pytest
 
@@ -139,3 +141,35 @@ class TestReadyQueue:
         before = sys.getrefcount(item)
         assert parts.through_the_queue([item] * 10 + [None] * 3)[1] == 7
         assert sys.getrefcount(item) == before
+
+
+class TestRestrictions:
+    """A ring refuses what no loop asks for, by the numbers of <linux/io_uring.h>."""
+
+    REQUESTS: ClassVar = {6: 'POLL_ADD', 9: 'SENDMSG', 10: 'RECVMSG', 14: 'ASYNC_CANCEL',
+                          26: 'SEND', 27: 'RECV', 47: 'SEND_ZC', 48: 'SENDMSG_ZC'}
+    CALLS: ClassVar = {6: 'FILES_UPDATE', 12: 'ENABLE_RINGS', 15: 'BUFFERS2', 16: 'BUFFERS_UPDATE',
+                       20: 'RING_FDS', 21: 'UNREGISTER_RING_FDS', 22: 'PBUF_RING',
+                       23: 'UNREGISTER_PBUF_RING'}
+
+    @pytest.fixture
+    def ring(self, parts):
+        mine, peer = socket.socketpair()
+        with mine, peer:
+            ring = parts.a_ring(mine.fileno())
+            yield ring
+            ring.close(peer.fileno(), 0)
+
+    def test_requests(self, parts, ring):
+        allowed = {code for code in range(49) if parts.answer(ring, code) != -errno.EACCES}
+        assert allowed == set(self.REQUESTS)
+
+    def test_flags_of_requests(self, parts, ring):
+        # FIXED_FILE, IO_DRAIN, IO_LINK, IO_HARDLINK, ASYNC, BUFFER_SELECT, CQE_SKIP_SUCCESS
+        allowed = [bit for bit in range(7) if parts.answer(ring, 6, 1 << bit) != -errno.EACCES]
+        assert allowed == [0, 2, 5]
+
+    def test_register_calls(self, parts, ring):
+        allowed = {call for call in range(25)
+                   if parts.register_answer(ring, call) != -errno.EACCES}
+        assert allowed == set(self.CALLS)

@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog='python -m uringloop', formatter_class=raw,
-        epilog=f'{_EPILOG}  python -m uringloop bench zerocopy\n',
+        epilog=f'{_EPILOG}  python -m uringloop doctor\n  python -m uringloop bench zerocopy\n',
         description='An asyncio event loop on io_uring that sends datagrams without copying them.')
     parser.add_argument('--version', action='version',
                         version=f'uringloop-zc {uringloop.__version__}')
@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser('run', help=f'run a program on this loop ({_RUN} --help)',
                         usage=f'{_RUN} {_WHAT} [ARGUMENT ...]', formatter_class=raw,
                         description=_DESCRIPTION)
+    commands.add_parser('doctor', help='say what this machine lets the loop do '
+                        '(python -m uringloop doctor --help)')
     commands.add_parser('bench', help='measure how fast datagrams leave '
                         '(python -m uringloop bench --help)')
     return parser
@@ -92,6 +94,9 @@ def main() -> None:
         case ['bench', *arguments]:
             from uringloop.cli.bench import command
             command.main(arguments)
+        case ['doctor', *arguments]:
+            from uringloop.cli.doctor import command as doctor
+            doctor.main(arguments)
         case ['run', option, *_] if option not in ('-h', '--help'):
             _parser().error(f'run: unknown option {option}'
                             f' (options of python itself stand before -m uringloop)')

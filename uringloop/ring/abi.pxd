@@ -90,6 +90,7 @@ cdef extern from "<liburing.h>" nogil:
         uint32_t flags
     struct io_uring:
         unsigned flags
+        unsigned features
         int ring_fd
     struct io_uring_params:
         uint32_t cq_entries
@@ -102,6 +103,16 @@ cdef extern from "<liburing.h>" nogil:
         uint64_t ring_addr
         uint32_t ring_entries
         uint16_t bgid
+    struct io_uring_restriction:
+        uint16_t opcode
+        uint8_t sqe_op
+    struct io_uring_probe_op:
+        uint8_t op
+        uint16_t flags
+    struct io_uring_probe:
+        uint8_t last_op
+        uint8_t ops_len
+        io_uring_probe_op ops[0]
     struct io_uring_recvmsg_out:
         uint32_t namelen
         uint32_t flags
@@ -153,6 +164,19 @@ cdef extern from "<liburing.h>" nogil:
         IORING_SETUP_DEFER_TASKRUN
         IORING_SETUP_R_DISABLED
         IORING_REGISTER_ENABLE_RINGS
+        IORING_REGISTER_PROBE
+        IORING_REGISTER_RESTRICTIONS
+        IORING_REGISTER_FILES_UPDATE
+        IORING_REGISTER_BUFFERS2
+        IORING_REGISTER_BUFFERS_UPDATE
+        IORING_REGISTER_PBUF_RING
+        IORING_UNREGISTER_PBUF_RING
+        IORING_REGISTER_RING_FDS
+        IORING_UNREGISTER_RING_FDS
+        IORING_RESTRICTION_REGISTER_OP
+        IORING_RESTRICTION_SQE_OP
+        IORING_RESTRICTION_SQE_FLAGS_ALLOWED
+        IO_URING_OP_SUPPORTED
         IORING_SQ_CQ_OVERFLOW
         IORING_SQ_TASKRUN
         IORING_CQE_F_BUFFER
@@ -298,5 +322,6 @@ cdef extern from *:
     io_uring_sqe* ring_sqe(io_uring*, int, int, unsigned, uint64_t) noexcept nogil
     enum:
         IORING_SEND_ZC_REPORT_USAGE
+        RING_FEAT_NO_IOWAIT
         UDP_SEGMENT
         SOL_UDP

@@ -27,6 +27,7 @@ cdef class Ring:
         int generation                # of fork()
         OperationTable operations
         bint settling                 # completions are being handed to their owners
+        bint restricted               # to what a loop asks for
         bint ring_fd_registered       # the thread's own table has it
         object __weakref__
         list keepalive                # what the kernel may write to: buffer rings

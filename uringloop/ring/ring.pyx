@@ -19,6 +19,7 @@ from uringloop.ring.operations cimport (
 from uringloop.ring.process cimport fork_generation, this_thread
 from uringloop.ring.registered_files cimport RegisteredFiles
 from uringloop.ring.registered_memory cimport LentMemory, RegisteredBuffers, Registration
+from uringloop.ring.restrictions cimport restrict
 from uringloop.ring.setup cimport open_ring, ring_was_closed
 from uringloop.ring.spin_budget cimport SpinBudget
 
@@ -95,6 +96,8 @@ cdef class Ring:
         code = self.files.make_table(&self.ring, marker)
         if -code in FORBIDDEN:
             raise unavailable(-code)
+        # A policy may refuse this; then it can do what rings can.
+        self.restricted = restrict(&self.ring)
         open_rings.add(self)
         return 0
 

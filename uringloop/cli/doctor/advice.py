@@ -1,0 +1,168 @@
+"""What the facts mean: what is short, and what cures it."""
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from uringloop.cli.doctor.interfaces import Interface
+from uringloop.cli.doctor.path import PathFacts, Try
+from uringloop.cli.doctor.ring import Ring
+from uringloop.cli.doctor.system import System
+
+# The kernel's defaults: of RLIMIT_MEMLOCK from 5.16 on, of rmem_max and wmem_max until 6.17.
+# Less than that somebody has chosen.
+MEMLOCK = 8 << 20
+SOCKET_BUFFER = 212_992
+ENTRIES = 256                               # of a ring, as the loop asks for
+
+CALLS = 'io_uring_setup, io_uring_enter and io_uring_register'
+# How a filter is changed, where it is known who has set it.
+FILTERS = {
+    'Docker': '--security-opt seccomp=FILE',
+    'Podman': '--security-opt seccomp=FILE',
+    'Kubernetes': 'seccompProfile with type: Localhost',
+}
+ELSEWHERE = "a container's seccomp profile, or SystemCallFilter of a unit"
+
+Level = str                                 # 'blocked' or 'limited'
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is short, in a line: the problem and its cure."""
+
+    level: Level
+    problem: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f'{self.problem}: {self.cure}'
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that was gathered."""
+
+    system: System
+    ring: Ring
+    interfaces: list[Interface]
+    path: PathFacts | None
+
+
+def findings(facts: Facts) -> list[Finding]:
+    """What is short, the worst first."""
+    return [*_of_ring(facts.ring, facts.system), *_of_limits(facts.system),
+            *_of_interfaces(facts.interfaces), *_of_path(facts)]
+
+
+def status(found: list[Finding]) -> str:
+    """'healthy', 'limited' (something is copied, or small) or 'blocked' (there is no io_uring)."""
+    levels = {finding.level for finding in found}
+    return next((level for level in ('blocked', 'limited') if level in levels), 'healthy')
+
+
+def _of_ring(ring: Ring, system: System) -> Iterator[Finding]:
+    if ring.facts is None:
+        yield _blocked(ring, system)
+        return
+    facts = ring.facts
+    if facts.lacking_requests or facts.lacking_flags:
+        yield Finding('limited', 'the kernel lacks ' + ', '.join(
+            facts.lacking_requests + facts.lacking_flags), 'use Linux 6.1 or newer')
+    if not facts.reports_copies:
+        yield Finding('limited', 'the kernel does not tell whether it has copied',
+                      'use Linux 6.2 or newer')
+    if facts.entries < ENTRIES:
+        yield Finding('limited', f'memory was there for {facts.entries} submissions only',
+                      'raise the limit of locked memory (ulimit -l) or close other rings')
+
+
+def _blocked(ring: Ring, system: System) -> Finding:
+    """Why there is no ring: EPERM is the sysctl's and seccomp's, so that is looked up."""
+    disabled = system.sysctls['kernel.io_uring_disabled']
+    if ring.errno == errno.EPERM:
+        if disabled == 2:
+            return Finding('blocked', 'the sysctl kernel.io_uring_disabled is 2, which switches '
+                           'io_uring off for all', 'sysctl kernel.io_uring_disabled=0')
+        if disabled == 1 and not system.may_use_when_restricted:
+            return Finding(
+                'blocked', 'the sysctl kernel.io_uring_disabled is 1, which leaves io_uring to '
+                'CAP_SYS_ADMIN and one group', "sysctl kernel.io_uring_group=GID with a group of "
+                "this user, or sysctl kernel.io_uring_disabled=0")
+    if system.container == 'gVisor':
+        return Finding('blocked', 'gVisor has no such io_uring', 'use another runtime, as runc')
+    # Of EPERM and ENOSYS both a filter may be the cause; without one the error's own words tell.
+    killed = ring.errno is None
+    if killed or (ring.errno in (errno.EPERM, errno.ENOSYS) and system.seccomp == 'filter'):
+        where = FILTERS.get(system.container, ELSEWHERE)
+        return Finding('blocked', 'a seccomp filter forbids io_uring' + ' and kills' * killed,
+                       f'allow {CALLS} in it ({where}; see docs/deploy.md)')
+    problem, _, cure = ring.reason.partition('; ')
+    return Finding('blocked', problem, cure or 'see io_uring_setup(2)')
+
+
+def _of_limits(system: System) -> Iterator[Finding]:
+    if system.memlock_counts and system.memlock is not None and system.memlock < MEMLOCK:
+        yield Finding('limited', f'{size(system.memlock)} of memory may be locked, beyond which '
+                      'zero-copy sends and pools copy',
+                      'ulimit -l unlimited, LimitMEMLOCK=infinity or --ulimit memlock=-1')
+    for name, what in (('net.core.rmem_max', 'received'), ('net.core.wmem_max', 'sent')):
+        value = system.sysctls[name]
+        if value is not None and value < SOCKET_BUFFER:
+            yield Finding('limited', f'{name} is {size(value)}: so much a socket may have '
+                          f'{what} and waiting', f'sysctl {name}={4 << 20} on the machine itself')
+
+
+def _of_interfaces(interfaces: list[Interface]) -> Iterator[Finding]:
+    outward = [each for each in interfaces if each.up and not each.internal]
+    curable = [each for each in outward if each.can_be_switched_on]
+    for each in curable:
+        words = ' and '.join(each.can_be_switched_on).replace('scatter_gather', 'scatter/gather')
+        options = ' '.join({'scatter_gather': 'sg on', 'checksum': 'tx on'}[feature]
+                           for feature in each.can_be_switched_on)
+        yield Finding('limited', f'{each.name}: {words} off, so the kernel copies all sends',
+                      f'ethtool -K {each.name} {options}')
+    if interfaces and not curable and all(each.copies for each in outward):
+        yield Finding('limited', 'no interface that is up sends without copying',
+                      "use one with scatter/gather and checksum offload; in a container "
+                      "the machine's (--network host, hostNetwork: true)")
+
+
+def _of_path(facts: Facts) -> Iterator[Finding]:
+    path = facts.path
+    if path is None:
+        return
+    copied = [each for each in path.tries
+              if each.copied and not each.problem and fits(path, each)]
+    if copied:
+        yield Finding('limited', f'the way to {path.destination} copies '
+                      + ', '.join(each.what for each in copied), _why_copied(facts, path))
+    for problem in dict.fromkeys(each.problem for each in path.tries if each.problem):
+        first = next(each for each in path.tries if each.problem == problem)
+        cure = ('raise the limit of locked memory (ulimit -l)' if first.copied
+                else 'look at the route and at the next host')
+        yield Finding('limited', f'{first.what} to {path.destination}: {problem}', cure)
+
+
+def _why_copied(facts: Facts, path: PathFacts) -> str:
+    if path.local:
+        return 'it is this machine, where the kernel always copies; name another one'
+    for each in facts.interfaces:
+        if each.name == path.interface and each.copies:
+            return f'{each.name}: {each.copies}'
+    return ('neither MTU nor device explain it; look for tunnels, bridges and packet captures '
+            'that it passes')
+
+
+def fits(path: PathFacts, each: Try) -> bool:
+    """Whether one of its datagrams is within the MTU; else the kernel copies, as it has to."""
+    return each.datagram <= path.room
+
+
+def size(count: int) -> str:
+    """Bytes in words."""
+    for unit, shift in (('GiB', 30), ('MiB', 20), ('KiB', 10)):
+        if count >= 1 << shift:
+            return f'{count / (1 << shift):.4g} {unit}'
+    return f'{count} bytes'
