@@ -61,15 +61,13 @@ def alike(limit, datagrams, due=0):
         free(queue)
 
 
-def limit_after(limit, count, refusal, outcomes):
-    """The longest segment once a refused send's datagrams, ``(length, errno)``, left singly."""
+def learned_from(count, refusal, outcomes):
+    """From which size on segments are refused, once such datagrams, ``(length, errno)``, left."""
     cdef segmentation these
     memset(&these, 0, sizeof(these))
-    these.limit = limit
     refused(&these, count, refusal)
-    for length, error in outcomes:
-        sent_by_itself(&these, length, error)
-    return these.limit, these.one_by_one_due
+    learned = [sent_by_itself(&these, length, error) for length, error in outcomes]
+    return learned, these.one_by_one_due
 
 
 def spins(hits, spin_ns=50000, timeout=1.0):

@@ -96,17 +96,17 @@ class TestSegments:
     def test_those_of_a_refused_send_leave_singly(self, parts):
         assert parts.alike(16384, [(100, 1, False)] * 3, due=2) == 1
 
-    @pytest.mark.parametrize(('refusal', 'outcomes', 'limit'), [
-        (errno.EMSGSIZE, [(1400, 0)], 1399),
-        (errno.EINVAL, [(1400, 0)], 1399),
-        (errno.EIO, [(1400, 0)], 0),
-        (errno.EOPNOTSUPP, [(1400, 0)], 0),
-        (errno.EMSGSIZE, [(1400, errno.EMSGSIZE)], 16384),       # it was the datagram's fault
-        (errno.EMSGSIZE, [(1400, errno.EMSGSIZE), (1300, 0)], 16384),
-        (errno.ENOBUFS, [(1400, 0)], 16384),
+    @pytest.mark.parametrize(('refusal', 'outcomes', 'learned'), [
+        (errno.EMSGSIZE, [(1400, 0), (1400, 0)], [1400, 0]),
+        (errno.EINVAL, [(1400, 0)], [1400]),
+        (errno.EIO, [(1400, 0)], [1]),
+        (errno.EOPNOTSUPP, [(1400, 0)], [1]),
+        (errno.EMSGSIZE, [(1400, errno.EMSGSIZE)], [0]),         # it was the datagram's fault
+        (errno.EMSGSIZE, [(1400, errno.EMSGSIZE), (1300, 0)], [0, 0]),
+        (errno.ENOBUFS, [(1400, 0)], [0]),
     ])
-    def test_what_a_refusal_teaches(self, parts, refusal, outcomes, limit):
-        assert parts.limit_after(16384, 3, refusal, outcomes) == (limit, 3 - len(outcomes))
+    def test_what_a_refusal_teaches(self, parts, refusal, outcomes, learned):
+        assert parts.learned_from(3, refusal, outcomes) == (learned, 3 - len(outcomes))
 
 
 class TestSpinBudget:
