@@ -148,6 +148,7 @@ cdef extern from "<liburing.h>" nogil:
     int io_uring_buf_ring_mask(uint32_t)
 
     enum:
+        IORING_POLL_ADD_MULTI
         IORING_OP_POLL_ADD
         IORING_OP_RECVMSG
         IORING_OP_ASYNC_CANCEL

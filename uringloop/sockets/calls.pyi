@@ -8,9 +8,6 @@ class SocketCall(WatchedSocket):
 
     @property
     def done(self) -> bool: ...
-    @property
-    def no_room(self) -> bool:
-        """Whether the poll has ended though there is no room."""
     def begin_to_wait(self) -> asyncio.Future[None]:
         """The future that is done when the socket is ready."""
     def abandon(self) -> None:

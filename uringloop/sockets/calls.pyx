@@ -7,7 +7,7 @@ accept and to wait for room is to wait in the same way.
 from libc.stdint cimport uint32_t
 
 from uringloop.ring.abi cimport *
-from uringloop.ring.operations cimport operation
+from uringloop.ring.operations cimport MULTISHOT, RESULT_DUE, operation
 from uringloop.ring.watched cimport WatchedSocket
 
 cdef extern from "<poll.h>":
@@ -21,18 +21,28 @@ cdef class SocketCall(WatchedSocket):
 
     cdef int start(self) except -1:
         cdef operation* op = self.loop.operations.acquire_compact(self)
-        cdef io_uring_sqe* sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.fd, 0, 0)
+        cdef io_uring_sqe* sqe = self.loop.ring.prepare(
+            op, IORING_OP_POLL_ADD, self.fd, 0, MULTISHOT if self.lasting else 0)
         sqe.poll32_events = self.events
+        sqe.len = IORING_POLL_ADD_MULTI if self.lasting else 0
         self.op = op
         return 0
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
-        self.op = NULL
+        cdef bint goes_on = op.due & RESULT_DUE != 0
+        if not goes_on:
+            self.op = NULL
+        if self.done:
+            return 0
         if res == -ECANCELED and not self.abandoned and not self.socket_gone:
             # Its ring was replaced while the call waited: once more, on the new one.
             return self.loop.flush_soon(self)
         if res > 0 and self.events & POLLOUT and not res & (POLLOUT | POLLERR | POLLHUP):
-            self.no_room = True       # see transport.sender.Sender.poll_ended
+            # There is no room: see transport.sender.Sender.poll_ended.
+            if goes_on:
+                return 0
+            self.lasting = True
+            return self.loop.flush_soon(self)
         # Whatever the poll says: what is tried next tells.
         if self.behind_others:
             self.loop.deliveries_due.append(self)
@@ -51,8 +61,12 @@ cdef class SocketCall(WatchedSocket):
         return self.start()
 
     cdef int finish(self) except -1:
+        if self.done:
+            return 0
         self.done = True
         self.unwatch()
+        if self.op is not NULL and self.loop.owns_ring():
+            self.loop.ring.cancel(self.op)       # one that would go on
         if not self.socket_gone and self.future is not None and not self.future.done():
             self.future.set_result(None)
         return 0

@@ -48,11 +48,9 @@ class SocketCoroutines(_Core):
 
     async def _wait_for_room(self, sock: socket.socket, tries: int = 0) -> None:
         """Wait until the socket takes more."""
-        call = self._poll_now(sock, select.POLLOUT)
-        await self._wait_for(call)
-        if sock.family == socket.AF_UNIX or call.no_room:
-            # One that is not connected is writable at any time; and a poll ends at once where
-            # the peer has shut its sending half.  Let others run, and don't spin.
+        await self._wait_for(self._poll_now(sock, select.POLLOUT))
+        if tries and sock.family == socket.AF_UNIX:
+            # One that is not connected is writable at any time: let others run, and don't spin.
             await asyncio.sleep(0 if tries < 2 else 0.001 * min(1 << tries - 2, 16))
 
     async def _retry_until_ready(

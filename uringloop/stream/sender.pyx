@@ -151,8 +151,6 @@ cdef class StreamSender(Sender):
         """Forget what the socket has taken."""
         cdef piece* first
         self.buffered -= sent
-        if sent:
-            self.retry_delay = 0
         while sent:
             first = &self.pieces[self.first]
             if sent < first.length:

@@ -10,7 +10,7 @@ cdef enum Room:
     ROOM = 0            # the socket takes what is sent, as far as is known
     FULL = 1            # it does not; a poll is to be armed
     POLLED = 2          # a poll is armed
-    TIMED = 3           # a timer will try again, because a poll would end at once
+    TIMED = 3           # a timer will try again, because the socket says that it has room
     WRITABLE = 4        # the poll has said that it does: the delivery sends in its turn
 
 
@@ -25,6 +25,7 @@ cdef class Sender:
         flag sending                # send_queued() is at work
         flag batching               # the sends of a bulk may leave together
         flag options_changed        # of the socket, by the program, as far as that is seen
+        flag lasting                # polls for room are to go on: see poll_ended
         # the write buffer
         size_t buffered             # bytes not yet accepted by the socket
         size_t high_water
@@ -40,7 +41,7 @@ cdef class Sender:
     cdef int orphaned(self, operation* op) except -1
     # and what they share
     cdef int poll_room(self) except -1
-    cdef int poll_ended(self, int res) except -1
+    cdef int poll_ended(self, operation* op, int res) except -1
     cdef int start_retry_timer(self) except -1
     cdef int retry(self) except -1
 

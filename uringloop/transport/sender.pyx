@@ -8,7 +8,7 @@ cimport cython
 from cpython.contextvars cimport PyContext_CopyCurrent
 
 from uringloop.ring.abi cimport *
-from uringloop.ring.operations cimport POLL_OUT, operation
+from uringloop.ring.operations cimport POLL_OUT, RESULT_DUE, operation
 from uringloop.transport.bulk cimport counts_as_bulk
 from uringloop.transport.socket_transport cimport LOST, SocketTransport
 
@@ -71,26 +71,37 @@ cdef class Sender:
     cdef int poll_room(self) except -1:
         """Have the ring say when the socket takes more."""
         if self.room == FULL:
-            self.polling = (<SocketTransport>self.transport).arm_poll(POLL_OUT)
+            if self.polling is NULL:
+                self.polling = (<SocketTransport>self.transport).arm_poll(POLL_OUT, self.lasting)
             self.room = POLLED
         return 0
 
-    cdef int poll_ended(self, int res) except -1:
+    cdef int poll_ended(self, operation* op, int res) except -1:
+        """A poll for room has told something; one that goes on may tell more."""
         transport = <SocketTransport>self.transport
-        self.polling = NULL
+        cdef bint goes_on = op.due & RESULT_DUE != 0
+        if not goes_on:
+            self.polling = NULL
         if transport.state >= LOST:
             return transport.lose_if_let_go()
+        if self.room != POLLED and self.room != FULL:
+            return 0             # nobody waits: it was called back, or tells once more
         if res > 0 and not res & (POLLOUT | POLLERR | POLLHUP):
             # The ring's polls also end when the peer has shut its sending half (EPOLLRDHUP,
-            # asked for or not), and would at once each time.
-            return self.start_retry_timer()
+            # asked for or not), and would at once each time.  A multishot poll says so once,
+            # and then tells of what is new only.
+            if goes_on:
+                return 0
+            self.lasting = True
+            self.room = FULL
+            return transport.flush_later_here()
         # If it is not so (an error, another ring), the send tells.  As with asyncio it has its
         # turn among the callbacks, and what is written before it waits behind what is queued.
         self.room = WRITABLE
         return transport.delivery.schedule()
 
     cdef int start_retry_timer(self) except -1:
-        """Try again a little later: a poll would end at once, whether there is room or not."""
+        """Try again a little later: a poll would say at any time that there is room."""
         transport = <SocketTransport>self.transport
         self.room = TIMED
         self.retry_delay = min(max(2 * self.retry_delay, RETRY_FIRST), RETRY_LAST)
@@ -103,6 +114,8 @@ cdef class Sender:
         self.room = ROOM
         if transport.state < LOST:
             self.send_queued()
+            if self.polling is not NULL and self.room != FULL and transport.loop.owns_ring():
+                transport.loop.ring.cancel(self.polling)      # one that would go on
             if self.room == ROOM and self.has_queue():
                 # The program has closed its socket, say: ``flush`` tells.
                 return transport.flush_later_here()

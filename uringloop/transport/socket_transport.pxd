@@ -56,7 +56,7 @@ cdef class SocketTransport(OperationOwner):
     cdef bint has_failed(self) noexcept
     cdef int flush_later(self) except -1
     cdef int flush_later_here(self) except -1
-    cdef operation* arm_poll(self, Role role) except NULL
+    cdef operation* arm_poll(self, Role role, bint lasting=*) except NULL
     cdef int stop_receiving(self) except -1
     cdef int cancel_requests(self) except -1
     cdef int release_slot(self) except -1

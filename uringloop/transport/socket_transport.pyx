@@ -12,9 +12,10 @@ from uringloop._cpython cimport (
     family_of, fd_of, give_attributes, inquiry, replace_traverse, traverseproc, visitproc)
 from uringloop.core.loop_core cimport LoopCore, send_deferred_datagrams
 from uringloop.core.registry cimport Registry
-from uringloop.ring.abi cimport IORING_OP_POLL_ADD, IOSQE_FIXED_FILE, io_uring_sqe
+from uringloop.ring.abi cimport (
+    IORING_OP_POLL_ADD, IORING_POLL_ADD_MULTI, IOSQE_FIXED_FILE, io_uring_sqe)
 from uringloop.ring.operations cimport (
-    POLL_IN, POLL_OUT, RECEIVE, OperationOwner, Role, operation)
+    MULTISHOT, POLL_IN, POLL_OUT, RECEIVE, OperationOwner, Role, operation)
 from uringloop.ring.process cimport this_thread
 from uringloop.transport.delivery cimport Delivery
 from uringloop.transport.sender cimport ROOM
@@ -374,7 +375,7 @@ cdef class SocketTransport(OperationOwner):
         if op.role == RECEIVE or op.role == POLL_IN:
             return self.receiver.completed(op, res, flags)
         if op.role == POLL_OUT:
-            return self.sender.poll_ended(res)
+            return self.sender.poll_ended(op, res)
         return self.sender.completed(op, res)
 
     cdef int notified(self, operation* op) except -1:
@@ -432,15 +433,20 @@ cdef class SocketTransport(OperationOwner):
         """Whether a failed send is to end the transport, once what has come is read."""
         return False
 
-    cdef operation* arm_poll(self, Role role) except NULL:
-        """Have the ring say when there is something to read (POLL_IN), or room (POLL_OUT)."""
+    cdef operation* arm_poll(self, Role role, bint lasting=False) except NULL:
+        """Have the ring say when there is something to read (POLL_IN), or room (POLL_OUT).
+
+        ``lasting``: as often as that is news, until it is cancelled.
+        """
         cdef operation* op = self.loop.operations.acquire_compact(self)
         cdef bint fixed = self.slot >= 0
         cdef io_uring_sqe* sqe
         op.role = role
         sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.slot if fixed else self._sock_fd,
-                                     IOSQE_FIXED_FILE if fixed else 0, 0)
+                                     IOSQE_FIXED_FILE if fixed else 0,
+                                     MULTISHOT if lasting else 0)
         sqe.poll32_events = POLLIN if role == POLL_IN else POLLOUT
+        sqe.len = IORING_POLL_ADD_MULTI if lasting else 0
         return op
 
     cdef int stop_receiving(self) except -1:
