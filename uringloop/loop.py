@@ -324,7 +324,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             pending = self._connect_now(sock, address)
             while pending is not None:
                 await self._wait_for(pending)
-                pending = self._connect_on(sock, address)
+                pending = self._connect_on(sock, address, pending)
             protocol = protocol_factory()
             waiter = self.create_future()
             transport = self._make_socket_transport(

@@ -48,6 +48,81 @@ class _TestRefusals(Streams):
             self.run(main())
             gc.collect()
 
+    @pytest.mark.parametrize('begun_by', ['the loop', 'the program'])
+    def test_a_connection_in_progress_is_waited_for(self, begun_by):
+        """Until the kernel asks again, after a second."""
+        async def main():
+            with socket.socket() as listening, contextlib.ExitStack() as stack:
+                listening.bind(LOCAL)
+                listening.listen(0)
+                listening.setblocking(False)
+                address = listening.getsockname()
+                fillers = [stack.enter_context(socket.socket()) for _ in range(2)]
+                for filler in fillers:
+                    filler.setblocking(False)
+                    filler.connect_ex(address)
+                sock = stack.enter_context(socket.socket())
+                sock.setblocking(False)
+                if begun_by == 'the program':
+                    assert sock.connect_ex(address) == errno.EINPROGRESS
+                else:
+                    first = self.loop.create_task(self.loop.sock_connect(sock, address))
+                    await turns(20)
+                    first.cancel()
+                    await asyncio.wait([first])
+                connecting = self.loop.create_task(self.loop.sock_connect(sock, address))
+                await turns(20)
+                assert not connecting.done()
+                while not connecting.done():
+                    accepted, _ = await self.loop.sock_accept(listening)
+                    stack.enter_context(accepted)
+                    if accepted.getpeername() == sock.getsockname():
+                        await connecting
+                assert sock.getpeername() == address
+
+        self.run(main())
+
+    def test_connected_once_more(self):
+        """One that is connected, or was refused, is what ``connect`` says of it."""
+        async def main():
+            with socket.create_server(LOCAL) as listening, socket.socket() as sock:
+                address = listening.getsockname()
+                sock.setblocking(False)
+                await self.loop.sock_connect(sock, address)
+                await self.loop.sock_connect(sock, address)     # it begins, and is done
+                with pytest.raises(OSError) as caught:
+                    await self.loop.sock_connect(sock, address)
+                assert caught.value.errno == errno.EISCONN
+            with socket.socket() as sock:
+                sock.setblocking(False)
+                for number in (errno.ECONNREFUSED, errno.ECONNABORTED, errno.ECONNREFUSED):
+                    with pytest.raises(OSError) as caught:
+                        await self.loop.sock_connect(sock, address)
+                    assert caught.value.errno == number
+
+        self.run(main())
+
+    def test_a_unix_listener_without_room(self):
+        """There is nothing to wait for; the socket is not connected."""
+        async def main():
+            with socket.socket(socket.AF_UNIX) as listening, contextlib.ExitStack() as stack:
+                listening.bind('')
+                listening.listen(0)
+                connected = []
+                for _ in range(3):
+                    sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+                    sock.setblocking(False)
+                    await self.loop.sock_connect(sock, listening.getsockname())
+                    try:
+                        sock.getpeername()
+                    except OSError as exc:
+                        connected.append(exc.errno)
+                    else:
+                        connected.append(0)
+                assert connected == [0, errno.ENOTCONN, errno.ENOTCONN]
+
+        self.run(main())
+
     def test_cancelled_while_connecting(self):
         async def main():
             # A full backlog: the handshake is not answered.

@@ -19,7 +19,6 @@ cdef extern from "<errno.h>" nogil:
         EINTR
         EINPROGRESS
         EALREADY
-        EISCONN
         EINVAL
         EMFILE
         EIO
@@ -148,8 +147,8 @@ cdef extern from "<liburing.h>" nogil:
     int io_uring_buf_ring_mask(uint32_t)
 
     enum:
-        IORING_POLL_ADD_MULTI
         IORING_OP_POLL_ADD
+        IORING_POLL_ADD_MULTI
         IORING_OP_RECVMSG
         IORING_OP_ASYNC_CANCEL
         IORING_OP_SEND

@@ -275,7 +275,7 @@ class SocketCoroutines(_Core):
         pending = self._connect_now(sock, address)
         while pending is not None:
             await self._wait_for(pending)
-            pending = self._connect_on(sock, address)
+            pending = self._connect_on(sock, address, pending)
         return None
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:

@@ -46,7 +46,7 @@ class SocketCore(LoopCore):
         """Whether the ring is for this socket and there is no name to be looked up."""
     def _connect_now(self, sock: socket, address: Any) -> SocketCall | None:
         """Begin to connect to a resolved address: None if that is done, or what waits."""
-    def _connect_on(self, sock: socket, address: Any) -> SocketCall | None:
+    def _connect_on(self, sock: socket, address: Any, waited: SocketCall) -> SocketCall | None:
         """Whether the connection that was begun is there: None, or what waits for it."""
     def _numeric_family(self, host: Any, port: Any) -> int:
         """The address family of a host that is a number, or 0."""

@@ -43,6 +43,10 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendto(int, const void*, size_t, int, const sockaddr*, socklen_t)
     int connect(int, const sockaddr*, socklen_t)
     int accept4(int, sockaddr*, socklen_t*, int)
+    int getpeername(int, sockaddr*, socklen_t*)
+    int getsockopt(int, int, int, void*, socklen_t*)
+    enum:
+        SO_ERROR
     ssize_t recvfrom(int, void*, size_t, int, sockaddr*, socklen_t*)
 
 
@@ -386,7 +390,7 @@ cdef class SocketCore(LoopCore):
             error = errno_now
         if code == 0:
             return None
-        if error != EINPROGRESS and error != EINTR:
+        if error not in (EINPROGRESS, EINTR, EALREADY, EAGAIN):
             raise OSError(error, os.strerror(error))
         return self.new_turn(sock)
 
@@ -401,19 +405,30 @@ cdef class SocketCore(LoopCore):
         self.deliveries_due.append(call)
         return call
 
-    def _connect_on(self, sock, address):
-        """Whether the connection that was begun is there: None, or what waits for it."""
+    def _connect_on(self, sock, address, SocketCall waited):
+        """Whether the connection that was begun is there: None, or what waits for it.
+
+        ``connect`` is not asked again: it says once that the connection is there, and asyncio
+        leaves that answer to the program.
+        """
         cdef sockaddr_storage peer
-        cdef uint32_t length = 0
+        cdef socklen_t length = sizeof(peer)
         cdef SocketCall call
-        self.addresses.to_kernel(address, family_of(sock), &peer, &length)
-        if connect(fd_of(sock), <sockaddr*>&peer, length) == 0 or errno_now == EISCONN:
+        cdef int error
+        if getpeername(fd_of(sock), <sockaddr*>&peer, &length) == 0:
             return None
-        if errno_now == EALREADY or errno_now == EINPROGRESS or errno_now == EINTR:
-            call = self._poll_now(sock, POLLOUT)
-            call.behind_others = True
-            return call
-        raise OSError(errno_now, f'Connect call failed {address}')
+        length = sizeof(error)
+        if getsockopt(fd_of(sock), SOL_SOCKET, SO_ERROR, &error, &length) < 0:
+            error = errno_now
+        if error:
+            raise OSError(error, f'Connect call failed {address}')
+        if waited.events:
+            # An AF_UNIX socket whose listener had no room: there is nothing to wait for, and
+            # asyncio leaves it at that.  What is sent fails.
+            return None
+        call = self._poll_now(sock, POLLOUT)
+        call.behind_others = True
+        return call
 
     def _numeric_family(self, host, port):
         """The address family of a host that is a number, or 0."""
