@@ -451,10 +451,28 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             context)
 
     def _stop_serving(self, sock: socket.socket) -> None:
-        acceptor = self._acceptors.pop(sock.fileno(), None)
+        if sock.fileno() >= 0:       # else the program has closed it; asyncio minds
+            super()._stop_serving(sock)  # type: ignore[misc]
+
+    def _stop_accepting(self, fd: FileDescriptorLike) -> bool:
+        """What accepts on this socket is the reader of it: whether there was one."""
+        if not self._acceptors:
+            return False
+        acceptor = self._acceptors.pop(fd if isinstance(fd, int) else fd.fileno(), None)
         if acceptor is not None:
             acceptor.stop()
-        super()._stop_serving(sock)  # type: ignore[misc]
+        return acceptor is not None
+
+    def _add_reader(
+            self, fd: FileDescriptorLike, callback: Callable[..., object], *args: Any,
+            **own: Any) -> asyncio.Handle:
+        handle = super()._add_reader(fd, callback, *args, **own)  # type: ignore[misc]
+        self._stop_accepting(fd)
+        return cast(asyncio.Handle, handle)
+
+    def _remove_reader(self, fd: FileDescriptorLike) -> bool:
+        stopped = self._stop_accepting(fd)
+        return bool(super()._remove_reader(fd)) or stopped  # type: ignore[misc]
 
     async def _make_subprocess_transport(  # noqa: PLR0917
             self, protocol: asyncio.BaseProtocol, args: Any, shell: bool, stdin: Any, stdout: Any,
@@ -492,8 +510,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
                              name=f'waitid-{pid}', daemon=True).start()
         else:
             self._pidfds.add(pidfd)
-            self._add_reader(  # type: ignore[attr-defined]
-                pidfd, self._child_exited, pidfd, transport)
+            self._add_reader(pidfd, self._child_exited, pidfd, transport)
 
     def _wait_in_thread(self, transport: Any, pid: int) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -502,7 +519,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             self.call_soon_threadsafe(self._child_ended, transport)
 
     def _child_exited(self, pidfd: int, transport: Any) -> None:
-        self._remove_reader(pidfd)  # type: ignore[attr-defined]
+        self._remove_reader(pidfd)
         self._pidfds.remove(pidfd)
         os.close(pidfd)
         self._child_ended(transport)

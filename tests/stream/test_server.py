@@ -145,6 +145,78 @@ class _TestTwoServers(Streams):
         self.run(main())
 
 
+class _TestReaders:
+    """The reader of a socket that is served is what accepts there."""
+
+    async def serve(self):
+        made = []
+
+        class Accepted(asyncio.Protocol):
+            def connection_made(self, transport):
+                made.append(transport)
+                transport.abort()
+
+        server = await self.loop.create_server(Accepted, '127.0.0.1', 0)
+        return server, server.sockets[0], made
+
+    @pytest.mark.parametrize('named', ['descriptor', 'socket'])
+    def test_remove_reader_stops_the_accepting(self, named):
+        async def main():
+            server, sock, made = await self.serve()
+            watched = sock if named == 'socket' else sock.fileno()
+            await turns()
+            assert self.loop.remove_reader(watched) is True
+            assert self.loop.remove_reader(watched) is False
+            with socket.create_connection(sock.getsockname()) as client:
+                client.setblocking(False)
+                await turns(20)
+                assert not made
+                await self.go_on(server)
+                assert await self.loop.sock_recv(client, 1) == b''
+            assert len(made) == 1
+            server.close()
+
+        self.run(main())
+
+    @staticmethod
+    async def go_on(server):
+        server._serving = False
+        await server.start_serving()
+
+    def test_a_reader_takes_the_place_of_the_accepting(self):
+        async def main():
+            server, sock, made = await self.serve()
+            heard = asyncio.Event()
+            self.loop.add_reader(sock, heard.set)
+            with socket.create_connection(sock.getsockname()) as client:
+                await heard.wait()
+                await turns(20)
+                assert not made
+                # And that of the reader, when it serves again.
+                await self.go_on(server)
+                heard.clear()
+                client.setblocking(False)
+                assert await self.loop.sock_recv(client, 1) == b''
+                assert not heard.is_set()
+            assert len(made) == 1
+            server.close()
+            await turns()
+
+        self.run(main())
+
+    def test_a_server_can_be_closed_when_it_has_no_reader(self):
+        async def main():
+            server, sock, _ = await self.serve()
+            address = sock.getsockname()
+            self.loop.remove_reader(sock)
+            server.close()
+            await turns()
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address)
+
+        self.run(main())
+
+
 class Neighbour(threading.Thread):
     """A loop in a thread of its own that serves a listening socket, and can be kept busy."""
 
@@ -341,5 +413,5 @@ class TestWithoutMemory(UringCase):
         self.run(main())
 
 
-both_sides(globals(), _TestServer, _TestTwoServers, _TestTwoLoops, _TestResetClients,
-           _TestWithoutDescriptors)
+both_sides(globals(), _TestServer, _TestTwoServers, _TestReaders, _TestTwoLoops,
+           _TestResetClients, _TestWithoutDescriptors)
