@@ -172,6 +172,23 @@ class _TestClosedUnderneath(Streams):
             assert peer.recv(100) == b'last words'
             assert peer.recv(100) == b''
 
+    @both_kinds
+    @pytest.mark.parametrize('name', ['write', 'writelines'])
+    def test_what_is_written_once_the_loop_is_closed_leaves(self, kind, name):
+        async def main():
+            one, self.peer = PAIRS[kind]()
+            self.peer.settimeout(5)
+            return await self.loop.create_connection(Recorder, sock=one)
+
+        transport, protocol = self.loop.run_until_complete(main())
+        self.loop.close()
+        with self.peer, warnings.catch_warnings():
+            warnings.simplefilter('ignore', ResourceWarning)
+            getattr(transport, name)(b'late' if name == 'write' else [b'l', b'', b'ate'])
+            assert self.peer.recv(4, socket.MSG_WAITALL) == b'late'
+            del transport, protocol
+            gc.collect()
+
     def test_a_closed_loop_listens_no_more(self):
         server, address = self.run(self.serve_only())
         self.loop.close()

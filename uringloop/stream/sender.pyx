@@ -63,6 +63,13 @@ cdef class StreamSender(Sender):
         return self.send_or_flush_later()
 
     cdef int write_all(self, list pieces) except -1:
+        transport = <StreamTransport>self.transport
+        if transport.loop.closing:
+            # Nothing is flushed any more: each leaves now, or not at all.
+            for data in pieces:
+                if len(data) and not transport.writes_in_vain():
+                    self.write(data)
+            return 0
         for data in pieces:
             if len(data):
                 self.enqueue(data)
