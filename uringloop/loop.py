@@ -101,38 +101,39 @@ class LoopStats:
 _SOMETHING = (selectors.SelectorKey(-1, -1, selectors.EVENT_READ, None), selectors.EVENT_READ)
 
 
-def _nobody(fd: int, watched: dict[int, selectors.SelectorKey]) -> None:
-    """Told of an epoll that nobody waits for."""
+class _WatchedSelector(selectors.BaseSelector):
+    """The epoll of ``add_reader`` and ``add_writer``.
 
-
-class _LazySelector(selectors.BaseSelector):
-    """An epoll that is made when a program first uses ``add_reader`` or ``add_writer``."""
+    It is there from the start, as asyncio's, for a program may have no descriptor left later;
+    but the loop looks after it only from its first use on.
+    """
 
     def __init__(self) -> None:
-        self._real: selectors.EpollSelector | None = None
+        self._real = selectors.EpollSelector()
+        self._watched = False
         self._inherited: list[selectors.SelectorKey] = []
         # Whether something happens in so many seconds: while the loop asks.
         self.wait: Callable[[float | None], bool] | None = None
-        self.on_open: Callable[[int, dict[int, selectors.SelectorKey]], None] = _nobody
+        self.on_first_use: Callable[[int, dict[int, selectors.SelectorKey]], None]
 
     def register(
             self, fileobj: FileDescriptorLike, events: int,
             data: Any = None) -> selectors.SelectorKey:
-        if self._real is None:
-            self._real = selectors.EpollSelector()
-            self.on_open(self._real.fileno(), self._real._fd_to_key)  # type: ignore[attr-defined]
+        if not self._watched:
+            self._watch()
         return self._real.register(fileobj, events, data)
 
+    def _watch(self) -> None:
+        self.on_first_use(
+            self._real.fileno(), self._real._fd_to_key)  # type: ignore[attr-defined]
+        self._watched = True
+
     def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
-        if self._real is None:
-            raise KeyError(f'{fileobj!r} is not registered')
         return self._real.unregister(fileobj)
 
     def modify(
             self, fileobj: FileDescriptorLike, events: int,
             data: Any = None) -> selectors.SelectorKey:
-        if self._real is None:
-            raise KeyError(f'{fileobj!r} is not registered')
         return self._real.modify(fileobj, events, data)
 
     def select(
@@ -143,29 +144,29 @@ class _LazySelector(selectors.BaseSelector):
                            'own loop from outside (nest_asyncio?) cannot drive this one')
 
     def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
-        return {} if self._real is None else self._real.get_map()
+        return self._real.get_map()
 
     def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
-        if self._real is None:
-            raise KeyError(f'{fileobj!r} is not registered')
         return self._real.get_key(fileobj)
 
     def close(self) -> None:
-        if self._real is not None:
-            self._real.close()
+        self._real.close()
 
     def close_in_child(self) -> None:
         """After fork(): the epoll is the parent's too.  Remember what it watched."""
-        if self._real is not None:
-            self._inherited = list(self._real.get_map().values())
-            self._real.close()
-            self._real = None
+        self._inherited = list(self._real.get_map().values())
+        self._real.close()
+        self._real = selectors.EpollSelector()
+        self._watched = False
 
-    def reopen(self) -> None:
+    def go_on_in_child(self) -> None:
         """Watch what ``close_in_child`` has remembered, by an epoll of the child's own."""
+        if self._watched:            # the child has used it before the loop runs there
+            self._watch()
         inherited, self._inherited = self._inherited, []
         for key in inherited:
-            self.register(key.fileobj, key.events, key.data)
+            if key.fd not in self._real.get_map():
+                self.register(key.fileobj, key.events, key.data)
 
 
 # Python 3.15's connections each have a context of their own.
@@ -261,7 +262,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         check_options(entries, busy_poll, batch)
         if batch is None:
             batch = os.environ.get('URINGLOOP_BATCH') != '0'
-        selector = _LazySelector()
+        selector = _WatchedSelector()
         self._acceptors: dict[int, Acceptor] = {}
         self._pidfds: set[int] = set()
         _SelectorEventLoop.__init__(self, selector)
@@ -271,7 +272,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             self._close_self_pipe()
             self._closed = True
             raise
-        selector.on_open = self._watch_selector
+        selector.on_first_use = self._watch_selector
         self._transports = self._registry
         self._batch_next: bool | None = None
         _loops.add(self)
@@ -359,7 +360,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         self._make_self_pipe()
         if self._signal_handlers and self._csock is not None:
             signal.set_wakeup_fd(self._csock.fileno())
-        self._selector.reopen()  # type: ignore[attr-defined]
+        self._selector.go_on_in_child()  # type: ignore[attr-defined]
 
     async def create_datagram_endpoint(
             self, protocol_factory: Callable[[], _ProtocolT],
@@ -442,10 +443,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             super()._start_serving(  # type: ignore[misc]
                 protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more)
             return
-        before = self._acceptors.pop(sock.fileno(), None)
-        if before is not None:
-            before.stop()       # the later server has the socket, as with asyncio
-        self._remove_reader(sock.fileno())  # type: ignore[attr-defined]  # so has this
+        self._remove_reader(sock.fileno())      # the later has the socket, as with asyncio
         self._acceptors[sock.fileno()] = Acceptor(
             self, sock, protocol_factory, backlog, (sslcontext, server, *timeouts), more, server,
             context)

@@ -2,6 +2,7 @@
 import asyncio
 import contextvars
 import os
+import resource
 import socket
 import tempfile
 import threading
@@ -342,6 +343,57 @@ class _TestClosedByTheLoop(Numbers):
         self.run(main())
 
 
+class _TestWithoutDescriptors:
+    """A program that has no descriptor left watches those that it has."""
+
+    @pytest.fixture(autouse=True)
+    def _limit(self):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        yield
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    @staticmethod
+    def allow_no_more():
+        """No descriptor is left from here on."""
+        first_free = os.dup(0)
+        os.close(first_free)
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (first_free, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        with pytest.raises(OSError, match='Too many open files'):
+            os.pipe()
+
+    @pytest.mark.parametrize('how', ['before it runs', 'while it runs'])
+    def test_a_reader_can_be_added(self, how):
+        reader, writer = os.pipe()
+        os.write(writer, b'x')
+        if how == 'while it runs':
+            self.turns(2)
+        self.allow_no_more()
+        self.loop.add_reader(reader, self.loop.stop)
+        self.forever()
+        self.loop.remove_reader(reader)
+        os.close(reader)
+        os.close(writer)
+
+    def test_a_file_is_sent(self):
+        async def main():
+            one, two = socket.socketpair()
+            two.setblocking(False)
+            transport, _ = await self.loop.create_connection(asyncio.Protocol, sock=one)
+            with tempfile.TemporaryFile() as file, two:
+                file.truncate(SIZE)
+                self.allow_no_more()
+                sending = self.loop.create_task(self.loop.sendfile(transport, file))
+                received = 0
+                while received < SIZE:
+                    received += len(await self.loop.sock_recv(two, 1 << 18))
+                assert await sending == SIZE
+                transport.close()
+                await turns()
+
+        self.run(main())
+
+
 class TestAbortedDuringSendfile(Numbers, UringCase):
     """asyncio's ``abort`` leaves the dead descriptor in its selector."""
 
@@ -373,4 +425,5 @@ class TestInterrupted(UringCase):
             os.close(fd)
 
 
-both_sides(globals(), _TestDescriptors, _TestWriters, _TestClosedByTheLoop)
+both_sides(globals(), _TestDescriptors, _TestWriters, _TestClosedByTheLoop,
+           _TestWithoutDescriptors)

@@ -74,6 +74,23 @@ class TestNeverRun:
             loop.close()
             ''')) == "(0, \"b'!'\")\nb'!'\n"
 
+    def test_what_the_child_watches_before_it_runs_is_watched(self):
+        assert script(FORKED + textwrap.dedent('''
+            end, other = os.pipe()
+            loop.add_reader(end, print)
+
+            def wait():
+                seen = loop.create_future()
+                loop.add_reader(end, lambda: seen.done() or seen.set_result(os.read(end, 1)))
+                os.write(other, b'!')
+                return loop.run_until_complete(asyncio.wait_for(seen, 10))
+
+            print(child(wait))
+            loop.remove_reader(end)
+            print(child(wait))
+            loop.close()
+            ''')) == "(0, \"b'!'\")\n" * 2
+
     def test_closed_in_the_child_runs_in_the_parent(self):
         assert script(FORKED + textwrap.dedent('''
             print(child(loop.close))
@@ -84,15 +101,21 @@ class TestNeverRun:
     def test_the_child_keeps_no_descriptor(self):
         """The child has none of the parent's ring's, nor any left once it has closed its own."""
         assert script(FORKED + textwrap.dedent('''
+            def descriptors():
+                return len(os.listdir('/proc/self/fd'))
+
+            loop.close()
+            before = descriptors()
+            loop = uringloop.new_event_loop(require_uring=True)
+
             def count():
-                before = len(os.listdir('/proc/self/fd'))
                 work_on(loop)
                 loop.close()
-                return len(os.listdir('/proc/self/fd')) - before
+                return descriptors() - before
 
             print(child(count))
             loop.close()
-            ''')) == "(0, '0')\n"
+            ''')) == "(0, '2')\n"       # the two of the pipe by which it tells
 
 
 FORK = '''
