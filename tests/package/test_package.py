@@ -281,9 +281,10 @@ def test_build_without_liburing_says_what_to_install(tmp_path, pkg_config, missi
 
 def test_make_help_names_each_target():
     lines = (ROOT / 'Makefile').read_text()
-    targets = set(re.search(r'^\.PHONY: (.*)$', lines, re.MULTILINE)[1].split())
+    targets = set(re.search(r'^\.PHONY: ((?:.*\\\n)*.*)$', lines, re.MULTILINE)[1]
+                  .replace('\\', '').split())
     told = set(re.findall(r"^\t@echo 'make ([a-z-]+) ", lines, re.MULTILINE))
-    assert targets - told == {'help', 'tests'}
+    assert targets - told == {'help', 'tests', 'wheel'}
     assert told < targets
 
 
@@ -307,7 +308,7 @@ def test_examples_of_documents_print_what_they_say(document, tmp_path):
 
 def test_documents_name_what_exists():
     """`loop.stats().name`s of the documents are fields of LoopStats."""
-    fields = set(uringloop.LoopStats.__dataclass_fields__)
+    fields = set(uringloop.LoopStats._fields)
     for document in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
         for name in re.findall(r'stats\(\)\.(\w+)', document.read_text()):
             assert name in fields, f'{document.name}: {name}'
