@@ -28,8 +28,7 @@ BARE      := bookworm
 export PATH := $(PATH):/usr/sbin:/sbin
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help demo test tests test-all conformance soak bench asan portable profile trace wheels \
-    wheel lint build system clean
+.PHONY: help demo test tests test-all conformance soak bench asan portable profile trace wheels wheel lint build system clean
 
 help:
 	@echo 'make demo         run the demonstration (examples/demo.py)'
@@ -81,7 +80,7 @@ wheels: $(STAMP)-wheels
 	    ZIG="$$($(PY) -c 'import ziglang; print(ziglang.__path__[0])')/zig"
 	@$(PY) tools/wheels.py finish
 	@tools/bare-debian --suite $(BARE) --here --packages "$$(tools/bare-wheel --packages)" \
-	    tools/bare-wheel $(ARGS)
+	    tools/bare-wheel dist $(ARGS)
 
 wheel: $(STAMP)-tools
 	@$(PY) tools/wheels.py build --zig '$(ZIG)' $(PLATFORMS)
