@@ -14,21 +14,21 @@ STAMP   := $(VENV)/.$(or $(VERSION),new)
 done     = touch $(VENV)/.$$($(ASK))-$(1)
 SOURCES := setup.py $(wildcard $(foreach depth,* */*,uringloop/$(depth).pyx uringloop/$(depth).pxd))
 # A source distribution has no .ci.
-SCRIPTS := $(filter-out %.py %.allow %/__pycache__,$(wildcard .ci/run tools/*))
+SCRIPTS := $(filter-out %.py %.allow %.map %/__pycache__,$(wildcard .ci/run tools/*))
 PIP     := $(PY) -m pip --disable-pip-version-check --quiet --quiet
 VERSIONS := 3.10 3.11 3.12 3.13 3.14 3.15
-# What of these Debian unstable has, in a system of its own, kept for the next time; and what
-# that takes besides Python.  ELSEWHERE= (nothing) makes none.
+# Those that Debian unstable has, in a system of its own, kept for the next time.
+# ELSEWHERE= (nothing) makes none.
 ELSEWHERE := 3.13 3.14 3.15
-SID       := build/debian-sid
-SID_NEEDS := gcc libc6-dev make git pkg-config liburing-dev iproute2 bind9-dnsutils openssl \
-    ca-certificates
+# What wheels are made for, and the Debian whose Python tests one of them.
+PLATFORMS := manylinux_2_17_x86_64 manylinux_2_17_aarch64 musllinux_1_2_x86_64 musllinux_1_2_aarch64
+BARE      := bookworm
 
 # iproute2 is in /usr/sbin, which is not in everyone's PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help demo test tests test-all conformance soak bench asan portable profile trace lint build system clean
+.PHONY: help demo test tests test-all conformance soak bench asan portable profile trace wheels wheel lint build system clean
 
 help:
 	@echo 'make demo         run the demonstration (examples/demo.py)'
@@ -47,6 +47,8 @@ help:
 	@echo '                  SCRIPT=examples/demo.py, ARGS="--megabytes 8" for it, SECONDS=10 of it'
 	@echo 'make trace        what the ring is asked and answers, a line each, while a program runs:'
 	@echo '                  SCRIPT=examples/udp_echo.py; URINGLOOP_TRACE=file writes it there'
+	@echo 'make wheels       wheels for each Python, liburing inside, into dist; one is tested in a'
+	@echo '                  bare Debian, as root; VERSIONS=3.11 PLATFORMS=manylinux_2_17_x86_64'
 	@echo 'make lint         ruff, mypy, cython-lint, shellcheck; do the stubs tell the truth?'
 	@echo 'make build        compile the extension modules in place'
 	@echo 'make system       install what the machine lacks (compiler, liburing, headers, ...)'
@@ -64,42 +66,24 @@ test: lint
 tests: $(STAMP)-built
 	@$(PY) -m pytest $(ARGS)
 
-# They get along in one tree: extension modules have the version in their names.
-# A candidate that does not run is a shim of pyenv for a version not chosen.
 test-all:
-	@mkdir -p build; failed=0; found=; lacking=; left=; elsewhere=; packages='$(SID_NEEDS)'; \
-	for version in $(VERSIONS); do \
-	    python=; \
-	    for candidate in $$(which -a python$$version) \
-	        $$(ls "$$HOME"/.pyenv/versions/$$version.*/bin/python$$version 2>/dev/null); do \
-	        if "$$candidate" -c '' 2>/dev/null; then python=$$candidate; break; fi; \
-	    done; \
-	    [ "$$python" ] || { lacking="$$lacking $$version"; continue; }; \
-	    found=yes; outcome=; log=build/test-$$version.log; \
-	    $(MAKE) --no-print-directory tests VENV=.venv-$$version PYTHON="$$python" \
-	        >$$log 2>&1 || { outcome=' FAILED:'; failed=1; }; \
-	    echo "Python $$version:$$outcome $$(tail -n 1 $$log) (all of it: $$log)"; \
-	done; \
-	for version in $$lacking; do \
-	    case " $(ELSEWHERE) " in \
-	        *" $$version "*) elsewhere="$$elsewhere $$version"; \
-	            for part in '' -venv -dev; do packages="$$packages python$$version$$part"; done; \
-	            packages="$$packages libpython$$version-testsuite" ;; \
-	        *) left="$$left $$version" ;; \
-	    esac; \
-	done; \
-	if [ "$$elsewhere" ] && { [ "$$(id -u)" != 0 ] || ! command -v debootstrap >/dev/null; }; then \
-	    left="$$left$$elsewhere"; \
-	elif [ "$$elsewhere" ]; then \
-	    found=yes; \
-	    tools/bare-debian --suite sid --keep $(SID) --here --packages "$$packages" \
-	        $(MAKE) --no-print-directory test-all VERSIONS="$${elsewhere# }" ELSEWHERE= \
-	        ARGS='$(ARGS)' || failed=1; \
-	fi; \
-	[ -z "$$left" ] || echo "Left out: Python$$left, which this machine lacks" \
-	    "(Debian unstable has $(or $(ELSEWHERE),none of them), for root and with debootstrap)"; \
-	[ "$$found" ] || { echo 'None of Python $(VERSIONS) was found.' >&2; exit 1; }; \
-	exit $$failed
+	@tools/each-python --versions '$(VERSIONS)' --elsewhere '$(ELSEWHERE)' tests ARGS='$(ARGS)'
+
+# Compiled for each Python and platform, looked at, and one of them tested where nothing is.
+wheels: $(STAMP)-wheels
+	@for machine in amd64 arm64; do \
+	    tools/debian-liburing $$machine build/liburing-$$machine || exit 1; \
+	done
+	@rm -rf build/wheels/*/*.whl dist/*.whl
+	@tools/each-python --versions '$(VERSIONS)' --elsewhere '$(ELSEWHERE)' wheel \
+	    PLATFORMS='$(PLATFORMS)' \
+	    ZIG="$$($(PY) -c 'import ziglang; print(ziglang.__path__[0])')/zig"
+	@$(PY) tools/wheels.py finish
+	@tools/bare-debian --suite $(BARE) --here --packages "$$(tools/bare-wheel --packages)" \
+	    tools/bare-wheel dist $(ARGS)
+
+wheel: $(STAMP)-tools
+	@$(PY) tools/wheels.py build --zig '$(ZIG)' $(PLATFORMS)
 
 soak: $(STAMP)-built
 	@$(PY) benchmarks/soak.py --minutes $(or $(MINUTES),10)
@@ -186,6 +170,10 @@ $(STAMP)-tools: pyproject.toml $(STAMP)-venv
 	$(PIP) install $$packages
 	@echo '$(CURDIR)' > $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/here.pth
 	@$(call done,tools)
+
+$(STAMP)-wheels: $(STAMP)-tools
+	@$(PIP) install $$(sed -n 's/^wheels = \[\(.*\)\]/\1/p' pyproject.toml | tr -d '",')
+	@$(call done,wheels)
 
 $(STAMP)-built: $(SOURCES) $(STAMP)-tools | system
 	@$(PY) setup.py --quiet build_ext --inplace

@@ -1,4 +1,12 @@
-"""Builds the extension modules; everything else is in pyproject.toml."""
+"""Builds the extension modules; everything else is in pyproject.toml.
+
+Set in the environment, these ask for another build than the usual one:
+
+URINGLOOP_STATIC=1
+    has liburing.a linked in, so that what is built needs no liburing where it runs.
+URINGLOOP_BUILD=asan|profile|trace|portable
+    is a build for a purpose; see ``VARIANTS``.
+"""
 import multiprocessing
 import os
 import shutil
@@ -12,8 +20,12 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCES = sorted(Path('uringloop').rglob('*.pyx'))
-COMPILE = ['-O2', '-Wall', '-Wextra', '-Wno-unused-parameter',
+# The longest first, so that no core is left with one of them in the end.
+SOURCES = sorted(Path('uringloop').rglob('*.pyx'), key=lambda path: -path.stat().st_size)
+# What Cython would put into each module; it is a third of what there is to compile.
+SHARED = 'uringloop._cyutility'
+# Debugging information takes a sixth of the time; builds for a purpose have it.
+COMPILE = ['-O2', '-g0', '-Wall', '-Wextra', '-Wno-unused-parameter',
            '-Wno-missing-field-initializers', '-Wno-cast-function-type']
 # What a build for a purpose is compiled with besides; tools/variant makes them.
 VARIANTS = {
@@ -35,20 +47,44 @@ DIRECTIVES = {
     'binding': True,
     'embedsignature': False,
     'legacy_implicit_noexcept': False,
+    # The GIL is counted on; see docs/freethreading.md.
+    'freethreading_compatible': False,
 }
 
 
-def liburing():
-    """Compiler and linker flags of the system's liburing, by pkg-config."""
+def pkg_config(*arguments):
+    """What pkg-config says of liburing, in words; None without either."""
     tool = shutil.which(os.environ.get('PKG_CONFIG', 'pkg-config'))
-    found = tool and subprocess.run([tool, '--cflags', '--libs', 'liburing >= 2.3'],
+    found = tool and subprocess.run([tool, *arguments, 'liburing >= 2.3'],
                                     check=False, capture_output=True, text=True)
-    if not found or found.returncode:
+    return found.stdout.split() if found and found.returncode == 0 else None
+
+
+def liburing():
+    """Flags of the system's liburing, for the compiler and for the linker."""
+    compile_args, link_args = pkg_config('--cflags'), pkg_config('--libs')
+    if compile_args is None:
+        tool = shutil.which(os.environ.get('PKG_CONFIG', 'pkg-config'))
         missing = 'liburing 2.3 or newer' if tool else 'pkg-config'
         sys.exit(f'uringloop: {missing} is not installed. Debian, Ubuntu: apt install '
                  'liburing-dev pkg-config; Fedora: dnf install liburing-devel pkgconf; '
                  'Arch: pacman -S liburing pkgconf')
-    return found.stdout.split()
+    if os.environ.get('URINGLOOP_STATIC', '0') != '0':
+        link_args = liburing_static(link_args)
+    return compile_args, link_args
+
+
+def liburing_static(link_args):
+    """The same with the archive in place of the shared library, its names hidden."""
+    folders = [flag[2:] for flag in link_args if flag.startswith('-L')]
+    folders += pkg_config('--variable=libdir')
+    for folder in folders:
+        archive = Path(folder) / 'liburing.a'
+        if archive.exists():
+            return [str(archive) if flag == '-luring' else flag for flag in link_args] + [
+                '-Wl,--version-script=tools/exports.map']
+    sys.exit(f'uringloop: URINGLOOP_STATIC is set, and there is no liburing.a in {folders[-1]}. '
+             'Debian, Ubuntu: apt install liburing-dev; elsewhere build it of its sources')
 
 
 def variant():
@@ -65,12 +101,16 @@ def variant():
 def extensions():
     """One extension a module."""
     name, flags = variant()
-    link_args = liburing() + [flag for flag in flags if flag.startswith('-fsanitize')]
+    compile_args, link_args = liburing()
+    compile_args = COMPILE + flags + compile_args
+    link_args += [flag for flag in flags if flag.startswith('-fsanitize')]
     # What compiles differently now is compiled again; Cython itself knows what cimports what.
     depends = ['setup.py'] + sorted(map(str, Path('uringloop').rglob('*.h'))) * (name == 'trace')
-    return [Extension('.'.join(source.with_suffix('').parts), [str(source)], depends=depends,
-                      extra_compile_args=COMPILE + flags, extra_link_args=link_args)
-            for source in SOURCES]
+    modules = {SHARED: SHARED.replace('.', '/') + '.c'}
+    modules |= {'.'.join(path.with_suffix('').parts): str(path) for path in SOURCES}
+    return [Extension(name, [source], depends=depends,
+                      extra_compile_args=compile_args, extra_link_args=link_args)
+            for name, source in modules.items()]
 
 
 class BuildSideBySide(build_ext):
@@ -101,6 +141,9 @@ class BuildSideBySide(build_ext):
         outdated = written.exists() and written.stat().st_mtime < THIS.stat().st_mtime
         [translated] = self.translators.submit(
             cythonize, [ext], quiet=True, force=outdated or None,
+            shared_utility_qualified_name=SHARED,
+            # Typed memoryviews: half of it, and nobody's.
+            shared_utility_features_disabled=['MemoryView'],
             compiler_directives=DIRECTIVES).result()
         ext.sources = translated.sources
         super().build_extension(ext)

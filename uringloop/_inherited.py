@@ -6,7 +6,7 @@ without a word.  So it is said once, when the package is imported.
 """
 from __future__ import annotations
 
-import platform
+import sys
 import warnings
 from asyncio import SelectorEventLoop, base_events, events, sslproto, unix_events
 from types import CodeType
@@ -82,6 +82,6 @@ def warn_of_changes() -> None:
     found = unknown_changes()
     if found:
         warnings.warn(
-            f"uringloop does not know the asyncio of Python {platform.python_version()}, and may "
+            f"uringloop does not know the asyncio of Python {sys.version.split()[0]}, and may "
             f"fail with it: {'; '.join(found)}. Is there a newer uringloop?",
             RuntimeWarning, stacklevel=2)

@@ -15,8 +15,7 @@ import weakref
 from asyncio import base_events, events, sslproto, unix_events
 from asyncio.log import logger
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from uringloop._inherited import warn_of_changes
 from uringloop.core.plain_sockets import is_plain_socket
@@ -39,8 +38,7 @@ _SelectorEventLoop = asyncio.SelectorEventLoop
 _DATAGRAM_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
-@dataclass(frozen=True)
-class LoopStats:
+class LoopStats(NamedTuple):
     """Counters of one loop since it was made, over all its rings; from ``Loop.stats()``."""
 
     submissions: int

@@ -1,5 +1,6 @@
 """``python -m uringloop bench`` from outside: options, endings, one real row."""
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,7 +67,12 @@ def test_report_of_something_else_is_one_line(text, tmp_path):
 
 # -- measuring -----------------------------------------------------------------------------------
 
+needs_compiler = pytest.mark.skipif(not (shutil.which('gcc') or shutil.which('cc')),
+                                    reason='without a C compiler no row of C is measured')
+
+
 @needs_root
+@needs_compiler
 def test_a_row_is_measured_delivered_and_shown(tmp_path):
     file, picture = tmp_path / 'figures.json', tmp_path / 'figures.svg'
     done = bench('zerocopy', *QUICK, '--rows', 'zc-8', '--json', file, '--plot', picture)
@@ -158,6 +164,7 @@ def inhabitants(namespace):
 
 
 @needs_root
+@needs_compiler
 @pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_when_it_is_ended(tmp_path, ending):
     command = [sys.executable, *BENCH, 'zerocopy', '--seconds', '30', '--rows', 'zc-8']

@@ -93,6 +93,7 @@ def test_copy_does_without_c_that_is_older_than_a_source(variant, tmp_path):
 
 
 def test_unknown_build_is_refused(tmp_path):
+    pytest.importorskip('Cython')
     shutil.copy(ROOT / 'setup.py', tmp_path)
     (tmp_path / 'uringloop').mkdir()
     done = run(sys.executable, 'setup.py', 'build_ext', cwd=tmp_path,
