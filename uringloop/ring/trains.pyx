@@ -20,7 +20,7 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendmsg(int, const msghdr*, int)
 
 
-cdef size_t check_segment_size(object value) except? 0:
+cpdef size_t check_segment_size(object value) except? 0:
     """A program's ``segment_size`` as a number; 0 if it gives none."""
     if value is None:
         return 0
