@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.support.cases import UringCase
+from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.endpoints import Sending, numbered, numbers
 from tests.support.namespaces import Hole, needs_root
 from tests.support.protocols import endpoint
@@ -60,6 +60,7 @@ class TestCut(Sending, UringCase):
 
         self.run(main())
 
+    @only_uring
     def test_a_view_of_a_part(self):
         async def main():
             transport, _ = await endpoint(local_addr=LOCAL)
@@ -386,6 +387,7 @@ class TestFullSocket(UringCase):
 
         self.run(main())
 
+    @only_uring
     def test_a_cancelled_future_calls_nothing_back(self, wire):
         async def main():
             transport, _, receiver, received = await self.full(wire)
@@ -437,6 +439,7 @@ class TestFullSocket(UringCase):
 
         self.run(main())
 
+    @only_uring
     def test_a_closed_loop_tells_the_futures(self, wire):
         async def main():
             transport, _, receiver, _ = await self.full(wire)
@@ -474,3 +477,5 @@ class TestNobodyThere(UringCase):
             transport.close()
 
         self.run(main())
+
+on_the_fallback_too(globals(), TestCut, TestBadInput, TestOrder, TestFullSocket)

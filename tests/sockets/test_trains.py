@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.support.cases import UringCase
+from tests.support.cases import UringCase, on_the_fallback_too
 from tests.support.endpoints import numbered, numbers
 from tests.support.namespaces import Hole, needs_root
 from tests.support.sockets import LOCAL, SO_RCVBUFFORCE, Sockets, bound, deserted, needs_ipv6
@@ -269,3 +269,5 @@ class TestPaths(Sockets, UringCase):
             self.run(main())
         finally:
             wire.release()
+
+on_the_fallback_too(globals(), TestTrains)
