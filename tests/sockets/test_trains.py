@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.support.cases import UringCase, on_the_fallback_too
+from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.endpoints import numbered, numbers
 from tests.support.namespaces import Hole, needs_root
 from tests.support.sockets import LOCAL, SO_RCVBUFFORCE, Sockets, bound, deserted, needs_ipv6
@@ -52,6 +52,7 @@ class TestTrains(Sockets, UringCase):
 
         self.run(main())
 
+    @only_uring
     def test_where_the_kernel_copies(self):
         """Such a path is remembered; a train then leaves as one plain send."""
         async def main():
