@@ -23,6 +23,7 @@ from uringloop.core.plain_sockets import is_plain_socket
 from uringloop.datagram.transport import DatagramTransport
 from uringloop.memory.pools import BufferPool
 from uringloop.memory.registered import RegisteredBuffer
+from uringloop.ring.features import check_features
 from uringloop.sockets.coroutines import SocketCoroutines
 from uringloop.sockets.methods import SocketCore
 from uringloop.stream.acceptor import Acceptor
@@ -243,6 +244,7 @@ def check_batch(batch: bool | None) -> None:
 
 def check_options(entries: int, busy_poll: float, batch: bool | None = None) -> None:
     """ValueError for what no loop can be made with."""
+    check_features()
     check_batch(batch)
     if not isinstance(entries, int) or not 1 <= entries <= 32768:
         raise ValueError(f'entries must be an integer from 1 to 32768, not {entries!r}')
