@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.endpoints import Sending, numbered, numbers
+from tests.support.features import needs_feature
 from tests.support.namespaces import Hole, needs_root
 from tests.support.protocols import endpoint
 from tests.support.sockets import LOCAL, bound, deserted, needs_ipv6, unix_pair
@@ -261,6 +262,7 @@ def hole():
         yield namespace
 
 
+@needs_feature('send_zc', 'report_usage', 'registered_buffers')
 @needs_root
 class TestWithoutCopies(UringCase):
 

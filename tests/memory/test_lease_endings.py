@@ -9,6 +9,7 @@ import pytest
 
 import uringloop
 from tests.support.cases import UringCase, on_the_fallback_too
+from tests.support.features import needs_feature
 from tests.support.namespaces import needs_root
 from tests.support.process import in_thread
 from tests.support.programs import script
@@ -19,6 +20,7 @@ from uringloop.ring import orphans
 SIZE = 20_000
 
 
+@needs_feature('send_zc')
 @needs_root
 class TestHeld(UringCase):
     """The neighbour is unknown: what was sent stays in the kernel, buffers and all."""

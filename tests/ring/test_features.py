@@ -1,14 +1,18 @@
 """URINGLOOP_FEATURES: what the kernel has is found out, and each is switched off."""
 import os
+import re
 
 import pytest
 
-from tests.support.programs import python, script
+from tests.support.programs import ROOT, python, script
 from tests.support.seccomp import FORBID
 from tests.support.work import WORK
 from uringloop.ring.features import FEATURES, features_used
 
-PRINT = 'from uringloop.ring.features import features_used\nprint(*map(int, features_used().values()))'
+PRINT = '''
+from uringloop.ring.features import features_used
+print(*map(int, features_used().values()))
+'''
 KERNEL = tuple(map(int, os.uname().release.split('.')[:2]))
 
 
@@ -35,7 +39,8 @@ def test_a_program_works_without_it(off):
                   URINGLOOP_FEATURES=off) == 'Loop\n'
 
 
-@pytest.mark.parametrize('wrong', ['send_zc', '+send_zc', '-nothing', '-send_zc,-', '-send_zc;-all'])
+@pytest.mark.parametrize('wrong', ['send_zc', '+send_zc', '-nothing', '-send_zc,-',
+                                   '-send_zc;-all'])
 def test_what_there_is_not_is_told(wrong):
     done = python('-c', 'import uringloop; uringloop.new_event_loop()', URINGLOOP_FEATURES=wrong)
     assert done.returncode == 1
@@ -93,4 +98,13 @@ from uringloop.ring.features import features_used
 forbid_io_uring(1)
 assert features_used()['ring_fd'] and not features_used()['send_zc']
 print('asked')
-''') == 'asked\n'
+''', URINGLOOP_FEATURES='') == 'asked\n'
+
+
+def test_the_document_names_all():
+    told = re.findall(r'^\| `(\w+)` \| (\d+)\.(\d+) \| (.*) \|$',
+                      (ROOT / 'docs/fallback.md').read_text(), re.MULTILINE)
+    assert [(name, (int(major), int(minor)), text.replace('`', ''))
+            for name, major, minor, text in told] == [
+                (name, since, text.replace('busy polling', 'busy_poll'))
+                for name, (since, text) in FEATURES.items()]

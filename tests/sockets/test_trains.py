@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.endpoints import numbered, numbers
+from tests.support.features import needs_feature
 from tests.support.namespaces import Hole, needs_root
 from tests.support.sockets import LOCAL, SO_RCVBUFFORCE, Sockets, bound, deserted, needs_ipv6
 from tests.support.turns import turns, turns_until
@@ -52,6 +53,7 @@ class TestTrains(Sockets, UringCase):
 
         self.run(main())
 
+    @needs_feature('send_zc', 'report_usage')
     @only_uring
     def test_where_the_kernel_copies(self):
         """Such a path is remembered; a train then leaves as one plain send."""
@@ -175,6 +177,7 @@ class TestTrains(Sockets, UringCase):
             assert arrived(sock) == cut(CONTENT[:5000], 1000)
 
 
+@needs_feature('send_zc', 'report_usage')
 @needs_root
 class TestPaths(Sockets, UringCase):
 

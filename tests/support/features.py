@@ -3,7 +3,7 @@ import pytest
 
 
 def needs_feature(*names):
-    """Of a test, a class or (as ``pytestmark``) a module; ``uringloop.ring.features`` has the names.
+    """Of a test or a class; ``uringloop.ring.features`` has the names.
 
     It is not even collected without them: ``make features`` is about what does not need them.
     """

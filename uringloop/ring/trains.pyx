@@ -2,7 +2,7 @@
 
 They are of one size, but the last, which may be shorter.
 """
-from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from uringloop._cpython cimport family_of, proto_of, type_of

@@ -28,7 +28,6 @@ import os
 from asyncio.log import logger
 
 
-
 cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
 
