@@ -28,7 +28,7 @@ BARE      := bookworm
 export PATH := $(PATH):/usr/sbin:/sbin
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help demo test tests test-all conformance soak bench asan portable profile trace wheels wheel lint build system clean
+.PHONY: help demo test tests test-all features conformance soak bench asan portable profile trace wheels wheel lint build system clean
 
 help:
 	@echo 'make demo         run the demonstration (examples/demo.py)'
@@ -36,6 +36,8 @@ help:
 	@echo 'make test-all     run the tests with each of Python $(VERSIONS)'
 	@echo '                  that is on PATH or among those of pyenv; and, as root and with'
 	@echo '                  debootstrap, with those that only Debian unstable has'
+	@echo 'make features     the tests without each thing of io_uring that an older kernel lacks, and'
+	@echo '                  without all of them; FEATURES="send_zc multishot" for some'
 	@echo 'make conformance  run the asyncio tests that Python brings along, on this loop and on'
 	@echo '                  asyncio itself, and compare; ARGS="--bound 60 test_streams" for some'
 	@echo 'make soak         a mix of everything, MINUTES=10 of it: does anything grow?'
@@ -84,6 +86,18 @@ wheels: $(STAMP)-wheels
 
 wheel: $(STAMP)-tools
 	@$(PY) tools/wheels.py build --zig '$(ZIG)' $(PLATFORMS)
+
+# What a feature does by itself is left out where it is off: tests say so by needs_feature.
+features: $(STAMP)-built
+	@mkdir -p build; failed=0; features='$(FEATURES)'; \
+	[ "$$features" ] || features="all $$($(PY) -c \
+	    'from uringloop.ring.features import FEATURES; print(*FEATURES)')"; \
+	for feature in $$features; do \
+	    outcome=; log=build/without-$$feature.log; \
+	    URINGLOOP_FEATURES=-$$feature $(PY) -m pytest $(ARGS) >$$log 2>&1 \
+	        || { outcome=' FAILED:'; failed=1; }; \
+	    echo "without $$feature:$$outcome $$(tail -n 1 $$log) (all of it: $$log)"; \
+	done; exit $$failed
 
 soak: $(STAMP)-built
 	@$(PY) benchmarks/soak.py --minutes $(or $(MINUTES),10)

@@ -13,7 +13,6 @@ buffer out again when the kernel has let go of all of them.
 import argparse
 import asyncio
 import json
-import os
 import socket
 import struct
 import subprocess
@@ -241,7 +240,6 @@ def main():
         parser.error('--drop goes with no other receivers')
     if not options.drop and not options.receivers and not options.local:
         parser.error('name receivers as HOST:PORT, or give --local or --drop')
-    os.environ['URINGLOOP_REQUIRE'] = '1'        # asyncio's own loop has no pools
     try:
         if options.drop:
             sys.exit(drop(options))

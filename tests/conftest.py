@@ -1,4 +1,5 @@
 """What all tests need of the process they run in, and the fixtures that several of them use."""
+import os
 import signal
 
 import pytest
@@ -7,12 +8,20 @@ import pytest
 pytest.register_assert_rewrite('tests.support')
 
 from tests.support.cases import Case  # noqa: E402
+from tests.support.features import without_what_is_off  # noqa: E402
 from tests.support.namespaces import wire  # noqa: E402, F401
 from tests.support.tls import certificate, contexts  # noqa: E402, F401
 
 # A shell starts its background jobs with SIGINT ignored, and children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what looks at a feature that URINGLOOP_FEATURES switches off."""
+    if os.environ.get('URINGLOOP_FEATURES'):
+        items[:], left = without_what_is_off(items)
+        config.hook.pytest_deselected(items=left)
 
 
 @pytest.hookimpl(wrapper=True)

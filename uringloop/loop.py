@@ -22,6 +22,7 @@ from uringloop.core.plain_sockets import is_plain_socket
 from uringloop.datagram.transport import DatagramTransport
 from uringloop.memory.pools import BufferPool
 from uringloop.memory.registered import RegisteredBuffer
+from uringloop.ring.features import check_features
 from uringloop.sockets.coroutines import SocketCoroutines
 from uringloop.sockets.methods import SocketCore
 from uringloop.stream.acceptor import Acceptor
@@ -234,10 +235,16 @@ def _send_before_fork() -> None:
 os.register_at_fork(before=_send_before_fork, after_in_child=_close_in_child)
 
 
-def check_options(entries: int, busy_poll: float, batch: bool | None = None) -> None:
-    """ValueError for what no loop can be made with."""
+def check_batch(batch: bool | None) -> None:
+    """ValueError for what is no such option."""
     if batch is not None and not isinstance(batch, bool):
         raise ValueError(f'batch must be True, False or None, not {batch!r}')
+
+
+def check_options(entries: int, busy_poll: float, batch: bool | None = None) -> None:
+    """ValueError for what no loop can be made with."""
+    check_features()
+    check_batch(batch)
     if not isinstance(entries, int) or not 1 <= entries <= 32768:
         raise ValueError(f'entries must be an integer from 1 to 32768, not {entries!r}')
     if not isinstance(busy_poll, (int, float)) or not 0 <= busy_poll <= 1000:
@@ -369,8 +376,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             sock: socket.socket | None = None,
             **options: Any) -> tuple[DatagramTransport, _ProtocolT]:
         """As asyncio's; ``batch=False``: no datagram waits for the end of its turn."""
-        if batch is not None and not isinstance(batch, bool):
-            raise ValueError(f'batch must be True, False or None, not {batch!r}')
+        check_batch(batch)
 
         def make_protocol() -> _ProtocolT:
             protocol = protocol_factory()

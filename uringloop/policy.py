@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 import warnings
@@ -9,7 +10,8 @@ from asyncio import events, unix_events
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from uringloop.loop import Loop
+from uringloop.copying.loop import CopyingLoop
+from uringloop.loop import Loop, check_options
 from uringloop.ring.unavailable import UringUnavailableError
 
 T = TypeVar('T')
@@ -36,20 +38,31 @@ def new_event_loop(
     of its turn to leave with its neighbours.
 
     Where io_uring cannot be had, warns once (``RuntimeWarning``) and returns
-    asyncio's own loop; with ``require_uring=True``, or URINGLOOP_REQUIRE=1 in
-    the environment, raises ``UringUnavailableError``.
+    asyncio's own loop, which has this one's further methods, by copying.  With
+    ``require_uring=True``, or URINGLOOP_REQUIRE=1 in the environment, raises
+    ``UringUnavailableError`` instead.  With URINGLOOP_DISABLE=1 in the environment
+    it returns that other loop in any case, without a warning.
     """
     global _warned
+    required = require_uring or os.environ.get('URINGLOOP_REQUIRE') == '1'
+    if os.environ.get('URINGLOOP_DISABLE') == '1':
+        check_options(entries, busy_poll, batch)
+        if required:
+            raise UringUnavailableError(
+                errno.EPERM, 'io_uring is switched off by URINGLOOP_DISABLE=1, and required by '
+                             'require_uring=True or URINGLOOP_REQUIRE=1: choose one')
+        return CopyingLoop()
     try:
         return Loop(entries=entries, busy_poll=busy_poll, batch=batch)
     except UringUnavailableError as error:
-        if require_uring or os.environ.get('URINGLOOP_REQUIRE') == '1':
+        if required:
             raise
         if not _warned:
             _warned = True
-            warnings.warn(f"{error.strerror}. Using asyncio's own loop.",
+            warnings.warn(f"{error.strerror}. Using asyncio's own loop, by which all is copied; "
+                          'URINGLOOP_DISABLE=1 asks for it without this warning.',
                           RuntimeWarning, stacklevel=2)
-    return asyncio.SelectorEventLoop()
+    return CopyingLoop()
 
 
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:

@@ -99,7 +99,7 @@ class TestBlocked:
         assert line in report.to_text(given, findings(given))
 
     @pytest.mark.parametrize(('code', 'word'), [
-        (errno.ENOSYS, 'CONFIG_IO_URING'), (errno.EINVAL, 'use Linux 6.1'),
+        (errno.ENOSYS, 'hides it'), (errno.EINVAL, 'use Linux 6.1'),
         (errno.ENOMEM, 'ulimit -l'), (errno.EMFILE, 'ulimit -n'), (errno.EIO, 'io_uring_setup(2)')])
     def test_other_errors_have_their_own_words(self, facts, code, word):
         [line] = lines(facts(ring=refused(code)))

@@ -19,5 +19,5 @@ def test_the_program_runs_and_is_told_once(tmp_path):
                      'runpy.run_module("uringloop", run_name="__main__", alter_sys=True)\n')
     done = python(start)
     assert done.returncode == 3, done.stderr
-    assert 'SelectorEventLoop' in done.stdout
+    assert 'CopyingLoop' in done.stdout
     assert done.stderr.count('RuntimeWarning: io_uring is not available') == 1

@@ -7,6 +7,7 @@ import threading
 
 import uringloop
 from tests.support.cases import UringCase
+from tests.support.features import needs_feature
 
 
 class _BusyPoll(UringCase):
@@ -44,10 +45,12 @@ class TestBusyPoll(_BusyPoll):
     timeout = 20.0
     busy_poll = 1000
 
+    @needs_feature('taskrun_flag')
     def test_answers_are_caught(self):
         stats = self.run(self.ask(lambda stats: stats.busy_poll_hits))
         assert 0 < stats.busy_poll_hits <= stats.busy_polls
 
+    @needs_feature('taskrun_flag')
     def test_a_loop_that_waits_long_gives_up(self):
         async def main():
             for _ in range(100):

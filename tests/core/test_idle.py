@@ -13,6 +13,7 @@ import pytest
 
 import uringloop
 from tests.support.cases import UringCase, assert_no_leaks
+from tests.support.features import needs_feature
 from tests.support.protocols import endpoint
 from tests.support.streams import Streams
 from tests.support.turns import turns
@@ -132,6 +133,7 @@ async def add_reader():
     return []
 
 
+@needs_feature('taskrun_flag')
 @pytest.mark.parametrize('busy_poll', [0, 50])
 @pytest.mark.parametrize('traffic', [
     udp, zerocopy, tcp, tls, unix_streams, sock_calls, subprocesses, threads, add_reader],
@@ -192,6 +194,7 @@ input()
 '''
 
 
+@needs_feature('no_iowait')
 @pytest.mark.skipif(tuple(map(int, os.uname().release.split('.')[:2])) < (6, 15),
                     reason='IORING_ENTER_NO_IOWAIT is new in Linux 6.15')
 def test_idle_is_not_waiting_for_a_disk():
@@ -208,6 +211,7 @@ def test_idle_is_not_waiting_for_a_disk():
 
 class TestIdleConnections(Streams, UringCase):
 
+    @needs_feature('taskrun_flag')
     def test_they_cost_no_system_call(self):
         async def main():
             for _ in range(1000):

@@ -5,7 +5,7 @@ import mmap
 
 import pytest
 
-from tests.support.cases import UringCase
+from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.endpoints import Endpoints
 from tests.support.namespaces import Namespace, needs_root
 from tests.support.protocols import endpoint
@@ -14,6 +14,7 @@ from tests.support.turns import turns
 
 class TestStats(Endpoints, UringCase):
 
+    @only_uring
     def test_plain_sends_and_receives_are_counted(self):
         async def main():
             client, receiver = await self.pair()
@@ -38,6 +39,7 @@ class TestStats(Endpoints, UringCase):
 
         self.run(main())
 
+    @only_uring
     def test_gathered_ones_are_counted(self):
         async def main():
             client, receiver = await self.pair()
@@ -53,6 +55,7 @@ class TestStats(Endpoints, UringCase):
 
         self.run(main())
 
+    @only_uring
     def test_zerocopy_sends_are_counted(self):
         async def main():
             client, receiver = await self.pair()
@@ -127,3 +130,5 @@ class TestFailingSends(UringCase):
 
         with Namespace() as namespace:
             self.run(main())
+
+on_the_fallback_too(globals(), TestStats, TestRefusedSend)

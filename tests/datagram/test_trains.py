@@ -6,8 +6,9 @@ import socket
 
 import pytest
 
-from tests.support.cases import UringCase
+from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.endpoints import Sending, numbered, numbers
+from tests.support.features import needs_feature
 from tests.support.namespaces import Hole, needs_root
 from tests.support.protocols import endpoint
 from tests.support.sockets import LOCAL, bound, deserted, needs_ipv6, unix_pair
@@ -60,6 +61,7 @@ class TestCut(Sending, UringCase):
 
         self.run(main())
 
+    @only_uring
     def test_a_view_of_a_part(self):
         async def main():
             transport, _ = await endpoint(local_addr=LOCAL)
@@ -260,6 +262,7 @@ def hole():
         yield namespace
 
 
+@needs_feature('send_zc', 'report_usage', 'registered_buffers')
 @needs_root
 class TestWithoutCopies(UringCase):
 
@@ -386,6 +389,7 @@ class TestFullSocket(UringCase):
 
         self.run(main())
 
+    @only_uring
     def test_a_cancelled_future_calls_nothing_back(self, wire):
         async def main():
             transport, _, receiver, received = await self.full(wire)
@@ -437,6 +441,7 @@ class TestFullSocket(UringCase):
 
         self.run(main())
 
+    @only_uring
     def test_a_closed_loop_tells_the_futures(self, wire):
         async def main():
             transport, _, receiver, _ = await self.full(wire)
@@ -474,3 +479,5 @@ class TestNobodyThere(UringCase):
             transport.close()
 
         self.run(main())
+
+on_the_fallback_too(globals(), TestCut, TestBadInput, TestOrder, TestFullSocket)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.support.cases import UringCase
+from tests.support.features import needs_feature
 from tests.support.namespaces import Hole, needs_root
 from tests.support.programs import outcome
 from tests.support.protocols import endpoint
@@ -25,6 +26,7 @@ def hole():
         yield namespace
 
 
+@needs_feature('send_zc', 'report_usage')
 @needs_root
 class TestWithoutCopies(UringCase):
 
@@ -202,6 +204,7 @@ def narrow():
         yield namespace
 
 
+@needs_feature('send_zc', 'report_usage')
 @needs_root
 class TestPathsThatCopy(UringCase):
     """A datagram longer than the path's MTU is fragmented, which copies it."""

@@ -14,6 +14,7 @@ import struct
 import pytest
 
 from tests.support.cases import UringCase
+from tests.support.features import needs_feature
 from tests.support.namespaces import needs_root
 from tests.support.protocols import endpoint
 from tests.support.sockets import SO_RCVBUFFORCE, SO_SNDBUFFORCE
@@ -97,6 +98,7 @@ def roomy(wire):
     return sock
 
 
+@needs_feature('send_zc', 'registered_buffers')
 @needs_root
 class TestContent(UringCase):
 

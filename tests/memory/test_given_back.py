@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import uringloop
-from tests.support.cases import UringCase
+from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.protocols import endpoint
 from tests.support.sockets import LOCAL, Sockets
 from tests.support.turns import turns, turns_until
@@ -16,6 +16,7 @@ from tests.support.turns import turns, turns_until
 
 class TestDropped(UringCase):
 
+    @only_uring
     def test_pools_dropped_in_another_thread_leave_their_slots(self):
         """The ring is its own thread's: the loop unregisters them in its next turns."""
         async def main():
@@ -105,3 +106,5 @@ class TestAddress(UringCase):
         pool = self.loop.create_buffer_pool(1, 1000)
         lease = pool.acquire_nowait()
         self.run(main())
+
+on_the_fallback_too(globals(), TestDropped, TestWaitingTrains)

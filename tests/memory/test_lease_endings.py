@@ -8,7 +8,8 @@ import textwrap
 import pytest
 
 import uringloop
-from tests.support.cases import UringCase
+from tests.support.cases import UringCase, on_the_fallback_too
+from tests.support.features import needs_feature
 from tests.support.namespaces import needs_root
 from tests.support.process import in_thread
 from tests.support.programs import script
@@ -19,6 +20,7 @@ from uringloop.ring import orphans
 SIZE = 20_000
 
 
+@needs_feature('send_zc')
 @needs_root
 class TestHeld(UringCase):
     """The neighbour is unknown: what was sent stays in the kernel, buffers and all."""
@@ -572,3 +574,5 @@ def test_the_pools_memory_is_no_file_of_anybody():
             assert peer.recv(200) == letter * 100
     for loop in loops:
         loop.close()
+
+on_the_fallback_too(globals(), TestClosedAtOnce)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import uringloop
-from tests.support.cases import UringCase
+from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.programs import script
 from tests.support.protocols import endpoint
 from tests.support.turns import turns
@@ -17,6 +17,7 @@ LOCAL = ('127.0.0.1', 0)
 
 class TestMaking(UringCase):
 
+    @only_uring
     def test_it_says_what_it_is(self):
         pool = self.loop.create_buffer_pool(4, 1500)
         assert isinstance(pool, uringloop.BufferPool)
@@ -343,6 +344,7 @@ class TestClosing(UringCase):
 
         self.run(main())
 
+    @only_uring
     def test_its_slot_is_free_again(self):
         """There are 1,024; more pools than that, one after another."""
         async def main():
@@ -354,6 +356,7 @@ class TestClosing(UringCase):
 
         self.run(main())
 
+    @only_uring
     def test_more_pools_than_slots(self):
         """What the ring has no slot for is sent as ordinary memory."""
         async def main():
@@ -527,3 +530,6 @@ class TestCollected(UringCase):
             print(mappings() - before[0] < 20, locked() == before[1])
             loop.close()
             ''') == 'True True\n'
+
+on_the_fallback_too(globals(), TestMaking, TestExhausted, TestCancelledWaiters, TestClosing,
+                    TestLoopClosed, TestCounters, TestCollected)

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.support.cases import UringCase
+from tests.support.features import needs_feature
 from tests.support.namespaces import Wire, needs_root
 from tests.support.process import in_thread, limited
 from tests.support.programs import outcome
@@ -28,6 +29,7 @@ class TestEnd(UringCase):
         assert not ring.files.has_marker
         assert ring.close(-1, 0) == []
 
+    @needs_feature('send_zc')
     def test_closing_waits_for_a_notification_without_spinning(self):
         """The completion of a request to cancel ends a wait: not each wait may have one."""
         async def send():
@@ -61,6 +63,7 @@ class TestEnd(UringCase):
         finally:
             orphans.orphaned_rings.clear()
 
+    @needs_feature('multishot')
     def test_runs_again_after_an_interrupt_while_the_loop_moves(self, monkeypatch):
         """Ctrl-C while another thread's ring dies: the loop can run again, and is woken."""
         def interrupted(*_):
@@ -93,6 +96,7 @@ class TestEnd(UringCase):
         in_thread(lambda: self.loop.call_soon_threadsafe(woken.set_result, None))
         await woken
 
+    @needs_feature('send_zc')
     @needs_root
     def test_closing_refuses_what_a_finalizer_wants(self):
         """By the finalizer of what the kernel gives back while the loop waits for it."""
@@ -122,6 +126,7 @@ class TestEnd(UringCase):
         assert seen == [(False, 'the loop is being closed')] * 3
         assert loop.is_closed()
 
+    @needs_feature('send_zc')
     @needs_root
     @pytest.mark.parametrize('limit', [128, 1024])
     def test_held_memory_is_kept_until_the_kernel_lets_go(self, limit):

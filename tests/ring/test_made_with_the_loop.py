@@ -74,7 +74,7 @@ class TestMadeWithTheLoop(UringCase):
             loop.close()
             started.close()
             ''')).splitlines() == [
-                '_UnixSelectorEventLoop', '_UnixSelectorEventLoop', 'RuntimeWarning',
+                'CopyingLoop', 'CopyingLoop', 'RuntimeWarning',
                 *(['Loop Loop'] if call == 425 else [])]
 
     def test_another_ring_cannot_be_had(self):

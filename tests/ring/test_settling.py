@@ -6,6 +6,7 @@ import pytest
 
 import uringloop
 from tests.support.cases import UringCase, assert_no_leaks
+from tests.support.features import needs_feature
 from tests.support.programs import outcome
 from tests.support.protocols import endpoint
 from tests.support.sockets import udp
@@ -120,6 +121,7 @@ class TestWhileCompletionsAreSettled(UringCase):
         ''') == (0, '')
 
 
+@needs_feature('send_zc', 'multishot')
 @pytest.mark.parametrize('at', [1, 2, 3, 5, 8])
 def test_an_interrupted_callback_costs_no_completion(at):
     """A KeyboardInterrupt in there costs nobody a completion, and none is settled twice."""

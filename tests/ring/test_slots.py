@@ -7,6 +7,7 @@ import pytest
 
 import uringloop
 from tests.support.cases import UringCase
+from tests.support.features import needs_feature
 from tests.support.process import limited
 from tests.support.protocols import endpoint
 from tests.support.sockets import udp
@@ -26,6 +27,7 @@ class TestSlots(UringCase):
         [ring] = set(ring_module.open_rings) - before
         return ring, loop
 
+    @needs_feature('registered_files')
     @pytest.mark.parametrize('limit', [64, 512, 1024, 5000])
     def test_rings_have_a_marker_however_few_there_are(self, limit):
         """However few descriptors there may be, the death of a ring is seen."""
@@ -36,6 +38,7 @@ class TestSlots(UringCase):
         assert ring.files.slot_count == min(limit, 4096)
         loop.close()
 
+    @needs_feature('registered_files')
     def test_the_limit_of_descriptors_stays_the_programs(self):
         """liburing would raise it."""
         with limited(256):
@@ -57,6 +60,7 @@ class TestSlots(UringCase):
         self.run(main())
         assert ring.files.slots_used <= 3
 
+    @needs_feature('registered_files')
     def test_without_a_slot_nothing_leaves_by_another_socket(self):
         """Without a slot: what would leave by the socket that got the number does not leave."""
         async def main():

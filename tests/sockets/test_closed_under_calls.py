@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.support.cases import UringCase, both_sides
+from tests.support.features import needs_feature
 from tests.support.namespaces import needs_root
 from tests.support.process import in_thread
 from tests.support.programs import outcome
@@ -106,6 +107,7 @@ class TestNumberTakenByAnother(Calls, UringCase):
             self.run(second())
             assert mine.recv(100) == b'private'
 
+    @needs_feature('send_zc')
     @needs_root
     def test_a_refused_zerocopy_send_leaves_by_its_own_socket(self):
         """Without memory to lock the datagram is copied, at the call, and not by any socket."""

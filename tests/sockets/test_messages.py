@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.support.cases import UringCase
+from tests.support.cases import UringCase, on_the_fallback_too
 
 
 def pair(kind=socket.SOCK_STREAM):
@@ -88,3 +88,5 @@ class TestMessages(UringCase):
                 assert (await loop.sock_recvmsg(right, 100))[0] == b'kept'
 
         self.run(main())
+
+on_the_fallback_too(globals(), TestMessages)

@@ -6,8 +6,9 @@ import socket
 
 import pytest
 
-from tests.support.cases import UringCase
+from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.endpoints import numbered, numbers
+from tests.support.features import needs_feature
 from tests.support.namespaces import Hole, needs_root
 from tests.support.sockets import LOCAL, SO_RCVBUFFORCE, Sockets, bound, deserted, needs_ipv6
 from tests.support.turns import turns, turns_until
@@ -52,6 +53,8 @@ class TestTrains(Sockets, UringCase):
 
         self.run(main())
 
+    @needs_feature('send_zc', 'report_usage')
+    @only_uring
     def test_where_the_kernel_copies(self):
         """Such a path is remembered; a train then leaves as one plain send."""
         async def main():
@@ -174,6 +177,7 @@ class TestTrains(Sockets, UringCase):
             assert arrived(sock) == cut(CONTENT[:5000], 1000)
 
 
+@needs_feature('send_zc', 'report_usage')
 @needs_root
 class TestPaths(Sockets, UringCase):
 
@@ -269,3 +273,5 @@ class TestPaths(Sockets, UringCase):
             self.run(main())
         finally:
             wire.release()
+
+on_the_fallback_too(globals(), TestTrains)

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 import uringloop
-from tests.support.cases import UringCase
+from tests.support.cases import UringCase, on_the_fallback_too
 from tests.support.sockets import Sockets
 
 
@@ -90,3 +90,5 @@ class TestNeverRun(UringCase):
                 assert sending.result() == (100, True)
         data.clear()
         assert self.loop.stats().operations_live == 0
+
+on_the_fallback_too(globals(), TestZerocopy, TestPartOfAStream, TestNeverRun)

@@ -10,6 +10,7 @@ import termios
 import pytest
 
 from tests.support.cases import Case, UringCase, both_sides
+from tests.support.features import needs_feature
 from tests.support.sockets import PAIRS, reset
 from tests.support.streams import MANY_BYTES, Buffered, Recorder, Streams, both_kinds
 from tests.support.turns import turns
@@ -229,6 +230,7 @@ class _TestFlow(Streams):
 class TestBufferedClose(Streams, UringCase):
     """What one receive has brought is no longer delivered after ``close()``."""
 
+    @needs_feature('multishot')
     def test_nothing_is_delivered_once_closed_in_buffer_updated(self):
         class Closes(Buffered):
             def received(self, data):

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from tests.support.cases import UringCase, both_sides
+from tests.support.features import needs_feature
 from tests.support.sockets import PAIRS, reset
 from tests.support.streams import Buffered, Recorder, Streams
 from tests.support.turns import turns
@@ -229,6 +230,7 @@ both_sides(globals(), _TestBulk)
 class TestTheTwoWays(Streams, UringCase):
     """Which way it is received shows in the counters."""
 
+    @needs_feature('multishot')
     def test_bulk_is_read_one_by_one_and_short_pieces_together(self):
         async def main():
             near, far = PAIRS['tcp']()

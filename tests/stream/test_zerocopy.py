@@ -1,5 +1,6 @@
 """Zero-copy writes of streams: what asks for them, and where they are given up."""
 from tests.support.cases import UringCase
+from tests.support.features import needs_feature
 from tests.support.streams import MANY_BYTES, Echo, Streams, both_kinds
 from tests.support.turns import turns_until
 
@@ -7,6 +8,7 @@ from tests.support.turns import turns_until
 class TestZerocopy(Streams, UringCase):
     """Which writes ask for it shows in the counters."""
 
+    @needs_feature('send_zc', 'report_usage')
     def test_given_up_where_it_is_copied(self):
         async def main():
             near, peer = await self.half()

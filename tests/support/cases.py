@@ -24,6 +24,7 @@ import pytest
 
 import uringloop
 from tests.support.turns import settle
+from uringloop.copying.loop import CopyingLoop
 from uringloop.ring import orphans
 
 # In Python 3.10, and in the first releases of 3.11 (Debian 12 has 3.11.2), only stream
@@ -54,6 +55,13 @@ class Case:
 
     def finish(self) -> None:
         self.loop.close()
+
+    def collect(self) -> None:
+        """What was left behind warns now; after a failure that is no finding of its own."""
+        with warnings.catch_warnings():
+            if self.body_failed:
+                warnings.simplefilter('ignore', ResourceWarning)
+            gc.collect()
 
     def told_problems(self) -> str:
         """What the loop's exception handler was told, with tracebacks."""
@@ -106,14 +114,43 @@ class UringCase(Case):
             # What was closed at the test's end needs a few turns to be let go of.
             loop.run_until_complete(settle())
             loop.close()
-        if self.body_failed:
-            # What it has not closed, since it did not come so far, is no finding of its own.
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore', ResourceWarning)
-                gc.collect()
-            return
-        gc.collect()
-        assert_no_leaks(loop)
+        self.collect()
+        if not self.body_failed:
+            assert_no_leaks(loop)
+
+
+class FallbackMixin:
+    """Before a ``UringCase``: the loop is that by which all is copied."""
+
+    uring = False
+
+    def new_loop(self):
+        return CopyingLoop()
+
+    def finish(self):
+        if not self.loop.is_closed():
+            self.loop.run_until_complete(settle())
+            self.loop.close()
+        self.collect()
+
+
+def only_uring(test):
+    """Of a test: what it looks at the fallback has not, a ring or zero-copy, or leaves to asyncio.
+
+    It says why, in its docstring or in a comment.
+    """
+    test.only_uring = True
+    return test
+
+
+def on_the_fallback_too(namespace: dict, *cases: type) -> None:
+    """Put ``TestThingFallback`` into a module for each ``TestThing``: but for ``only_uring``."""
+    for case in cases:
+        left_out = {name: None for kind in case.__mro__ for name, test in vars(kind).items()
+                    if getattr(test, 'only_uring', False)}
+        name = f'{case.__name__}Fallback'
+        namespace[name] = type(name, (FallbackMixin, case), {
+            **left_out, '__module__': namespace['__name__'], '__doc__': case.__doc__})
 
 
 def told(context: dict) -> str:

@@ -17,7 +17,8 @@ LOOPS = {
 
 def python(*arguments, cwd=None, **environment):
     """Run this interpreter; returns the finished process."""
-    env = {name: value for name, value in os.environ.items() if name != 'URINGLOOP_REQUIRE'}
+    env = {name: value for name, value in os.environ.items()
+           if name not in ('URINGLOOP_REQUIRE', 'URINGLOOP_DISABLE')}
     env['PYTHONPATH'] = str(ROOT)
     env.update(environment)
     return subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, env=env, timeout=60,

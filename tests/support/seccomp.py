@@ -24,6 +24,11 @@ def forbid_io_uring(error, call=425, action=0x00050000):
 '''
 
 
-def forbidden(text, error=1, **environment):
+ERRNO = 0x00050000
+KILL = 0x80000000          # SECCOMP_RET_KILL_PROCESS
+
+
+def forbidden(text, error=1, *, action=ERRNO, **environment):
     """Run a script in a process that may not make rings."""
-    return script(FORBID + f'forbid_io_uring({error})\n' + textwrap.dedent(text), **environment)
+    return script(FORBID + f'forbid_io_uring({error}, action={action})\n' + textwrap.dedent(text),
+                  **environment)

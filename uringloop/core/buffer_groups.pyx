@@ -9,6 +9,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from uringloop.core.clock cimport monotonic
 from uringloop.ring.buffers cimport ReceiveBuffers
+from uringloop.ring.features cimport features
 from uringloop.ring.ring cimport Ring
 
 
@@ -35,7 +36,7 @@ cdef class BufferGroups:
 
     cdef ReceiveBuffers make(self, BufferGroup group, Ring ring):
         """The same, which are made now; None: there is no memory for them."""
-        if self.is_short():
+        if not features.multishot or self.is_short():
             return None
         try:
             if group == STREAM:

@@ -5,7 +5,7 @@ from libc.stdint cimport uint64_t
 
 @cython.final
 cdef class Counters:
-    cdef:
+    cdef public:
         uint64_t zerocopy_sent
         uint64_t zerocopy_copied
         uint64_t zerocopy_fell_back
@@ -23,4 +23,4 @@ cdef class Counters:
         uint64_t pool_leases_high_water
         uint64_t pool_waits
 
-    cdef dict as_dict(self)
+    cpdef dict as_dict(self)

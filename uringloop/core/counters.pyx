@@ -10,7 +10,7 @@ cimport cython
 cdef class Counters:
     """The counters of one loop."""
 
-    cdef dict as_dict(self):
+    cpdef dict as_dict(self):
         """All of them, by the names of ``Loop.stats()``."""
         return {
             'datagrams_sent': self.datagrams_sent,

@@ -3,12 +3,10 @@ cimport cython
 
 # The groups are named here too, for those who ask the loop for them.
 from uringloop.core.buffer_groups cimport DATAGRAM, LOCAL, STREAM
-from uringloop.core.counters cimport Counters
 from uringloop.core.registry cimport Registry
 from uringloop.core.scheduler cimport Scheduler
 from uringloop.ring.addresses cimport AddressCache
 from uringloop.ring.operations cimport OperationOwner
-from uringloop.ring.registered_memory cimport MemoryMap
 from uringloop.ring.watched cimport WatchedSockets
 from uringloop.ring.zerocopy cimport PathReports
 
@@ -16,11 +14,9 @@ from uringloop.ring.zerocopy cimport PathReports
 cdef class LoopCore(Scheduler):
     cdef:
         AddressCache addresses
-        Counters counters
         PathReports paths       # what destinations have reported, for all but datagram transports
         readonly Registry _registry
         WatchedSockets watched_sockets
-        MemoryMap registered_memory     # that programs have registered
         unsigned turns
         double yield_at         # when other threads are to have their turn, at the latest
         unsigned writers        # stream transports that have written this turn

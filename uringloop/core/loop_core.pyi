@@ -7,17 +7,18 @@ from typing import Any, TypeVar
 
 from typing_extensions import TypeVarTuple, Unpack
 
+from uringloop.core.lender import Lender
 from uringloop.core.ready import ReadyQueue
 from uringloop.core.registry import Registry
 
 _Args = TypeVarTuple('_Args')
 _Result = TypeVar('_Result')
 
-class LoopCore:
+class LoopCore(Lender):
     """What is hot of an event loop; ``uringloop.Loop`` adds asyncio's cold half.
 
     It is one object in layers, so that the hot fields of all are C fields of it:
-    ``Submitter``, ``RingOwner``, ``Scheduler``, and this class, which runs the turns.
+    ``Lender``, ``Submitter``, ``RingOwner``, ``Scheduler``, and this class, which runs the turns.
     """
 
     _closed: bool

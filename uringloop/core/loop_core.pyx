@@ -11,7 +11,6 @@ from cpython.ref cimport Py_TYPE
 
 from uringloop._cpython cimport fd_of
 from uringloop.core.clock cimport clock_coarse, monotonic
-from uringloop.core.counters cimport Counters
 from uringloop.core.handles cimport Handle, ThreadSafeHandle, TimerHandle
 from uringloop.core.overrides cimport RUN_ONCE, TIME, Overrides, handles_are_patched
 from uringloop.core.ready_queue cimport pop_ready, push_ready
@@ -20,7 +19,6 @@ from uringloop.core.scheduler cimport Scheduler
 from uringloop.ring.addresses cimport AddressCache
 from uringloop.ring.operations cimport OperationOwner
 from uringloop.ring.process cimport this_thread
-from uringloop.ring.registered_memory cimport MemoryMap
 from uringloop.ring.watched cimport WatchedSockets
 from uringloop.ring.zerocopy cimport PathReports
 
@@ -57,17 +55,15 @@ cdef class LoopCore(Scheduler):
     """What is hot of an event loop; ``uringloop.Loop`` adds asyncio's cold half.
 
     It is one object in layers, so that the hot fields of all are C fields of it:
-    ``Submitter``, ``RingOwner``, ``Scheduler``, and this class, which runs the turns.
+    ``Lender``, ``Submitter``, ``RingOwner``, ``Scheduler``, and this class, which runs the turns.
     """
 
     def __cinit__(self):
         self.addresses = AddressCache()
-        self.counters = Counters()
         self.overrides = Overrides(LoopCore)
         self.paths = PathReports()
         self._registry = Registry()
         self.watched_sockets = WatchedSockets()
-        self.registered_memory = MemoryMap()
         self.batching = True
 
     def _make_ring(self, unsigned entries, double busy_poll, bint batch):
@@ -395,7 +391,7 @@ cdef class LoopCore(Scheduler):
         # Those, too, that wait for a timer.
         for transport in self._registry.own():
             (<OperationOwner>transport).loop_closed()
-        self.registered_memory.loop_closed()
+        self._close_lender()
         self.deliveries_due.clear()
         self.addresses.clear()
         self.wakeup_watch = self.selector_watch = None       # they refer to us

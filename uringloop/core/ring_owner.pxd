@@ -1,7 +1,6 @@
 """The ring's lifetime: who makes it, who has it, and what is left of it."""
 from uringloop.core.buffer_groups cimport BufferGroup, BufferGroups
 from uringloop.core.poll_watch cimport PollWatch, SelectorWatch
-from uringloop.ring.registered_memory cimport Registration
 from uringloop.core.submitter cimport Submitter
 from uringloop.ring.buffers cimport ReceiveBuffers
 
@@ -11,7 +10,6 @@ cdef class RingOwner(Submitter):
         unsigned entries            # of the next ring
         unsigned cq_entries
         unsigned busy_poll_ns       # nanoseconds to look for completions before sleeping
-        bint closing                # nothing new is to be given to the ring
         object marker_peer          # the other end of the wake-up socket that is the marker
         BufferGroups buffer_groups
         object memory_reserve       # memory to let go of when there is no other
@@ -31,6 +29,5 @@ cdef class RingOwner(Submitter):
     cdef int drain(self, double end) except -1
     cdef int leave_ring(self, double bound) except -1
     cdef int free_slots(self) except -1
-    cdef int forget_memory(self, Registration memory) except -1
     cdef dict ring_counters(self)
     cdef ReceiveBuffers receive_buffers(self, BufferGroup group)

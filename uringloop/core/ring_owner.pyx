@@ -223,8 +223,10 @@ cdef class RingOwner(Submitter):
                 self.ring.unregister_file(what)
         return 0
 
+    cdef int register_memory(self, Registration memory) except -1:
+        return self.ring.register_memory(memory) if self.ring is not None else 0
+
     cdef int forget_memory(self, Registration memory) except -1:
-        """Have the ring let go of registered memory; any thread may say so."""
         if self.ring is None or memory.ring_id != self.ring.ring_id:
             return 0
         if not self.ring.forget_memory(memory):

@@ -1,14 +1,14 @@
 """Who has something to submit before the kernel is next entered."""
 cimport cython
 
-from uringloop.ring.operations cimport OperationOwner, OperationTable
+from uringloop.core.lender cimport Lender
+from uringloop.ring.operations cimport OperationOwner
 from uringloop.ring.ring cimport Ring
 
 
-cdef class Submitter:
+cdef class Submitter(Lender):
     cdef:
         Ring ring
-        OperationTable operations
         unsigned long thread    # that the loop runs in; 0: it does not run
         list flushers
         list flushed            # the one before, empty again

@@ -6,20 +6,23 @@ take one each.
 """
 cimport cython
 
-from uringloop.ring.operations cimport OperationOwner, OperationTable
+from uringloop.core.lender cimport Lender
+from uringloop.ring.operations cimport OperationOwner
 from uringloop.ring.process cimport this_thread
 
 from uringloop.ring.unavailable import UringUnavailableError
 
 
-cdef class Submitter:
+cdef class Submitter(Lender):
     """The ring of a loop, and those who wait to use it."""
 
     def __cinit__(self):
-        self.operations = OperationTable()
         self.flushers = []
         self.flushed = []
         self.idle_flushers = []
+
+    cdef bint runs_elsewhere(self) except -1:
+        return self.thread != 0 and self.thread != this_thread()
 
     cdef bint runs_here(self) noexcept:
         """Whether this is the thread that the loop runs in; not in the child of a fork()."""

@@ -12,6 +12,15 @@ from uringloop.memory.registered import RegisteredBuffer
 from uringloop.ring.zerocopy import SendReport
 from uringloop.transport.socket_transport import SocketTransport
 
+# What isinstance() sees of a transport: asyncio's class, of its private module.
+AsyncioTransport: Any
+
+def items_of(buffers: Iterable[Any]) -> tuple[Any, ...]:
+    """What ``sendto_many`` is given; TypeError if that is a single buffer."""
+
+def pair(item: tuple[Any, ...]) -> tuple[Any, Any]:
+    """A datagram and its address; TypeError if it is something else."""
+
 # At run time not a subclass of asyncio's (their layouts conflict), but an
 # instance all the same: isinstance() says so.
 class DatagramTransport(SocketTransport, asyncio.DatagramTransport):

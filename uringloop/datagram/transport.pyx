@@ -385,7 +385,7 @@ cdef class DatagramTransport(SocketTransport):
         return 0
 
 
-cdef tuple items_of(object buffers):
+cpdef tuple items_of(object buffers):
     """What ``sendto_many`` is given; TypeError if that is a single buffer."""
     if isinstance(buffers, (bytes, bytearray, memoryview, LentMemory)):
         raise TypeError(f'buffers must be an iterable of datagrams, not {type(buffers).__name__}: '
@@ -393,7 +393,8 @@ cdef tuple items_of(object buffers):
     return tuple(buffers)
 
 
-cdef tuple pair(tuple item):
+cpdef tuple pair(tuple item):
+    """A datagram and its address; TypeError if it is something else."""
     if len(item) != 2:
         raise TypeError(f'a datagram must be a bytes-like object or (data, addr), not {item!r}')
     return item

@@ -1,14 +1,14 @@
 """Buffer pools and their leases."""
 cimport cython
 
-from uringloop.core.loop_core cimport LoopCore
+from uringloop.core.lender cimport Lender
 from uringloop.ring.registered_memory cimport LentMemory, Registration
 
 
 cdef class PoolCore:
     cdef:
         object __weakref__
-        readonly LoopCore _loop
+        readonly Lender _loop
         Registration registration
         char* base
         size_t mapped

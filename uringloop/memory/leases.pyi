@@ -7,13 +7,13 @@ from typing import Any, final, overload
 from _typeshed import ReadableBuffer
 from typing_extensions import Self
 
-from uringloop.core.loop_core import LoopCore
+from uringloop.core.lender import Lender
 
 class PoolCore:
     """A pool but for waiting."""
 
     def __init__(
-            self, loop: LoopCore, count: int, size: int, hugepages: bool = False) -> None: ...
+            self, loop: Lender, count: int, size: int, hugepages: bool = False) -> None: ...
     @property
     def count(self) -> int:
         """How many buffers it has."""

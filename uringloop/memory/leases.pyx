@@ -15,8 +15,7 @@ from posix.mman cimport (
     MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap, munmap)
 
 from uringloop._cpython cimport set_send
-from uringloop.core.loop_core cimport LoopCore
-from uringloop.ring.process cimport this_thread
+from uringloop.core.lender cimport Lender
 from uringloop.ring.registered_memory cimport LentMemory, Registration
 
 import operator
@@ -49,7 +48,7 @@ cdef enum:
 cdef class PoolCore:
     """A pool but for waiting."""
 
-    def __init__(self, LoopCore loop, count, size, hugepages=False):
+    def __init__(self, Lender loop, count, size, hugepages=False):
         """Memory for ``count`` buffers of ``size`` bytes; MemoryError if there is not so much."""
         self.count = positive(count, 'count')
         self.size = positive(size, 'size')
@@ -71,8 +70,7 @@ cdef class PoolCore:
         self.free = self.count
         self.map_memory(hugepages)
         self.registration = Registration(<uintptr_t>self.base, self.mapped)
-        if loop.ring is not None:
-            loop.ring.register_memory(self.registration)
+        loop.register_memory(self.registration)
 
     def __dealloc__(self):
         # The kernel keeps the pages of what it still reads; what is in flight holds the pool.
@@ -179,7 +177,7 @@ cdef class PoolCore:
 
     def _wait(self, count):
         """A future of so many leases."""
-        future = self._loop.new_future()
+        future = self._loop.create_future()
         self.waiters.append((operator.index(count), future))
         self._loop.counters.pool_waits += 1
         return future
@@ -208,11 +206,11 @@ cdef class PoolCore:
             return 0
         if self._loop.closing:       # whoever waits will never run
             return 0 if self._loop.is_closed() else self.finish_closing()
-        if self._loop.thread == this_thread() or not self._loop.thread:
-            self.serve_waiters()
-            return self.finish_closing()
-        self._loop.call_soon_threadsafe(self._given_back)
-        return 0
+        if self._loop.runs_elsewhere():
+            self._loop.call_soon_threadsafe(self._given_back)
+            return 0
+        self.serve_waiters()
+        return self.finish_closing()
 
     def _given_back(self):
         self.serve_waiters()
@@ -241,7 +239,7 @@ cdef class PoolCore:
         self.check_made()
         if self.closing is None or self.closing.cancelled():     # by whoever waited for it
             self.closed = True
-            self.closing = self._loop.new_future()
+            self.closing = self._loop.create_future()
             while self.waiters:
                 _, future = self.waiters.popleft()
                 if not future.done():

@@ -1,7 +1,7 @@
 """A program's own memory, registered with the ring."""
 cimport cython
 
-from uringloop.core.loop_core cimport LoopCore
+from uringloop.core.lender cimport Lender
 from uringloop.ring.registered_memory cimport LentMemory
 
 
@@ -9,7 +9,7 @@ from uringloop.ring.registered_memory cimport LentMemory
 cdef class RegisteredBuffer(LentMemory):
     cdef:
         object __weakref__
-        LoopCore loop
+        Lender loop
         object view                # the export, until it is closed
         readonly size_t nbytes
         object closing             # the future of ``close``, or None

@@ -6,7 +6,7 @@ from typing import final
 from _typeshed import WriteableBuffer
 from typing_extensions import Self
 
-from uringloop.core.loop_core import LoopCore
+from uringloop.core.lender import Lender
 
 @final
 class RegisteredBuffer:
@@ -16,7 +16,7 @@ class RegisteredBuffer:
     Whatever lies inside it and is sent by a ``*_zerocopy`` call goes from registered memory.
     """
 
-    def __init__(self, loop: LoopCore, obj: WriteableBuffer) -> None: ...
+    def __init__(self, loop: Lender, obj: WriteableBuffer) -> None: ...
     @property
     def nbytes(self) -> int: ...
     def close(self) -> asyncio.Future[None]:

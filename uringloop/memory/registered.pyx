@@ -3,7 +3,7 @@ cimport cython
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.stdint cimport uintptr_t
 
-from uringloop.core.loop_core cimport LoopCore
+from uringloop.core.lender cimport Lender
 from uringloop.ring.abi cimport EFAULT, ENOMEM, ENOSPC
 from uringloop.ring.payloads cimport writable_view
 from uringloop.ring.registered_memory cimport LentMemory, Registration
@@ -21,7 +21,7 @@ cdef class RegisteredBuffer(LentMemory):
     lies inside it and is sent by a ``*_zerocopy`` call goes from registered memory.
     """
 
-    def __init__(self, LoopCore loop, obj):
+    def __init__(self, Lender loop, obj):
         cdef Py_buffer* buffer
         loop._check_closed()
         self.view = writable_view(obj, 'register_buffer')
@@ -32,8 +32,7 @@ cdef class RegisteredBuffer(LentMemory):
         self.loop = loop
         self.operations = loop.operations
         self.registration = Registration(<uintptr_t>buffer.buf, buffer.len)
-        if loop.ring is not None:
-            loop.ring.register_memory(self.registration)
+        loop.register_memory(self.registration)
         if self.registration.error:
             raise refused(self.registration.error, self.nbytes)
         loop.registered_memory.add(self)
@@ -61,7 +60,7 @@ cdef class RegisteredBuffer(LentMemory):
             raise RuntimeError('RegisteredBuffer.__init__() was not called: '
                                'loop.register_buffer() makes them')
         if self.closing is None or self.closing.cancelled():     # by whoever waited for it
-            self.closing = self.loop.new_future()
+            self.closing = self.loop.create_future()
             self.loop.registered_memory.discard(self)
             if self.uses == 0:
                 self.finish_closing()

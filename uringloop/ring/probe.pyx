@@ -2,10 +2,9 @@
 from libc.string cimport memset
 
 from uringloop.ring.abi cimport *
+from uringloop.ring.features cimport features
 from uringloop.ring.operations cimport OperationTable
 from uringloop.ring.ring cimport Ring
-from uringloop.ring.trains cimport can_send_registered_messages
-from uringloop.ring.zerocopy cimport REPORTS_USAGE
 
 import os
 import socket
@@ -53,8 +52,8 @@ def probe_ring(unsigned entries=256):
                 [name for name, code in REQUESTS.items() if code in requests],
                 [name for name, code in REQUESTS.items() if code not in requests],
                 bool(ring.restricted),
-                bool(REPORTS_USAGE),
-                bool(can_send_registered_messages()),
+                bool(features.report_usage),
+                bool(features.registered_messages),
                 bool(ring.ring.features & RING_FEAT_NO_IOWAIT))
         finally:
             ring.close(peer.fileno(), 0)

@@ -11,6 +11,7 @@ from libc.stdint cimport uint16_t
 from libc.stdlib cimport free, realloc
 
 from uringloop.ring.abi cimport *
+from uringloop.ring.features cimport features
 
 import resource
 
@@ -34,6 +35,8 @@ cdef class RegisteredFiles:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if 0 <= limit < SLOT_LIMIT:
             count = limit
+        if not features.registered_files:
+            count = MARKER_SLOT + 1
         self.ring = ring
         while True:
             # More than RLIMIT_NOFILE are refused (EMFILE), and memory may be short.

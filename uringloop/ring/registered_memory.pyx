@@ -11,6 +11,7 @@ from libc.stdint cimport uint16_t, uint32_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 from uringloop.ring.abi cimport *
+from uringloop.ring.features cimport features
 
 
 cdef enum:
@@ -88,6 +89,8 @@ cdef class Registration:
         cdef unsigned i
         cdef size_t begin
         cdef int slot
+        if not features.registered_buffers:
+            return 0
         self.ring_id = ring_id
         self.error = 0
         for i in range(self.piece_count):

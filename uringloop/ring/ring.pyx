@@ -14,6 +14,7 @@ from posix.unistd cimport close
 from uringloop._cpython cimport pause_collector, resume_collector
 from uringloop.ring.abi cimport *
 from uringloop.ring.completions cimport allocate, fetch, fetch_all, settle, settle_sends_of
+from uringloop.ring.features cimport features
 from uringloop.ring.operations cimport (
     UNTRACKED, OperationOwner, OperationTable, operation, user_data)
 from uringloop.ring.process cimport fork_generation, this_thread
@@ -453,7 +454,7 @@ cdef class Ring:
     cdef void register_ring_fd(self) noexcept:
         """The loop begins to run: entering by the thread's own table of rings is cheaper."""
         # If the table is full (16 rings) the descriptor goes on serving.
-        self.ring_fd_registered = io_uring_register_ring_fd(&self.ring) == 1
+        self.ring_fd_registered = features.ring_fd and io_uring_register_ring_fd(&self.ring) == 1
 
     cdef void unregister_ring_fd(self) noexcept:
         """The loop has stopped.  Its ring may be closed by another thread, whose

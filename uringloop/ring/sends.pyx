@@ -8,11 +8,12 @@ The zero-copy ones take the memory from a registered buffer where it lies in one
 from libc.stdint cimport uint16_t, uint32_t, uintptr_t
 
 from uringloop.ring.abi cimport *
+from uringloop.ring.features cimport features
 from uringloop.ring.operations cimport LENT, MEMORY, REGISTERED, SEND, ZEROCOPY, operation
 from uringloop.ring.registered_memory cimport UNREGISTERED, LentMemory
 from uringloop.ring.ring cimport Ring
-from uringloop.ring.trains cimport can_send_registered_messages, is_train, write_train_message
-from uringloop.ring.zerocopy cimport SEND_ZC_FLAGS
+from uringloop.ring.trains cimport is_train, write_train_message
+from uringloop.ring.zerocopy cimport send_zc_flags
 
 
 cdef io_uring_sqe* prepare_send(
@@ -26,7 +27,7 @@ cdef io_uring_sqe* prepare_send(
     traits |= MEMORY | SEND
     if zerocopy:
         opcode = IORING_OP_SENDMSG_ZC if train else IORING_OP_SEND_ZC
-        if op.traits & LENT and (not train or can_send_registered_messages()):
+        if op.traits & LENT and (not train or features.registered_messages):
             slot = ring.slot_of(<LentMemory>op.data, op.base, op.length)
     else:
         opcode = IORING_OP_SENDMSG if train else IORING_OP_SEND
@@ -34,7 +35,7 @@ cdef io_uring_sqe* prepare_send(
         traits |= REGISTERED
     sqe = ring.prepare(op, opcode, fd, flags, traits)
     if zerocopy:
-        sqe.ioprio = SEND_ZC_FLAGS
+        sqe.ioprio = send_zc_flags()
     if slot >= 0:
         sqe.ioprio |= IORING_RECVSEND_FIXED_BUF
         sqe.buf_index = <uint16_t>slot

@@ -9,6 +9,7 @@ asynchronously.  A ring that finds no memory may therefore find some a moment la
 from libc.string cimport memset
 
 from uringloop.ring.abi cimport *
+from uringloop.ring.features cimport features, find_features
 
 import resource
 import time
@@ -32,6 +33,7 @@ cdef int open_ring(io_uring* ring, unsigned entries, unsigned cq_entries,
     """
     cdef int code
     cdef int tries_left
+    find_features()
     while True:
         code = open_once(ring, entries, cq_entries, setup_flags)
         tries_left = 12 if code == -ENOMEM and may_pass(entries, cq_entries) else 0
@@ -63,6 +65,10 @@ cdef int open_once(io_uring* ring, unsigned entries, unsigned cq_entries,
     cdef unsigned wanted = (IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP
                             | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_TASKRUN_FLAG)
     cdef int code
+    if not features.submit_all:
+        wanted &= ~<unsigned>IORING_SETUP_SUBMIT_ALL
+    if not features.taskrun_flag:
+        wanted &= ~<unsigned>IORING_SETUP_TASKRUN_FLAG
     memset(&params, 0, sizeof(params))
     params.flags = needed | wanted
     params.cq_entries = cq_entries
@@ -72,6 +78,8 @@ cdef int open_once(io_uring* ring, unsigned entries, unsigned cq_entries,
         params.flags = needed
         code = io_uring_queue_init_params(entries, ring, &params)
     setup_flags[0] = params.flags
+    if code >= 0 and not features.no_iowait:
+        ring.features &= ~<unsigned>RING_FEAT_NO_IOWAIT
     return code
 
 

@@ -25,7 +25,7 @@ cdef inline size_t longest_train(size_t segment_size) noexcept:
     return max(min(SEGMENTED_BYTES // segment_size, <size_t>SEGMENTS), <size_t>1) * segment_size
 
 
-cdef size_t check_segment_size(object value) except? 0
+cpdef size_t check_segment_size(object value) except? 0
 cdef void write_segment_size(msghdr* message, cmsghdr* header, uint16_t size) noexcept
 cdef void write_train_message(operation* op) noexcept
 cdef int send_train(operation* op, int fd) noexcept
@@ -33,4 +33,3 @@ cdef int send_pieces(int fd, iovec* pieces, size_t count, size_t segment_size,
                      sockaddr_storage* address, uint32_t address_length) noexcept
 cdef bint is_udp(object sock) except -1
 cdef bint is_refusal(int error) noexcept
-cdef bint can_send_registered_messages() except -1

@@ -2,7 +2,7 @@
 
 They are of one size, but the last, which may be shorter.
 """
-from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from uringloop._cpython cimport family_of, proto_of, type_of
@@ -20,7 +20,7 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendmsg(int, const msghdr*, int)
 
 
-cdef size_t check_segment_size(object value) except? 0:
+cpdef size_t check_segment_size(object value) except? 0:
     """A program's ``segment_size`` as a number; 0 if it gives none."""
     if value is None:
         return 0
@@ -89,55 +89,3 @@ cdef bint is_refusal(int error) noexcept:
     """
     return error == EIO or error == EINVAL or error == EMSGSIZE or error == EOPNOTSUPP \
         or error == ENOBUFS or error == ENOMEM
-
-
-# -- from registered buffers -------------------------------------------------------------------
-#
-# A segmented send needs a control message, and so SENDMSG_ZC.  Until Linux 6.15 that refuses
-# registered buffers (EINVAL) before it looks for the file; from then on the file is what it
-# misses (EBADF).  One request of a ring of its own tells, once in a process.
-
-
-cdef bint asked = False
-cdef bint answer = False
-
-
-cdef bint can_send_registered_messages() except -1:
-    """Whether the kernel sends trains from registered buffers."""
-    global asked, answer
-    if not asked:
-        answer = ask_kernel()
-        asked = True
-    return answer
-
-
-cdef bint ask_kernel() noexcept:
-    cdef:
-        io_uring ring
-        io_uring_params params
-        io_uring_sqe* sqe
-        io_uring_cqe* waited
-        io_uring_cqe answered
-        __kernel_timespec second
-        iovec vector
-        msghdr message
-        bint can = False
-    memset(&params, 0, sizeof(params))
-    memset(&message, 0, sizeof(message))
-    if io_uring_queue_init_params(4, &ring, &params) < 0:
-        return False
-    vector.iov_base = &message
-    vector.iov_len = 1
-    message.msg_iov = &vector
-    message.msg_iovlen = 1
-    second.tv_sec = 1
-    second.tv_nsec = 0
-    sqe = ring_sqe(&ring, IORING_OP_SENDMSG_ZC, -1, 0, 1)
-    if sqe is not NULL:
-        sqe.addr = <uintptr_t>&message
-        sqe.len = 1
-        sqe.ioprio = IORING_RECVSEND_FIXED_BUF
-        io_uring_submit_and_wait_timeout(&ring, &waited, 1, &second, NULL)
-        can = ring_take(&ring, &answered, 1) == 1 and answered.res == -EBADF
-    io_uring_queue_exit(&ring)
-    return can

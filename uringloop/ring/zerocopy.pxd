@@ -1,6 +1,8 @@
 """Whether a send goes zero-copy: when that pays, and what paths have reported."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
+from uringloop.ring.abi cimport IORING_SEND_ZC_REPORT_USAGE
+from uringloop.ring.features cimport features
 from uringloop.ring.operations cimport operation
 
 
@@ -13,9 +15,9 @@ cdef enum:
     STREAM_MINIMUM = 65536
 
 
-# Whether the kernel says what became of a zero-copy send (6.2), and the flags to ask for it.
-cdef bint REPORTS_USAGE
-cdef uint16_t SEND_ZC_FLAGS
+cdef inline uint16_t send_zc_flags() noexcept:
+    """Linux 6.1 cannot say what became of a zero-copy send, and refuses to be asked (EINVAL)."""
+    return IORING_SEND_ZC_REPORT_USAGE if features.report_usage else 0
 
 
 cdef struct path:

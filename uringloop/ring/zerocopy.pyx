@@ -10,17 +10,11 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
-from uringloop.ring.abi cimport IORING_SEND_ZC_REPORT_USAGE
+from uringloop.ring.features cimport features
 from uringloop.ring.operations cimport UNREPORTED, ZEROCOPY, operation
 from uringloop.ring.payloads cimport MAX_FRAGMENTS, fragments
 
 from collections import namedtuple
-
-from uringloop.ring.kernel import KERNEL
-
-# Linux 6.1 refuses the flag (EINVAL).
-REPORTS_USAGE = KERNEL >= (6, 2)
-SEND_ZC_FLAGS = IORING_SEND_ZC_REPORT_USAGE if REPORTS_USAGE else 0
 
 cdef double FIRST_BACKOFF = 1.0      # seconds
 cdef double LONGEST_BACKOFF = 60.0
@@ -87,7 +81,7 @@ cdef bint zerocopy_pays(const void* base, size_t length, size_t datagram, bint a
     ``length`` bytes are to leave as datagrams of ``datagram`` bytes.  ``any_size``: the memory is
     registered, or the caller has asked for it.
     """
-    if length < ZEROCOPY_MINIMUM and not any_size:
+    if not features.send_zc or length < ZEROCOPY_MINIMUM and not any_size:
         return False
     if length == 0 or fragments(base, length) > MAX_FRAGMENTS:
         return False
@@ -103,7 +97,7 @@ cdef bint stream_zerocopy_pays(const void* address, uint32_t address_length, siz
     The notification comes with the peer's acknowledgement, so what is pinned
     stays so for a round trip.
     """
-    return (length >= STREAM_MINIMUM and pinned + length <= PINNED_LIMIT
+    return (features.send_zc and length >= STREAM_MINIMUM and pinned + length <= PINNED_LIMIT
             and not paths.expects(address, address_length, length))
 
 
@@ -127,4 +121,4 @@ cdef object send_report(size_t nbytes, bint copied, bint reported):
 
 cdef bint is_reported(operation* op) noexcept:
     """Whether it is known what the kernel did with the memory."""
-    return not op.traits & ZEROCOPY or REPORTS_USAGE and not op.traits & UNREPORTED
+    return not op.traits & ZEROCOPY or features.report_usage and not op.traits & UNREPORTED

@@ -16,6 +16,7 @@ from uringloop._cpython cimport allocate_bytes, bytes_content, resize_bytes
 from uringloop.core.loop_core cimport STREAM
 from uringloop.ring.abi cimport *
 from uringloop.ring.buffers cimport EXPORT_MINIMUM, ReceiveBuffers
+from uringloop.ring.features cimport features
 from uringloop.ring.operations cimport MEMORY, MULTISHOT, RECEIVE, operation
 from uringloop.stream.transport cimport StreamTransport
 from uringloop.transport.delivery cimport EOF, RECEIVE_ERROR, received_item
@@ -25,8 +26,6 @@ from uringloop.transport.socket_transport cimport CLOSING
 
 import os
 from asyncio.log import logger
-
-from uringloop.ring.kernel import KERNEL
 
 
 cdef extern from "<errno.h>" nogil:
@@ -43,7 +42,7 @@ cdef enum:
 
 # So much one multishot receive brings before it has to be armed again, and so much at most
 # waits for a protocol that has paused: Linux 6.17 ends it then.  As much as asyncio reads at once.
-cdef unsigned RECEIVE_LIMIT = 131072 if KERNEL >= (6, 17) else 0
+cdef unsigned RECEIVE_LIMIT = 131072
 
 cdef enum:
     DATA = RECEIVE_ERROR + 1                  # kind of a received_item
@@ -94,7 +93,7 @@ cdef class StreamReceiver(Receiver):
             MEMORY if one else MULTISHOT | MEMORY)
         if not one:
             sqe.ioprio = IORING_RECV_MULTISHOT
-            sqe.file_index = RECEIVE_LIMIT
+            sqe.file_index = RECEIVE_LIMIT if features.receive_limit else 0
         elif self.pieces:
             # The first of a connection is often there already; an answer's answer is not.
             sqe.ioprio = IORING_RECVSEND_POLL_FIRST

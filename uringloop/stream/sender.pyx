@@ -11,10 +11,11 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memmove, memset
 
 from uringloop.ring.abi cimport *
+from uringloop.ring.features cimport features
 from uringloop.ring.payloads cimport copy_payload, export_payload, payload
 from uringloop.ring.operations cimport MEMORY, SEND, ZEROCOPY, operation
 from uringloop.ring.zerocopy cimport (
-    REPORTS_USAGE, SEND_ZC_FLAGS, STREAM_MINIMUM, stream_zerocopy_pays)
+    STREAM_MINIMUM, send_zc_flags, stream_zerocopy_pays)
 from uringloop.stream.transport cimport StreamTransport
 from uringloop.transport.sender cimport FULL, ROOM, Sender
 from uringloop.transport.socket_transport cimport CLOSING, LOST
@@ -281,7 +282,7 @@ cdef class StreamSender(Sender):
         sqe.addr = <uintptr_t>op.base
         sqe.len = <uint32_t>min(op.length, <size_t>0x7ffff000)
         if zerocopy:
-            sqe.ioprio = SEND_ZC_FLAGS
+            sqe.ioprio = send_zc_flags()
         sqe.msg_flags = MSG_NOSIGNAL | MSG_DONTWAIT
         transport.loop.ring.sends_prepared = not zerocopy
         self.results_due = 1
@@ -351,7 +352,7 @@ cdef class StreamSender(Sender):
     cdef int notified(self, operation* op) except -1:
         transport = <StreamTransport>self.transport
         transport.loop.counters.buffers_released += 1
-        if op.copied and op.status >= 0 and REPORTS_USAGE:
+        if op.copied and op.status >= 0 and features.report_usage:
             transport.loop.counters.zerocopy_copied += 1
             self.expect_copies()
         return 0

@@ -1,0 +1,90 @@
+"""The fallback has every name that this loop and its transports have, with the same arguments."""
+import asyncio
+import inspect
+
+import pytest
+
+import uringloop
+from tests.support.cases import Case, FallbackMixin
+from tests.support.protocols import endpoint
+from tests.support.sockets import LOCAL, tcp_pair
+from uringloop.copying.datagrams import CopyingDatagramTransport
+from uringloop.copying.loop import CopyingLoop
+from uringloop.copying.streams import CopyingStreamTransport
+from uringloop.stream.transport import StreamTransport
+
+PAIRS = [(uringloop.Loop, CopyingLoop), (uringloop.DatagramTransport, CopyingDatagramTransport),
+         (StreamTransport, CopyingStreamTransport)]
+
+
+def public(kind):
+    return {name for name in dir(kind) if not name.startswith('_')}
+
+
+def arguments(method):
+    """Names and kinds and defaults, without annotations."""
+    return [(each.name, each.kind, each.default)
+            for each in inspect.signature(method).parameters.values()]
+
+
+@pytest.mark.parametrize(('ours', 'fallback'), PAIRS)
+def test_every_public_name_is_there(ours, fallback):
+    assert public(ours) - public(fallback) == set()
+
+
+@pytest.mark.parametrize(('ours', 'fallback', 'name'), [
+    (ours, fallback, name) for ours, fallback in PAIRS
+    for name in sorted(public(ours) - public(asyncio.SelectorEventLoop)
+                       - public(asyncio.DatagramTransport) - public(asyncio.Transport))
+    if callable(getattr(ours, name))])
+def test_what_is_not_asyncios_takes_the_same_arguments(ours, fallback, name):
+    assert arguments(getattr(fallback, name)) == arguments(getattr(ours, name))
+
+
+@pytest.mark.parametrize('fallback', [pair[1] for pair in PAIRS])
+def test_its_own_methods_have_docstrings(fallback):
+    for name, method in vars(fallback).items():
+        if not name.startswith('_') and callable(method):
+            assert method.__doc__, name
+
+
+class TestKinds(FallbackMixin, Case):
+
+    def test_transports_are_what_isinstance_asks_for(self):
+        async def main():
+            transport, _ = await endpoint(local_addr=LOCAL)
+            assert isinstance(transport, uringloop.DatagramTransport)
+            assert isinstance(transport, asyncio.DatagramTransport)
+            transport.close()
+            near, far = tcp_pair()
+            with far:
+                stream, _ = await self.loop.create_connection(asyncio.Protocol, sock=near)
+                assert isinstance(stream, asyncio.Transport)
+                stream.close()
+
+        self.run(main())
+
+    def test_the_loop_is_asyncios_and_not_ours(self):
+        assert isinstance(self.loop, asyncio.SelectorEventLoop)
+        assert not isinstance(self.loop, uringloop.Loop)
+
+    def test_options_that_mean_nothing_here_are_looked_at_all_the_same(self):
+        with pytest.raises(ValueError, match='not 2'):
+            self.run(endpoint(local_addr=LOCAL, batch=2))
+
+        async def main():
+            transport, _ = await endpoint(local_addr=LOCAL, batch=False)
+            transport.close()
+
+        self.run(main())
+
+    def test_closing_a_loop_that_runs_is_refused_and_closes_nothing(self):
+        async def main():
+            memory = bytearray(100)
+            registered = self.loop.register_buffer(memory)
+            with pytest.raises(RuntimeError):
+                self.loop.close()
+            assert repr(registered) == '<RegisteredBuffer of 100 bytes, open>'
+            await registered.close()
+
+        self.run(main())

@@ -1,0 +1,194 @@
+"""Datagrams of the fallback: what waits for room, and is told of, though asyncio queues it."""
+import asyncio
+import errno
+import socket
+
+import pytest
+
+import uringloop
+from tests.support.cases import Case, FallbackMixin
+from tests.support.protocols import endpoint
+from tests.support.sockets import LOCAL, deserted, unix_pair
+from tests.support.turns import turns
+
+
+class FullSocket(FallbackMixin, Case):
+    """A connected pair of Unix sockets takes few datagrams that nobody reads."""
+
+    async def full(self):
+        """``(transport, protocol, peer, sent)``: all of ``sent`` has left, and no more will."""
+        ours, peer = unix_pair()
+        peer.setblocking(False)
+        transport, protocol = await endpoint(sock=ours)
+        sent = 0
+        while not transport.get_write_buffer_size():
+            transport.sendto(b'%d' % sent)
+            sent += 1
+        return transport, protocol, peer, sent
+
+    async def read(self, peer, count):
+        return [await self.loop.sock_recv(peer, 1000) for _ in range(count)]
+
+
+class TestFull(FullSocket):
+
+    def test_a_report_waits_until_it_has_left(self):
+        """So a program that awaits its reports is held back, as by the ring."""
+        async def main():
+            transport, _, peer, sent = await self.full()
+            with peer:
+                one = transport.sendto_zerocopy(bytearray(b'one'))
+                cut = transport.sendto_zerocopy(b'abcdefgh', segment_size=3)
+                many = transport.sendto_many_zerocopy([b'x', b'', b'z'])
+                transport.sendto_many([b'plain', bytearray(b'too')])
+                await turns()
+                assert not one.done() and not cut.done() and not many.done()
+                got = await self.read(peer, sent + 1 + 3 + 3 + 2)
+                assert got[sent:] == [b'one', b'abc', b'def', b'gh', b'x', b'', b'z', b'plain',
+                                      b'too']
+                assert [await each for each in (one, cut, many)] == [
+                    uringloop.SendReport(3, True), (8, True), (2, True)]
+                transport.close()
+
+        self.run(main())
+
+    def test_aborted(self):
+        async def main():
+            transport, protocol, peer, _ = await self.full()
+            with peer:
+                before = self.loop.stats().datagrams_dropped
+                one = transport.sendto_zerocopy(b'one')
+                many = transport.sendto_many_zerocopy([b'two', b'three'])
+                transport.abort()
+                for each in one, many:
+                    with pytest.raises(ConnectionAbortedError, match=r'was aborted: . bytes'):
+                        await each
+                # And one of those that have filled it.
+                assert self.loop.stats().datagrams_dropped - before == 4
+                await protocol.until(lambda p: p.lost)
+
+        self.run(main())
+
+    def test_closed(self):
+        """What waits still leaves."""
+        async def main():
+            transport, protocol, peer, sent = await self.full()
+            with peer:
+                one = transport.sendto_zerocopy(b'one')
+                transport.close()
+                assert (await self.read(peer, sent + 1))[-1] == b'one'
+                assert await one == (3, True)
+                await protocol.until(lambda p: p.lost)
+
+        self.run(main())
+
+    def test_an_error_is_its_own_and_not_the_protocols(self):
+        async def main():
+            transport, protocol, peer, _ = await self.full()
+            one = transport.sendto_zerocopy(b'one')
+            transport.sendto(b'plain')
+            peer.close()
+            # The one that has filled it is the first to hear of that, from asyncio.
+            with pytest.raises(OSError, match='not connected'):
+                await one
+            await protocol.until(lambda p: len(p.errors) == 2)
+            transport.close()
+
+        self.run(main())
+
+    def test_cancelled(self):
+        async def main():
+            transport, _, peer, sent = await self.full()
+            with peer:
+                transport.sendto_zerocopy(b'one').cancel()
+                assert (await self.read(peer, sent + 1))[-1] == b'one'
+                transport.close()
+
+        self.run(main())
+
+    def test_the_memory_is_the_callers_at_once(self):
+        async def main():
+            transport, _, peer, sent = await self.full()
+            with peer, self.loop.create_buffer_pool(1, 3).acquire_nowait() as lease:
+                data = bytearray(b'one')
+                lease[:] = b'two'
+                transport.sendto_zerocopy(data)
+                transport.sendto(lease)
+                data[:] = lease[:] = b'new'
+                data.append(1)
+                assert (await self.read(peer, sent + 2))[-2:] == [b'one', b'two']
+                transport.close()
+
+        self.run(main())
+
+
+class TestCounted(FallbackMixin, Case):
+
+    def test_what_leaves_comes_and_is_dropped(self):
+        async def main():
+            receiver, received = await endpoint(local_addr=LOCAL)
+            sender, protocol = await endpoint(remote_addr=receiver.get_extra_info('sockname'))
+            sender.sendto(b'plain')
+            sender.sendto_many([b'a', b'b'])
+            await sender.sendto_zerocopy(b'zero-copy, as asked for')
+            sender.sendto(bytes(65_508))
+            with pytest.raises(OSError, match='too long') as caught:
+                await sender.sendto_zerocopy(bytes(65_508))
+            assert caught.value.errno == errno.EMSGSIZE
+            await received.until(lambda p: len(p.datagrams) == 4)
+            assert len(protocol.errors) == 1
+            stats = self.loop.stats()
+            assert (stats.datagrams_sent, stats.datagrams_received, stats.datagrams_dropped) \
+                == (4, 4, 2)
+            assert (stats.zerocopy_sent, stats.zerocopy_copied) == (1, 1)
+            assert stats.submissions == stats.operations_live == stats.bytes_pinned == 0
+            sender.close()
+            receiver.close()
+
+        self.run(main())
+
+    def test_a_train_that_is_refused_in_the_middle(self):
+        async def main():
+            transport, protocol = await endpoint(remote_addr=deserted())
+            with pytest.raises(ConnectionRefusedError):
+                await transport.sendto_zerocopy(bytes(300), segment_size=100)
+            assert not protocol.errors
+            transport.close()
+
+        self.run(main())
+
+
+class TestSockets(FallbackMixin, Case):
+
+    def test_a_full_socket(self):
+        async def main():
+            ours, peer = unix_pair()
+            for sock in ours, peer:
+                sock.setblocking(False)
+            with ours, peer:
+                data = bytearray(b'abcd' * 1000)
+                sending = self.loop.sock_sendto_zerocopy(
+                    ours, data, peer.getsockname(), segment_size=4)
+                data.clear()                           # copied
+                await turns()
+                assert not sending.done()
+                got = [await self.loop.sock_recv(peer, 100) for _ in range(1000)]
+                assert got == [b'abcd'] * 1000
+                assert await sending == (4000, True)
+
+        self.run(main())
+
+    def test_cancelled_while_it_waits(self):
+        async def main():
+            ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            for sock in (ours, peer):
+                sock.setblocking(False)
+            with ours, peer:
+                waiting = asyncio.ensure_future(self.loop.sock_recvmsg(ours, 100))
+                await turns()
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+                assert not self.loop._selector.get_map().keys() & {ours.fileno()}
+
+        self.run(main())

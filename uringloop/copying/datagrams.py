@@ -1,0 +1,259 @@
+"""asyncio's datagram transport, with what ``uringloop.DatagramTransport`` has besides."""
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from uringloop.copying.streams import is_lent
+from uringloop.datagram.transport import AsyncioTransport, DatagramTransport, items_of, pair
+from uringloop.memory.registered import RegisteredBuffer
+from uringloop.ring.trains import check_segment_size
+from uringloop.ring.zerocopy import SendReport
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    from uringloop.core.counters import Counters
+    from uringloop.memory.leases import Lease
+
+    # What is told of a datagram: None if it has left, or why not.
+    _Told = Callable[[Exception | None], None]
+
+# As asyncio: see ``uringloop.datagram.transport``.
+EMPTY_ALLOWED = sys.version_info >= (3, 13)
+
+
+def pieces_of(content: bytes, segment_size: int | None) -> list[bytes]:
+    """The datagrams that ``content`` leaves as."""
+    size = check_segment_size(segment_size)
+    if not size or len(content) <= size:
+        return [content]
+    return [content[start:start + size] for start in range(0, len(content), size)]
+
+
+class _Datagram(bytes):
+    """One of which somebody is to hear that it has left, or why not.
+
+    It is so also while it waits in asyncio's queue.
+    """
+
+    told: _Told
+
+    def __bytes__(self) -> bytes:
+        return self               # asyncio makes ``bytes`` of what it queues
+
+    def __bool__(self) -> bool:
+        return True               # before Python 3.13 asyncio leaves empty ones out
+
+
+class _Report:
+    """A future of ``SendReport``, of one datagram or several."""
+
+    def __init__(self, future: asyncio.Future[SendReport], counters: Counters) -> None:
+        self.future = future
+        self.counters = counters
+        self.nbytes = 0
+        self.due = 1                 # those still to be told of, and until ``close`` one more
+        self.error: Exception | None = None
+
+    def add(self, nbytes: int) -> None:
+        """There is one more to be told of."""
+        self.nbytes += nbytes
+        self.due += 1
+
+    def told(self, error: Exception | None) -> None:
+        """One has left, or has not: the first error is the future's, once all have been tried."""
+        if error is None:
+            self.counters.zerocopy_sent += 1
+            self.counters.zerocopy_copied += 1
+        else:
+            self.failed(error)
+        self.close()
+
+    def failed(self, error: Exception) -> None:
+        """What the future tells, unless there was an error before."""
+        self.error = self.error or error
+
+    def close(self) -> None:
+        """There is one less to be told of; or all have been added."""
+        self.due -= 1
+        if self.due or self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(SendReport(self.nbytes, True))
+
+
+class _CountingSocket:
+    """A transport's socket: counts datagrams, and says of each ``_Datagram`` what became of it."""
+
+    def __init__(self, sock: socket.socket, counters: Counters) -> None:
+        self._sock = sock
+        self._counters = counters
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def send(self, data: bytes) -> int:
+        return self._counted(data, self._sock.send, data)
+
+    def sendto(self, data: bytes, address: Any) -> int:
+        return self._counted(data, self._sock.sendto, data, address)
+
+    def recvfrom(self, size: int) -> tuple[bytes, Any]:
+        received = self._sock.recvfrom(size)
+        self._counters.datagrams_received += 1
+        return received
+
+    def _counted(self, data: bytes, method: Callable[..., int], *arguments: Any) -> int:
+        try:
+            method(*arguments)
+        except (BlockingIOError, InterruptedError):
+            raise
+        except Exception as exc:
+            self._counters.datagrams_dropped += 1
+            if not isinstance(data, _Datagram):
+                raise
+            data.told(exc)        # and not the protocol
+        else:
+            self._counters.datagrams_sent += 1
+            if isinstance(data, _Datagram):
+                data.told(None)
+        return len(data)
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """Whether it is the answer to a datagram, and not to an address that is none."""
+    return isinstance(error, OSError) and not isinstance(error, socket.gaierror) \
+        and error.errno is not None
+
+
+class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
+    """asyncio's datagram transport, with the further calls of ``uringloop.DatagramTransport``."""
+
+    _sock: Any
+
+    def __init__(self, loop: Any, sock: socket.socket, *arguments: Any) -> None:
+        super().__init__(loop, sock, *arguments)
+        self._home = loop                # asyncio forgets it when all is over
+        self._counters = loop._counted
+        self._sock = _CountingSocket(sock, self._counters)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        # So that isinstance() tells on both loops that there are the further calls.
+        return DatagramTransport
+
+    def sendto(self, data: bytes | bytearray | memoryview | Lease, addr: Any = None) -> None:
+        """Send a datagram; never waits.  As asyncio's, which takes no leases."""
+        if self._conn_lost and (self._address or self._sock is None):
+            self._drop()
+            return
+        if is_lent(data) or isinstance(data, RegisteredBuffer):
+            data = self._home._content(data)
+        super().sendto(data, addr)
+
+    def sendto_zerocopy(
+            self, data: ReadableBuffer | RegisteredBuffer, addr: Any = None, *,
+            segment_size: int | None = None) -> asyncio.Future[SendReport]:
+        """Send any buffer, by copying: as ``uringloop.DatagramTransport.sendto_zerocopy``."""
+        content = self._home._content(data)
+        pieces = pieces_of(content, segment_size)
+        future: asyncio.Future[SendReport] = self._home.create_future()
+        if self._conn_lost:
+            self._refuse(future, 1, len(content), 'bytes')
+            return future
+        report = _Report(future, self._counters)
+        for piece in pieces:
+            self._send(piece, addr, report)
+        report.close()
+        return future
+
+    def sendto_many(
+            self, buffers: Iterable[ReadableBuffer | tuple[ReadableBuffer, Any]],
+            addr: Any = None) -> None:
+        """Send many datagrams: as ``uringloop.DatagramTransport.sendto_many``."""
+        for item in items_of(buffers):
+            data, to = pair(item) if type(item) is tuple else (item, addr)
+            content = self._home._content(data)
+            if self._conn_lost:
+                self._drop()
+            elif content or EMPTY_ALLOWED:
+                self._send(content, to, None)
+
+    def sendto_many_zerocopy(
+            self, buffers: Iterable[ReadableBuffer | tuple[ReadableBuffer, Any]],
+            addr: Any = None) -> asyncio.Future[SendReport]:
+        """Send many datagrams with one future: as ``uringloop.DatagramTransport`` does."""
+        items = items_of(buffers)
+        future: asyncio.Future[SendReport] = self._home.create_future()
+        if self._conn_lost:
+            self._refuse(future, len(items), len(items), 'datagrams')
+            return future
+        report = _Report(future, self._counters)
+        try:
+            for item in items:
+                data, to = pair(item) if type(item) is tuple else (item, addr)
+                self._send(self._home._content(data), to, report)
+        except Exception as exc:
+            report.failed(exc)
+        finally:
+            report.close()
+        return future
+
+    # -- what becomes of them --------------------------------------------------------------------
+
+    def _send(self, content: bytes, addr: Any, report: _Report | None) -> None:
+        """Send a datagram, or queue it.
+
+        Errors of the network are told to the report, or to the protocol; others are raised.
+        """
+        outcomes: list[Exception | None] = []
+        datagram = _Datagram(content)
+        datagram.told = outcomes.append
+        super().sendto(datagram, addr)
+        if outcomes and outcomes[0] is not None and not _is_of_the_network(outcomes[0]):
+            self._counters.datagrams_dropped -= 1
+            raise outcomes[0]
+        if report is not None:
+            report.add(len(content))
+        told = report.told if report is not None else self._tell_protocol
+        if outcomes:
+            told(outcomes[0])
+        else:
+            datagram.told = told              # it waits for room
+
+    def _tell_protocol(self, error: Exception | None) -> None:
+        if error is None or self._protocol is None:
+            return
+        try:
+            self._protocol.error_received(error)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._home.call_exception_handler({
+                'message': f'Exception in callback {self!r}', 'exception': exc,
+                'transport': self, 'protocol': self._protocol})
+
+    def _refuse(
+            self, future: asyncio.Future[SendReport], dropped: int, count: int, of: str) -> None:
+        self._counters.datagrams_dropped += dropped
+        future.set_exception(ConnectionAbortedError(
+            f'{self!r} is closed: {count} {of} were not sent'))
+
+    def _drop(self) -> None:
+        self._counters.datagrams_dropped += 1
+        self._conn_lost += 1
+
+    def _force_close(self, exc: BaseException | None) -> None:
+        queued = [] if self._conn_lost else list(self._buffer)
+        super()._force_close(exc)
+        self._counters.datagrams_dropped += len(queued)
+        for data, _ in queued:
+            if isinstance(data, _Datagram):
+                data.told(ConnectionAbortedError(
+                    f'{self!r} was aborted: {len(data)} bytes were not sent'))

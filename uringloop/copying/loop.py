@@ -1,0 +1,174 @@
+"""``CopyingLoop``: asyncio's own loop, with what ``uringloop.Loop`` has besides."""
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from uringloop.copying.datagrams import CopyingDatagramTransport, pieces_of
+from uringloop.copying.streams import CopyingStreamTransport, is_lent
+from uringloop.core.lender import Lender
+from uringloop.loop import LoopStats, check_batch
+from uringloop.memory.pools import BufferPool
+from uringloop.memory.registered import RegisteredBuffer
+from uringloop.ring.zerocopy import SendReport
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+_Result = TypeVar('_Result')
+
+_SelectorEventLoop = asyncio.SelectorEventLoop
+
+
+class CopyingLoop(Lender, _SelectorEventLoop):
+    """asyncio's own loop, with what ``uringloop.Loop`` has besides; nothing of io_uring in it."""
+
+    def stats(self) -> LoopStats:
+        """The counters of ``uringloop.Loop.stats()``; those of the ring are 0."""
+        nothing = dict.fromkeys(LoopStats._fields, 0)
+        return LoopStats(**nothing | self._counted.as_dict())
+
+    def close(self) -> None:
+        """As asyncio's; what is registered is given up."""
+        super().close()
+        self._close_lender()
+
+    # -- memory ----------------------------------------------------------------------------------
+
+    def create_buffer_pool(
+            self, count: int, size: int, *, hugepages: bool = False) -> BufferPool:
+        """As ``uringloop.Loop.create_buffer_pool``, of memory that is not registered."""
+        return BufferPool(self, count, size, hugepages)
+
+    def register_buffer(self, obj: WriteableBuffer) -> RegisteredBuffer:
+        """As ``uringloop.Loop.register_buffer``; there is nothing to register it with."""
+        return RegisteredBuffer(self, obj)
+
+    # -- transports ------------------------------------------------------------------------------
+
+    async def create_datagram_endpoint(  # type: ignore[override]
+            self, protocol_factory: Callable[[], asyncio.BaseProtocol], *args: Any,
+            batch: bool | None = None, **options: Any) -> tuple[
+                asyncio.DatagramTransport, asyncio.BaseProtocol]:
+        """As asyncio's.  Nothing ever waits for the end of its turn, whatever ``batch`` says."""
+        check_batch(batch)
+        return await super().create_datagram_endpoint(protocol_factory, *args, **options)
+
+    def _make_datagram_transport(self, *arguments: Any, **options: Any) -> CopyingDatagramTransport:
+        return CopyingDatagramTransport(self, *arguments, **options)
+
+    def _make_socket_transport(self, *arguments: Any, **options: Any) -> CopyingStreamTransport:
+        return CopyingStreamTransport(self, *arguments, **options)
+
+    # -- sockets ---------------------------------------------------------------------------------
+
+    def sock_sendto_zerocopy(
+            self, sock: socket.socket, data: ReadableBuffer | RegisteredBuffer, address: Any, *,
+            segment_size: int | None = None) -> asyncio.Future[SendReport]:
+        """Send any buffer, by copying: as ``uringloop.Loop.sock_sendto_zerocopy``."""
+        pieces = pieces_of(self._content(data), segment_size)
+        future: asyncio.Future[SendReport] = self.create_future()
+        done = sent = 0
+        try:
+            while done < len(pieces):
+                sent += self._send_piece(sock, pieces[done], address)
+                done += 1
+        except (BlockingIOError, InterruptedError):
+            return self.create_task(self._send_pieces(sock, pieces[done:], address, sent))
+        except OSError as exc:
+            if not done:
+                raise
+            future.set_exception(exc)
+        else:
+            future.set_result(self._report(sent))
+        return future
+
+    async def _send_pieces(
+            self, sock: socket.socket, pieces: list[bytes], address: Any, sent: int) -> SendReport:
+        for piece in pieces:
+            sent += await self._retry_until_ready(
+                sock, False, self._send_piece, sock, piece, address)
+        return self._report(sent)
+
+    def _send_piece(self, sock: socket.socket, piece: bytes, address: Any) -> int:
+        sent = sock.sendto(piece, socket.MSG_DONTWAIT, address)
+        self._counted.datagrams_sent += 1
+        return sent
+
+    def _report(self, nbytes: int) -> SendReport:
+        self._counted.zerocopy_sent += 1
+        self._counted.zerocopy_copied += 1
+        return SendReport(nbytes, True)
+
+    async def sock_sendmsg(
+            self, sock: socket.socket, buffers: Iterable[ReadableBuffer],
+            ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (), flags: int = 0,
+            address: Any = None) -> int:
+        """As ``uringloop.Loop.sock_sendmsg``."""
+        destination = () if address is None else (address,)
+        return await self._retry_until_ready(
+            sock, False, sock.sendmsg, list(buffers), list(ancdata),
+            flags | socket.MSG_DONTWAIT, *destination)
+
+    async def sock_recvmsg(
+            self, sock: socket.socket, bufsize: int, ancbufsize: int = 0,
+            flags: int = 0) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        """As ``uringloop.Loop.sock_recvmsg``."""
+        return await self._retry_until_ready(
+            sock, True, sock.recvmsg, bufsize, ancbufsize, flags | socket.MSG_DONTWAIT)
+
+    async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
+        """As asyncio's, of leases too."""
+        await super().sock_sendall(sock, self._content(data, False) if is_lent(data) else data)
+
+    async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
+        """As asyncio's, of leases too."""
+        if is_lent(data) or isinstance(data, RegisteredBuffer):
+            data = self._content(data)
+        if hasattr(_SelectorEventLoop, 'sock_sendto'):
+            return await super().sock_sendto(sock, data, address)
+        return await self._retry_until_ready(sock, False, sock.sendto, data, address)
+
+    if not hasattr(_SelectorEventLoop, 'sock_recvfrom'):       # new in Python 3.11
+        async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+            """As asyncio's of later versions."""
+            return await self._retry_until_ready(sock, True, sock.recvfrom, bufsize)
+
+        async def sock_recvfrom_into(
+                self, sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
+            """As asyncio's of later versions."""
+            return await self._retry_until_ready(
+                sock, True, sock.recvfrom_into, buf, nbytes or len(buf))
+
+    async def _retry_until_ready(
+            self, sock: socket.socket, reading: bool, method: Callable[..., _Result],
+            *arguments: Any) -> _Result:
+        """Ask the socket, until it need not wait."""
+        for tries in itertools.count():
+            try:
+                return method(*arguments)
+            except (BlockingIOError, InterruptedError):
+                await self._until_ready(sock, reading)
+            if not reading and sock.family == socket.AF_UNIX:
+                # One that is not connected is writable at any time: let others run, don't spin.
+                await asyncio.sleep(0 if tries < 2 else 0.001 * min(1 << tries - 2, 16))
+        raise AssertionError
+
+    async def _until_ready(self, sock: socket.socket, reading: bool) -> None:
+        fd = sock.fileno()
+        ready: asyncio.Future[None] = self.create_future()
+        watch, unwatch = ((self.add_reader, self.remove_reader) if reading
+                          else (self.add_writer, self.remove_writer))
+        watch(fd, _set_done, ready)
+        try:
+            await ready
+        finally:
+            unwatch(fd)
+
+
+def _set_done(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -1,0 +1,29 @@
+"""asyncio's stream transport, which takes leases, too."""
+from __future__ import annotations
+
+from asyncio import selector_events
+from collections.abc import Iterable
+from typing import Any
+
+from uringloop.memory.leases import Lease
+
+
+def is_lent(data: object) -> bool:
+    """Whether it is a lease or a view of one, which may have been released."""
+    return isinstance(data, Lease) or (
+        isinstance(data, memoryview) and isinstance(data.obj, Lease))
+
+
+class CopyingStreamTransport(
+        selector_events._SelectorSocketTransport):  # type: ignore[name-defined,misc]
+    """asyncio's stream transport, which takes leases, too."""
+
+    def write(self, data: bytes | bytearray | memoryview | Lease) -> None:
+        """As asyncio's."""
+        super().write(self._loop._content(data, False) if is_lent(data) else data)
+
+    def writelines(self, list_of_data: Iterable[Any]) -> None:
+        """As asyncio's."""
+        super().writelines([
+            self._loop._content(data, False) if is_lent(data) else data
+            for data in list_of_data])
