@@ -1,6 +1,6 @@
 """The loop at work: a DNS server asked by dig, and a file streamed without copying it.
 
-    sudo python examples/demo.py
+    sudo .venv/bin/python examples/demo.py
 
 Without root the file is streamed over loopback.
 """
@@ -25,6 +25,7 @@ import uringloop
 HERE = Path(__file__).resolve().parent
 TIME_LIMIT = 55.0
 START_LIMIT = 10.0
+LONG = 60_000               # bytes of content: a datagram that only the largest MTU holds
 
 # What is asked, and what dig must print.
 QUERIES = [
@@ -70,7 +71,7 @@ class Row:
 
 
 def show(rows):
-    head = ['leg', 'datagrams', 'MB/s', 'zero-copy', 'copied by kernel', 'buffers released',
+    head = ['leg', 'datagrams', 'MB/s', 'zero-copy', 'copied by kernel', 'datagrams released',
             'all delivered']
     table = [head] + [row.cells() for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
@@ -78,7 +79,8 @@ def show(rows):
     for name, *cells in table:
         print(name.ljust(widths[0]), *map(str.rjust, cells, widths[1:]), sep='  ')
     print('\n-: the DNS server is an ordinary asyncio program that counts nothing; '
-          'answers as short as its are copied, which is cheaper')
+          'answers as short as its are copied, which is cheaper\n'
+          'datagrams released: those whose memory the kernel has given back; it should be all')
 
 
 def inside(name):
@@ -155,7 +157,7 @@ async def stream(leg, path, sender, receiver, address):
     async with program(*inside(receiver), sys.executable, HERE / 'stream_file.py', 'receive',
                        '--host', address, '--port', 0) as process:
         port = await listening(process)
-        report = await send(sender, address, '--port', port, '--file', path)
+        report = await send(sender, address, '--port', port, '--file', path, '--size', LONG)
         output, _ = await process.communicate()
     same = f'sha256 {report["sha256"]}: as sent' in output.decode()
     return row(leg, report, report['delivered'] and same and process.returncode == 0)
@@ -163,13 +165,13 @@ async def stream(leg, path, sender, receiver, address):
 
 async def drop(path, name, address):
     """Into a device that copies nothing; its counter says what it was given."""
-    report = await send(name, address, '--file', path, '--blind')
+    report = await send(name, address, '--file', path, '--blind', '--size', LONG)
     return row('ifb', report, namespaces.taken(name) == report['datagrams'])
 
 
 async def trains(path, name, address):
     """At the MTU of every Ethernet: datagrams of 1,472 bytes, in trains; and others beside it."""
-    options = '--file', path, '--blind', '--size', 1456
+    options = '--file', path, '--blind', '--size', stream_file.ETHERNET
     before = namespaces.taken_bytes(name)
     report = await send(name, address, *options)
     sent = report['bytes'] + report['datagrams'] * stream_file.HEADER.size

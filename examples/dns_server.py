@@ -2,7 +2,7 @@
 
 It knows nothing of the loop that it runs on:
 
-    python -m uringloop run examples/dns_server.py --port 5353
+    .venv/bin/python -m uringloop run examples/dns_server.py --port 5353
     dig @127.0.0.1 -p 5353 www.example.test A
 """
 import argparse

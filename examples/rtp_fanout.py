@@ -1,8 +1,8 @@
 """Send one media stream to many receivers, without copying it for each of them.
 
-    python examples/rtp_fanout.py 192.0.2.10:5004 192.0.2.11:5004
-    python examples/rtp_fanout.py --local 8
-    sudo python examples/rtp_fanout.py --drop 100 --fps 0
+    .venv/bin/python examples/rtp_fanout.py 192.0.2.10:5004 192.0.2.11:5004
+    .venv/bin/python examples/rtp_fanout.py --local 8
+    sudo .venv/bin/python examples/rtp_fanout.py --drop 100 --fps 0
 
 A frame of the stream is a lease of a buffer pool: RTP packets of 1,200 bytes, side by side.  It
 is filled once.  Then each receiver gets it by one ``sendto_zerocopy``, which makes a train of it:
@@ -143,8 +143,10 @@ async def fan_out(options, receivers):
     written = options.frames * options.packets
     return {
         'receivers': len(receivers),
+        'packets_of_frame': options.packets,
         'packets_written': written,
         'packets_sent': written * len(receivers) - sum(sender.failures.values()) * options.packets,
+        'fps': options.fps,
         'seconds': seconds,
         'zerocopy': sender.copied[False],
         'copied': sender.copied[True],
@@ -178,8 +180,13 @@ def show(report):
     told = max(1, report['zerocopy'] + report['copied'])
     print(f'copied by the kernel: {report["copied"] / told:.0%}'
           + (' (receivers on the same machine make it copy)' if report['copied'] else ''))
-    if report['lost'] or report['wrong']:
-        print(f'{report["lost"]:,} packets lost, {report["wrong"]:,} not as sent')
+    if report['copied'] and report['registered'] < sent // report['packets_of_frame']:
+        print('the other sends left plainly: the path had been found to copy, and that is cheaper')
+    if report['lost']:
+        print(f'{report["lost"]:,} packets lost: the receivers could not keep up: lower --fps'
+              + (' (0 is as fast as it goes)' if not report['fps'] else ''))
+    if report['wrong']:
+        print(f'{report["wrong"]:,} packets not as sent')
     for failure, count in report['failures'].items():
         print(f'{count:,} frames not sent: {failure}')
 

@@ -1,13 +1,14 @@
 """Stream a file as datagrams, without copying them on their way into the network.
 
-    python examples/stream_file.py receive --host 0.0.0.0 --output copy.iso
-    python examples/stream_file.py send 192.0.2.10 --file debian.iso --size 1456
+    .venv/bin/python examples/stream_file.py receive --host 0.0.0.0 --output copy.iso
+    .venv/bin/python examples/stream_file.py send 192.0.2.10 --file debian.iso
 
 The sender owns a pool of buffers that the kernel knows.  It leases one, reads as much of the
 file into it as makes a train of datagrams, a header in front of each, and sends all of it by one
-``sendto_zerocopy``.  1,456 bytes of content and the headers fill an Ethernet packet; larger
-datagrams want a larger MTU.  The lease is released when the receiver has said that all of it
-came.  Its buffer is filled anew when the kernel has let go of it, too: that is the pool's affair.
+``sendto_zerocopy``.  1,456 bytes of content, the default, and the headers fill an Ethernet packet
+over IPv4; over IPv6 1,436 do, and larger datagrams want a larger MTU.  The lease is released when
+the receiver has said that all of it came.  Its buffer is filled anew when the kernel has let go
+of it, too: that is the pool's affair.
 
 The receiver acknowledges every datagram with the number of the next it lacks and
 with how much its socket holds, so that a fast sender doesn't drown it.  What stays
@@ -39,6 +40,7 @@ HELLO, DATA, END, BYE = range(4)
 UNKNOWN, RIGHT, WRONG = range(3)
 
 LONGEST = 65507 - HEADER.size       # what one IPv4 datagram can hold
+ETHERNET = 1472 - HEADER.size       # what one can hold that fits an MTU of 1,500
 SHORTEST = hashlib.sha256().digest_size
 SOCKET_BUFFER = 4 << 20             # asked for; the kernel grants what net.core.*mem_max allow
 COST = 512                          # of room: what the kernel keeps beside a short datagram
@@ -56,6 +58,7 @@ class Progress:
 
     def __init__(self, total):
         self.total = total
+        self.loop = type(asyncio.get_running_loop()).__module__.partition('.')[0]
         self.terminal = sys.stderr.isatty()
         self.interval = 0.1 if self.terminal else 1.0
         self.start = self.shown = time.monotonic()
@@ -72,7 +75,7 @@ class Progress:
     def show(self, done, end):
         share = done / self.total if self.total else 1
         speed = done / 1e6 / max(time.monotonic() - self.start, 1e-9)
-        text = f'{share:4.0%} of {self.total / 1e6:,.0f} MB, {speed:,.0f} MB/s'
+        text = f'{share:4.0%} of {self.total / 1e6:,.0f} MB, {speed:,.0f} MB/s by {self.loop}'
         if self.terminal:
             text = f'\r[{"#" * int(share * 30):30}] {text} '
         print(text, end=end, file=sys.stderr, flush=True)
@@ -305,7 +308,7 @@ async def send(path, options):
     else:
         print('{bytes:,} bytes in {datagrams:,} datagrams, {resent:,} of them sent again; '
               '{zerocopy:,} without a copy, {copied:,} copied by the kernel, '
-              '{released:,} released'.format(**report))
+              'the memory of {released:,} given back'.format(**report))
         print(f'{total / 1e6 / seconds:,.0f} MB/s')
         if not options.blind:
             print(f'sha256 {digest}: {"as" if report["delivered"] else "NOT as"} received')
@@ -410,7 +413,7 @@ def make_file(path, size):
 
 def make_parser():
     parser = argparse.ArgumentParser(
-        description='Stream a file as long datagrams, and check that every byte came.',
+        description='Stream a file as datagrams, and check that every byte came.',
         epilog='Start "receive" first; then "send" on this machine or another.  On one machine '
                'the kernel always copies what it delivers: zero-copy shows towards another.')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
@@ -422,10 +425,10 @@ def make_parser():
                          help="what to send (default: a tar made of Python's library)")
     command.add_argument('--port', type=int, default=9000,
                          help='UDP port of the receiver (default: %(default)s)')
-    command.add_argument('--size', type=int, default=60000, metavar='BYTES',
+    command.add_argument('--size', type=int, default=ETHERNET, metavar='BYTES',
                          help=f'content of a datagram, from {SHORTEST} to {LONGEST}.  One that is '
                               "longer than the path's MTU arrives, but is fragmented and thus "
-                              'copied: 1456 suits Ethernet, 8956 jumbo frames '
+                              'copied: 1456 suits Ethernet, 8956 jumbo frames; over IPv6 20 less '
                               '(default: %(default)s)')
     command.add_argument('--window', type=int, default=32, metavar='BUFFERS',
                          help='buffers of 64 KiB under way at most, each with as many datagrams '

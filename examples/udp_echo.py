@@ -1,6 +1,6 @@
 """The smallest complete UDP server: what comes goes back.
 
-    python examples/udp_echo.py --port 9999
+    .venv/bin/python examples/udp_echo.py --port 9999
     echo hello | nc -u -w1 127.0.0.1 9999
 """
 import argparse

@@ -70,6 +70,8 @@ class LoopStats(NamedTuple):
     """Sends that were to go zero-copy, and went out."""
     zerocopy_copied: int
     """Of those, how many the kernel copied anyway: it says so when it lets go of the memory."""
+    zerocopy_bytes: int
+    """Bytes that left without a copy, counted when the kernel lets go of them (Linux 6.2)."""
     zerocopy_fell_back: int
     """Of those, how many it refused, and that went out as plain sends."""
     buffers_released: int
@@ -302,8 +304,9 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         """Register memory of the program's own with the kernel, until ``close()`` of the result.
 
         ``obj`` is writable and contiguous: a ``bytearray``, an anonymous ``mmap``, an array.
-        TypeError or BufferError: it is not; OSError: the kernel does not take it, or the limit
-        of locked memory (RLIMIT_MEMLOCK) does not allow it.
+        TypeError: it is not; OSError: the kernel does not take it, or the limit
+        of locked memory (RLIMIT_MEMLOCK) does not allow it.  A private mapping of a file is copied
+        page by page: to send a file, map it read-only, and do not register it.
         """
         return RegisteredBuffer(self, obj)
 

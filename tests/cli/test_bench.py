@@ -88,9 +88,10 @@ def test_a_row_is_measured_delivered_and_shown(tmp_path):
     assert sample.packets == sample.datagrams > 0
     assert sample.bytes == sample.datagrams * 65_435
     assert own.copied == 0
+    assert sample.zerocopy_bytes == sample.bytes
     assert own.against(group.baseline) is not None
     theirs = measured['asyncio', 'sendto(bytes)']
-    assert theirs.copied == theirs.packets > 0
+    assert theirs.copied == 1
     assert not any(each.wrong or each.failed for each in row.senders)
     assert '</svg>' in picture.read_text()
     page = bench('report', file)
@@ -118,7 +119,7 @@ def test_without_a_namespace_loopback_is_measured_and_the_rest_explained():
     assert done.stdout.count('not measured: no network namespace can be made') == 2
     assert 'run it as root' in done.stdout
     own = next(line for line in done.stdout.splitlines() if 'sendto_zerocopy' in line)
-    assert own.endswith('  all')
+    assert own.endswith('  100 %')
 
 
 def test_a_loop_that_cannot_do_it_says_so():
@@ -163,6 +164,17 @@ def inhabitants(namespace):
             if process.isdigit() and namespace_of(process) == namespace]
 
 
+def is_sender(process):
+    """And not the compiler, whose own children end a moment after it."""
+    try:
+        with open(f'/proc/{process}/cmdline', 'rb') as file:
+            program, *arguments = file.read().split(b'\0')
+    except OSError:
+        return False        # it has ended
+    return program.endswith((b'/ring_send', b'/socket_send')) or (
+        b'uringloop.cli.bench.sender' in arguments)
+
+
 @needs_root
 @needs_compiler
 @pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGTERM])
@@ -173,13 +185,13 @@ def test_nothing_is_left_when_it_is_ended(tmp_path, ending):
         try:
             # Until a sender, of C or of Python, is at it.
             end = time.monotonic() + 30
-            while len(inhabitants(namespace_of(process.pid))) != 2 or not any(
-                    tmp_path.glob('*/ring_send')):
+            while not any(map(is_sender, inhabitants(namespace_of(process.pid)))):
                 assert time.monotonic() < end
                 assert process.poll() is None
                 time.sleep(0.02)
             namespace = namespace_of(process.pid)
             assert namespace != namespace_of('self')
+            inside = inhabitants(namespace)
             process.send_signal(ending)
             _, errors = process.communicate(timeout=30)
         finally:
@@ -188,5 +200,6 @@ def test_nothing_is_left_when_it_is_ended(tmp_path, ending):
     if ending == signal.SIGINT:
         assert process.returncode == -signal.SIGINT
         assert errors.endswith('bench: interrupted\n')
-    assert inhabitants(namespace) == []
+    # Not more: its number may be another's by now, that somebody else has made.
+    assert set(inside).isdisjoint(inhabitants(namespace))
     assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,7 @@ SVG = '{http://www.w3.org/2000/svg}'
 
 
 def sample(datagrams, zerocopy=0, copied=0, **more):
+    more = {'zerocopy_bytes': (zerocopy - copied) * 1000, **more}
     return Sample(1.0, datagrams, datagrams * 1000, zerocopy, copied, datagrams, **more)
 
 
@@ -33,7 +34,7 @@ def measured(side, label, *samples, **more):
 def results():
     best = measured('C', 'best', sample(4000, 4000), sample(6000, 6000), limit=True)
     base = measured('C', 'base', sample(2000), sample(2000))
-    own = measured('uringloop', 'sendto', sample(3000, 3000, 30), sample(3000, 3000))
+    own = measured('uringloop', 'sendto', sample(3000, 3000, 900), sample(3000, 3000))
     peer = measured('uvloop', 'sendto <bytes>', sample(1000), sample(1500))
     none = measured('uringloop', 'lease', missing='this build has no pool')
     everyone = Row('one', 'a row', 'a note', [best, base, own, peer, none])
@@ -67,9 +68,25 @@ def test_ratios_are_medians_of_the_rounds(results):
     assert row.limit is best
 
 
-def test_copied_is_what_did_not_go_without_a_copy(results):
+def test_copied_is_the_share_of_the_bytes(results):
     best, base, own, *_ = results.groups[0].rows[0].senders
-    assert [report.copied(each) for each in (best, base, own)] == ['0', 'all', '30 of 6,000']
+    assert [report.copied(each) for each in (best, base, own)] == ['0 %', '100 %', '15 %']
+
+
+@pytest.mark.parametrize(('zerocopy_bytes', 'words'), [
+    (1_000_000, '0 %'), (999_999, '< 1 %'), (843_750, '16 %'), (1, '> 99 %'), (0, '100 %')])
+def test_all_and_none_are_exactly_that(zerocopy_bytes, words):
+    """Packets may be of any length: half of these are copied."""
+    each = measured('uringloop', 'sendto', Sample(
+        1.0, 1000, 1_000_000, 1, 0, 2, zerocopy_bytes=zerocopy_bytes))
+    assert report.copied(each) == words
+
+
+@pytest.mark.parametrize(('zerocopy', 'copied', 'words'), [
+    (2, 0, '0 %'), (0, 0, '100 %'), (2, 2, '100 %'), (1, 0, '-')])
+def test_without_bytes_packets_tell_of_all_or_none(zerocopy, copied, words):
+    each = measured('uringloop', 'sendto', Sample(1.0, 1000, 1_000_000, zerocopy, copied, 2))
+    assert report.copied(each) == words
 
 
 @pytest.mark.parametrize(('sent', 'packets', 'payload', 'trains', 'words'), [
@@ -94,7 +111,7 @@ def test_table(results):
     assert [head.strip() for head in heads if head.strip()] == [
         'MB/s', 'datagrams/s', 'x BASE', 'of C', 'x uvloop', 'copied']
     own = next(line for line in lines if line.startswith('  uringloop  sendto'))
-    assert own.split()[2:] == ['3', '3,000', '1.50', '0.62', '2.50', '30', 'of', '6,000']
+    assert own.split()[2:] == ['3', '3,000', '1.50', '0.62', '2.50', '15', '%']
     assert '  uringloop  lease           - this build has no pool' in lines
     assert '  not measured: no rights' in lines
     assert any('always notifies' in line for line in lines)
@@ -105,9 +122,19 @@ def test_page(results):
     assert page.startswith('# Benchmarks\n')
     assert '](benchmarks.svg)' in page
     assert '- kernel: Linux 6.1\n' in page
-    assert '| uringloop | sendto | 3 | 3,000 | 1.50 | 0.62 | 2.50 | 30 of 6,000 |' in page
+    assert '| uringloop | sendto | 3 | 3,000 | 1.50 | 0.62 | 2.50 | 15 % |' in page
     assert '| uringloop | lease (not measured: this build has no pool) |' in page
     assert 'Not measured: no rights.' in page
+    # What the device is stands above the figures, and what the RFC is below its own.
+    assert -1 < page.index('The device is an ifb') < page.index('## Datagrams & more')
+    assert page.index('Pavel Begunkov') > page.index('## Datagrams & more')
+
+
+def test_loopback_alone_needs_no_word_on_devices(results):
+    [group, _] = results.groups
+    group.name = 'loopback'
+    results.groups = [group]
+    assert 'ifb' not in report.page(results) + report.table(results)
 
 
 def test_picture_is_well_formed_and_labelled(results):
@@ -116,7 +143,7 @@ def test_picture_is_well_formed_and_labelled(results):
     words = [element.text for element in root.iter(f'{SVG}text')]
     assert 'datagrams & more' in words
     assert 'uvloop  sendto <bytes>' in words
-    assert '3 MB/s, 0.00 M/s, 1.50x' in words
+    assert '3 MB/s, 0.00 M/s, 1.50x, 15 % copied' in words
     assert 'uringloop  lease' not in words
     # A card of its own is behind all, in both colours.
     assert text.count(plot.COLOURS['card'][0]) >= 1

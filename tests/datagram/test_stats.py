@@ -64,6 +64,7 @@ class TestStats(Endpoints, UringCase):
             stats = self.loop.stats()
             assert stats.zerocopy_sent == 1
             assert stats.zerocopy_copied == 1
+            assert stats.zerocopy_bytes == 0
             assert stats.buffers_released == 1
             assert stats.bytes_pinned == 0
             assert stats.zerocopy_fell_back == 0

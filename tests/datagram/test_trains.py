@@ -343,6 +343,20 @@ class TestWithoutCopies(UringCase):
 
         self.run(main())
 
+    def test_the_rest_of_a_train_is_copied_where_it_is_short(self, hole):
+        async def main():
+            transport, _ = await endpoint(sock=hole.socket())
+            data = memoryview(bytes(1200 * 64))
+            transport.sendto_many(
+                [data[begin:begin + 1200] for begin in range(0, len(data), 1200)], hole.peer)
+            await turns_until(lambda: self.loop.stats().bytes_pinned == 0)
+            stats = self.loop.stats()
+            assert (stats.datagrams_sent, stats.trains_sent) == (64, 1)
+            assert stats.zerocopy_bytes == 54 * 1200        # 65,000 bytes hold no more
+            transport.close()
+
+        self.run(main())
+
 
 @needs_root
 class TestFullSocket(UringCase):

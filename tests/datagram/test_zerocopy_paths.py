@@ -41,6 +41,7 @@ class TestWithoutCopies(UringCase):
             assert self.loop.stats().bytes_pinned == 0
             assert self.loop.stats().buffers_released == 1
             assert self.loop.stats().zerocopy_copied == 0
+            assert self.loop.stats().zerocopy_bytes == size
             transport.close()
             await protocol.until(lambda p: p.lost)
             assert protocol.lost == [None]
@@ -58,6 +59,7 @@ class TestWithoutCopies(UringCase):
                 assert report == SendReport(size, False)
                 data.append(0)      # it is ours again
                 assert self.loop.stats().bytes_pinned == 0
+                assert self.loop.stats().zerocopy_bytes == size
 
         self.run(main())
 

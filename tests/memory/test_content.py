@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
+import mmap
 import os
 import socket
 import struct
@@ -15,9 +16,9 @@ import pytest
 
 from tests.support.cases import UringCase
 from tests.support.features import needs_feature
-from tests.support.namespaces import needs_root
+from tests.support.namespaces import Hole, needs_root
 from tests.support.protocols import endpoint
-from tests.support.sockets import SO_RCVBUFFORCE, SO_SNDBUFFORCE
+from tests.support.sockets import LOCAL, SO_RCVBUFFORCE, SO_SNDBUFFORCE
 from tests.support.turns import turns_until
 
 SEGMENT = 1200
@@ -168,3 +169,43 @@ class TestContent(UringCase):
                 self.run(main())
         finally:
             wire.release()
+
+
+class TestMappedFile(UringCase):
+    """A file that is mapped for reading goes without a copy, and need not be registered."""
+
+    @pytest.fixture
+    def file(self, tmp_path):
+        path = tmp_path / 'file'
+        path.write_bytes(os.urandom(10 * SIZE))
+        with path.open('rb') as file, \
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory, \
+                memoryview(memory) as view:
+            yield view
+
+    @needs_root
+    def test_nothing_is_copied(self, file):
+        async def main():
+            transport, _ = await endpoint(sock=hole.socket())
+            assert await transport.sendto_zerocopy(
+                file, hole.peer, segment_size=SEGMENT) == (len(file), False)
+            transport.close()
+
+        with Hole(mtu=1500) as hole:
+            self.run(main())
+        stats = self.loop.stats()
+        assert (stats.zerocopy_bytes, stats.registered_sends) == (len(file), 0)
+
+    def test_it_arrives(self, file):
+        async def main():
+            receiver, received = await endpoint(local_addr=LOCAL)
+            for begin in range(0, len(file), SIZE):
+                part = file[begin:begin + SIZE]
+                await receiver.sendto_zerocopy(
+                    part, receiver.get_extra_info('sockname'), segment_size=SEGMENT)
+                await received.until(lambda p: len(p.datagrams) == SEGMENTS)
+                assert b''.join(received.datagrams) == part
+                received.datagrams.clear()
+            receiver.close()
+
+        self.run(main())

@@ -97,6 +97,16 @@ class TestMaking(UringCase):
             lease.release()
 
 
+class TestForgottenAwait(UringCase):
+
+    def test_it_is_asked_for(self):
+        pool = self.loop.create_buffer_pool(1, 10)
+        with pytest.raises(TypeError, match='did you forget "await"'):
+            with pool.acquire():
+                pass
+        assert pool.free == 1
+
+
 class TestExhausted(UringCase):
 
     def test_nowait_raises(self):

@@ -219,7 +219,7 @@ class TestStream:
         return report
 
     def test_over_loopback(self, sample, tmp_path):
-        report = self.stream(sample, tmp_path)
+        report = self.stream(sample, tmp_path, options=['--size', 60_000])
         # Hello, 134 of content, the end and the farewell.
         assert report['datagrams'] - report['resent'] == 137
         assert report['zerocopy'] + report['copied'] == report['released'] == report['datagrams']
@@ -237,7 +237,8 @@ class TestStream:
         """A relay that loses, repeats and reorders: the file comes whole."""
         path, digest = sample
         with serving(*STREAM, 'receive') as (process, port), lossy_relay(port) as relay:
-            sent = run(*STREAM, 'send', '127.0.0.1', '--port', relay, '--file', path, '--json')
+            sent = run(*STREAM, 'send', '127.0.0.1', '--port', relay, '--file', path, '--json',
+                       '--size', 60_000)
             assert sent.returncode == 0, sent.stderr
             assert f'sha256 {digest}: as sent' in finish(process)
         assert json.loads(sent.stdout)['resent'] > 0
@@ -322,10 +323,10 @@ class TestStream:
         assert report['copied'] == report['released'] == report['datagrams']
 
     @needs_root
-    def test_trains_at_an_ordinary_mtu_are_not_copied(self, sample, namespaces):
+    def test_an_ordinary_mtu_is_what_it_expects_and_nothing_is_copied(self, sample, namespaces):
         with namespaces.black_hole('1500') as (name, address):
             sent = run('ip', 'netns', 'exec', name, *STREAM, 'send', address, '--blind', '--json',
-                       '--file', sample[0], '--size', 1456)
+                       '--file', sample[0])
             taken = namespaces.taken_bytes(name)
             trains = namespaces.taken(name)
         assert sent.returncode == 0, sent.stderr
@@ -349,7 +350,7 @@ class TestStream:
     def test_nothing_is_copied(self, sample, namespaces):
         with namespaces.black_hole() as (name, address):
             sent = run('ip', 'netns', 'exec', name, *STREAM, 'send', address, '--blind', '--json',
-                       '--file', sample[0])
+                       '--file', sample[0], '--size', 60_000)
             taken = namespaces.taken(name)
         assert sent.returncode == 0, sent.stderr
         report = json.loads(sent.stdout)
@@ -398,6 +399,16 @@ class TestFanout:
         assert (done.returncode, done.stderr) == (0, '')
         assert done.stdout.startswith('100 packets of 1,200 bytes, written once, sent to 1 recei')
         assert 'copied by the kernel: 100%' in done.stdout
+        assert 'the other sends left plainly: the path had been found to copy' in done.stdout
+
+    def test_says_what_helps_against_losses(self):
+        report = {'receivers': 1, 'packets_of_frame': 50, 'packets_written': 100,
+                  'packets_sent': 100, 'seconds': 1, 'zerocopy': 0, 'copied': 100, 'trains': 1,
+                  'registered': 1, 'lost': 7, 'wrong': 0, 'failures': {}, 'fps': 0}
+        code = f'import rtp_fanout; rtp_fanout.show({report!r})'
+        done = run(*PYTHON, '-c', code, PYTHONPATH=f'{ROOT}{os.pathsep}{EXAMPLES}')
+        assert (done.returncode, done.stderr) == (0, '')
+        assert '7 packets lost: the receivers could not keep up: lower --fps (' in done.stdout
 
     @pytest.mark.parametrize(('arguments', 'complaint'), [
         ([], 'name receivers as HOST:PORT'), (['here'], "'here' is not HOST:PORT"),
@@ -477,7 +488,7 @@ class TestDemo:
     @needs_root
     def test_shows_all_and_leaves_no_namespace(self):
         with started(*DEMO) as process:
-            output = finish_demo(process)
+            output, errors = finish_demo(process)
             assert namespaces_left(process) == []
         rows = table(output)
         assert rows['DNS'] == ['12', '-', '-', '-', '-', 'yes']
@@ -487,6 +498,9 @@ class TestDemo:
         assert [cell for i, cell in enumerate(rows['mtu1500']) if i != 1] == \
             [datagrams, '100.0%', '0.0%', datagrams, 'yes']
         assert ' datagrams a second by uringloop\n' in output
+        # Each figure says whose it is.
+        figures = [line for line in errors.splitlines() if ' MB/s' in line]
+        assert {line.rpartition(' by ')[2] for line in figures} >= {'uringloop', 'asyncio'}
         assert rows['veth'][2:4] == ['0.0%', '100.0%']
         assert rows['veth'][0] == rows['veth'][4]
         assert rows['veth'][5] == 'yes'
@@ -495,7 +509,7 @@ class TestDemo:
         """Where no ip(8) can be had, as where there is no root: loopback, and a word on it."""
         (tmp_path / 'dig').symlink_to(shutil.which('dig'))
         with started(*DEMO, PATH=str(tmp_path)) as process:
-            output = finish_demo(process)
+            output, _ = finish_demo(process)
         assert 'the kernel copies each datagram' in output
         rows = table(output)
         assert list(rows) == ['DNS', 'loopback']
@@ -530,7 +544,7 @@ class TestDemo:
 def finish_demo(process):
     output, errors = process.communicate()
     assert process.returncode == 0, errors
-    return output
+    return output, errors
 
 
 def test_demo_says_that_dig_is_missing(tmp_path):

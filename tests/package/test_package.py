@@ -315,12 +315,27 @@ def test_make_help_names_each_target():
 
 # -- documents ---------------------------------------------------------------------------------
 
+PYTHON_DOCUMENTS = ['README.md', 'docs/zerocopy.md']
+
+
 def examples(document, language):
     return re.findall(rf'^```{language}\n(.*?)^```$', (ROOT / document).read_text(),
                       re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize('document', ['README.md', 'docs/zerocopy.md'])
+def test_examples_of_documents_are_typed(tmp_path):
+    """As strict as a type checker can be: what they say of types is enough."""
+    pytest.importorskip('mypy')
+    for document in PYTHON_DOCUMENTS:
+        for number, block in enumerate(examples(document, 'python')):
+            (tmp_path / f'{(ROOT / document).stem}{number}.py').write_text(block)
+    cache = ROOT / '.mypy_cache'            # that of `make lint`: it has most of it
+    done = python('-m', 'mypy', '--strict', '--config-file=', '--cache-dir', cache,
+                  *sorted(tmp_path.glob('*.py')), cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize('document', PYTHON_DOCUMENTS)
 def test_examples_of_documents_print_what_they_say(document, tmp_path):
     blocks = examples(document, 'python')
     assert blocks

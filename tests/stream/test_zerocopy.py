@@ -17,6 +17,7 @@ class TestZerocopy(Streams, UringCase):
             await turns_until(lambda: self.loop.stats().zerocopy_copied)
             before = self.loop.stats()
             assert before.zerocopy_sent >= before.zerocopy_copied
+            assert before.zerocopy_bytes == 0
             near.transport.write(MANY_BYTES[:1_000_000])
             assert await self.read(peer, 1_000_000) == MANY_BYTES[:1_000_000]
             assert self.loop.stats().zerocopy_sent == before.zerocopy_sent

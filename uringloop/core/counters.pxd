@@ -8,6 +8,7 @@ cdef class Counters:
     cdef public:
         uint64_t zerocopy_sent
         uint64_t zerocopy_copied
+        uint64_t zerocopy_bytes
         uint64_t zerocopy_fell_back
         uint64_t datagrams_sent
         uint64_t datagrams_received

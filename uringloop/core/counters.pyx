@@ -21,6 +21,7 @@ cdef class Counters:
             'datagrams_truncated': self.datagrams_truncated,
             'zerocopy_sent': self.zerocopy_sent,
             'zerocopy_copied': self.zerocopy_copied,
+            'zerocopy_bytes': self.zerocopy_bytes,
             'zerocopy_fell_back': self.zerocopy_fell_back,
             'buffers_released': self.buffers_released,
             'registered_sends': self.registered_sends,

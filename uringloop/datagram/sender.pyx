@@ -577,6 +577,7 @@ cdef class DatagramSender(DatagramQueue):
         transport.loop.counters.buffers_released += 1
         if op.status >= 0 and is_reported(op):
             transport.loop.counters.zerocopy_copied += op.copied
+            transport.loop.counters.zerocopy_bytes += 0 if op.copied else op.length
             if self.paths is None and op.copied:
                 self.paths = PathReports()
             if self.paths is not None:

@@ -284,8 +284,8 @@ cdef class DatagramTransport(SocketTransport):
 
     cdef int refuse(self, object future, size_t count, str of) except -1:
         self.loop.counters.datagrams_dropped += count if of == 'datagrams' else 1
-        future.set_exception(ConnectionAbortedError(
-            f'{self!r} is closed: {count} {of} were not sent'))
+        what = f'{count} {of} were' if count != 1 else f'1 {of.removesuffix("s")} was'
+        future.set_exception(ConnectionAbortedError(f'{self!r} is closed: {what} not sent'))
         return 0
 
     def _check_address(self, addr):
@@ -386,8 +386,8 @@ cdef class DatagramTransport(SocketTransport):
 
 
 cpdef tuple items_of(object buffers):
-    """What ``sendto_many`` is given; TypeError if that is a single buffer."""
-    if isinstance(buffers, (bytes, bytearray, memoryview, LentMemory)):
+    """What ``sendto_many`` is given; TypeError if that is a single buffer, or text."""
+    if isinstance(buffers, (bytes, bytearray, memoryview, str, LentMemory)):
         raise TypeError(f'buffers must be an iterable of datagrams, not {type(buffers).__name__}: '
                         f'that is one, for sendto()')
     return tuple(buffers)

@@ -380,6 +380,13 @@ cdef class Acquisition:
         if self.waiting is not None:
             self.waiting.close()
 
+    def __enter__(self):
+        raise TypeError('a lease is had by "with await pool.acquire()": '
+                        'did you forget "await"?')
+
+    def __exit__(self, *_):
+        """For the with statement, which looks for it before it enters."""
+
 
 cdef int send_to_acquisition(PyObject* self, PyObject* value, PyObject** result) noexcept:
     cdef Acquisition coroutine = <Acquisition>self

@@ -19,6 +19,9 @@ cdef class RegisteredBuffer(LentMemory):
 
     The buffer is exported until ``close``: a ``bytearray`` cannot be resized meanwhile.  Whatever
     lies inside it and is sent by a ``*_zerocopy`` call goes from registered memory.
+
+    Keep it to close it: the loop holds it until then, or until its own end, so one that is dropped
+    leaves the memory exported and its pages pinned.
     """
 
     def __init__(self, Lender loop, obj):

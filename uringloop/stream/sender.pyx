@@ -329,6 +329,7 @@ cdef class StreamSender(Sender):
             return transport.lose_if_let_go()
         if res > 0:
             transport.loop.counters.zerocopy_sent += op.traits & ZEROCOPY != 0
+            op.status = res
             self.room = FULL if <size_t>res < op.length else ROOM
             self.strike_off(res)
         elif op.traits & ZEROCOPY and -res in (ENOMEM, ENOBUFS, EOPNOTSUPP):
@@ -352,9 +353,12 @@ cdef class StreamSender(Sender):
     cdef int notified(self, operation* op) except -1:
         transport = <StreamTransport>self.transport
         transport.loop.counters.buffers_released += 1
-        if op.copied and op.status >= 0 and features.report_usage:
-            transport.loop.counters.zerocopy_copied += 1
-            self.expect_copies()
+        if op.status >= 0 and features.report_usage:
+            if op.copied:
+                transport.loop.counters.zerocopy_copied += 1
+                self.expect_copies()
+            else:
+                transport.loop.counters.zerocopy_bytes += op.status
         return 0
 
     # -- what became of it -------------------------------------------------------------------------

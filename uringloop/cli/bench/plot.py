@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from html import escape
 
 from uringloop.cli.bench.loops import OWN
-from uringloop.cli.bench.report import ratio
+from uringloop.cli.bench.report import copied, ratio
 from uringloop.cli.bench.results import Group, Measured, Results, Row
 
-WIDTH = 920
+WIDTH = 1010
 LEFT = 310                  # where bars begin
 LONGEST = 410               # pixels of the longest
 STEP = 20                   # from one bar to the next
@@ -63,9 +63,9 @@ def _value(group: Group, each: Measured) -> str:
     speed = each.median(lambda sample: sample.speed)
     rate = each.median(lambda sample: sample.rate) / 1e6
     words = f'{speed:,.0f} MB/s, {rate:.2f} M/s'
-    if group.baseline is None:
-        return words
-    return f'{words}, {ratio(each.against(group.baseline))}x'
+    if group.baseline is not None:
+        words += f', {ratio(each.against(group.baseline))}x'
+    return f'{words}, {copied(each)} copied'
 
 
 def _row(picture: Picture, group: Group, row: Row, y: float, scale: float) -> float:
@@ -119,6 +119,7 @@ def picture(results: Results) -> Picture:
         note = 'MB/s; millions of datagrams a second'
         if group.baseline is not None:
             note += f'; times {group.baseline_name}'
+        note += '; share of the bytes that was copied'
         done.words(note, WIDTH - 20, y, 'faint', anchor='end')
         fastest = max(each.median(lambda sample: sample.speed)
                       for row in group.rows for each in row.senders if each.samples)

@@ -25,6 +25,7 @@ class Sample:
     copied: int             # of those, by the kernel all the same
     packets: int            # taken by the device; a segmented send is one
     wrong: str = ''         # how the two sides differ
+    zerocopy_bytes: int | None = None   # that went without a copy; None: it was not asked for
 
     @property
     def rate(self) -> float:
@@ -35,6 +36,15 @@ class Sample:
     def speed(self) -> float:
         """MB a second; a megabyte is a million bytes."""
         return self.bytes / self.seconds / 1e6
+
+    @property
+    def bytes_copied(self) -> int | None:
+        """Bytes of payload that were copied on the way, by whomever; None: that is not known."""
+        if self.zerocopy_bytes is not None:
+            return self.bytes - self.zerocopy_bytes
+        # Where packets are not all alike, their number says nothing of bytes.
+        without = self.zerocopy - self.copied
+        return self.bytes if without <= 0 else 0 if without >= self.packets else None
 
 
 @dataclass
@@ -56,14 +66,12 @@ class Measured:
         return statistics.median(map(of, self.samples))
 
     @property
-    def packets(self) -> int:
-        return sum(sample.packets for sample in self.samples)
-
-    @property
-    def copied(self) -> int:
-        """Packets whose payload was copied on the way, by whomever."""
-        return sum(max(0, sample.packets - sample.zerocopy + sample.copied)
-                   for sample in self.samples)
+    def copied(self) -> float | None:
+        """The share of the bytes that were copied; None: that is not known."""
+        of_each = [sample.bytes_copied for sample in self.samples]
+        known = [copied for copied in of_each if copied is not None]
+        total = sum(sample.bytes for sample in self.samples)
+        return sum(known) / total if total and len(known) == len(of_each) else None
 
     @property
     def wrong(self) -> str:

@@ -123,9 +123,9 @@ static inline double now(void) {
 static inline void report(const struct job *job, const struct count *count, double seconds) {
     size_t each = job->segment ? (job->size + job->segment - 1) / job->segment : 1;
     printf("{\"seconds\": %.9f, \"datagrams\": %lu, \"bytes\": %lu, \"zerocopy\": %lu, "
-           "\"copied\": %lu}\n",
+           "\"copied\": %lu, \"zerocopy_bytes\": %lu}\n",
            seconds, count->sends * each, count->sends * job->size, count->zerocopy,
-           count->copied);
+           count->copied, (count->zerocopy - count->copied) * job->size);
 }
 
 #endif

@@ -52,6 +52,7 @@ class Sent:
     bytes: int = 0
     zerocopy: int = 0
     copied: int = 0             # of those, by the kernel
+    zerocopy_bytes: int = 0     # that went without a copy
     missing: str = ''           # why there was nothing to measure
 
 
@@ -130,7 +131,7 @@ async def _on_a_loop(job: Job) -> Sent:
         await endpoint.drained()
         sent.seconds = time.perf_counter() - begin
         _count(job, sent, count)
-        sent.zerocopy, sent.copied = await endpoint.zerocopied()
+        sent.zerocopy, sent.copied, sent.zerocopy_bytes = await endpoint.zerocopied()
         if job.payload in ('registered', 'leases') and not loop.stats().registered_sends:
             raise Missing('the ring could not register the memory: raise ulimit -l')
     return sent
@@ -149,6 +150,7 @@ def _without_loop(job: Job) -> Sent:
             count += 1
         sent.seconds = time.perf_counter() - begin
         _count(job, sent, count)
+        sent.zerocopy_bytes = (sent.zerocopy - sent.copied) * job.size
     return sent
 
 

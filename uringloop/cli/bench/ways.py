@@ -117,15 +117,19 @@ class Endpoint:
         if self.flow.error is not None:
             raise self.flow.error
 
-    async def zerocopied(self) -> tuple[int, int]:
-        """Sends that went zero-copy, and those of them that the kernel copied: the loop's count."""
+    async def zerocopied(self) -> tuple[int, int, int]:
+        """Sends that went zero-copy, those of them that the kernel copied; bytes that went without.
+
+        As the loop has counted them.
+        """
         if not hasattr(self.loop, 'stats'):
-            return 0, 0
+            return 0, 0, 0
         end = time.monotonic() + LAST_NOTIFICATIONS
         while self.loop.stats().bytes_pinned and time.monotonic() < end:
             await asyncio.sleep(0.001)
         stats = self.loop.stats()
-        return stats.zerocopy_sent - stats.zerocopy_fell_back, stats.zerocopy_copied
+        return (stats.zerocopy_sent - stats.zerocopy_fell_back, stats.zerocopy_copied,
+                stats.zerocopy_bytes)
 
 
 def need(thing: Any, kind: str, name: str) -> Any:
