@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -23,6 +24,7 @@ from uringloop.cli.bench.sender import GRACE, Job
 PORT = 9
 MISSING = 3                 # the exit status of C where the kernel does not offer it
 LOOPBACK = '127.0.0.1'
+ENDINGS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 SO_MEMINFO = 55
 SK_MEMINFO_DROPS = 8        # its place among them
 ROOT = str(Path(uringloop.__file__).parent.parent)
@@ -74,25 +76,45 @@ def _sink() -> Iterator[_Sink]:
         yield _Sink(sock)
 
 
+@contextmanager
+def _started(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A sender, which is gone when the with statement is."""
+    process = None
+    # Between its fork and our knowing of it, no signal may end us: it would stay.  It inherits
+    # that, and is killed by what cannot be blocked.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+    try:
+        try:
+            # In a session of its own: Ctrl-C is for this process, which ends the sender.
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                env=environment, start_new_session=True)
+        except OSError as error:
+            raise SenderError(f'{error.filename}: {error.strerror}') from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield process
+    finally:
+        if process is not None:
+            with process:           # which waits for it
+                process.kill()
+
+
 def _run(command: list[str], seconds: float) -> dict[str, Any]:
     """What a sender prints.  However this ends, the sender has ended too."""
     paths = [ROOT, *os.environ.get('PYTHONPATH', '').split(os.pathsep)]
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, paths)),
                    # A loop that is not ours must not be measured in its name.
                    'URINGLOOP_REQUIRE': '1'}
-    # In a session of its own: Ctrl-C is for this process, which ends the sender.
-    try:
-        done = subprocess.run(
-            command, check=False, capture_output=True, text=True, env=environment,
-            timeout=seconds + 2 * GRACE, start_new_session=True)
-    except subprocess.TimeoutExpired:
-        raise SenderError('it did not end') from None
-    except OSError as error:
-        raise SenderError(f'{error.filename}: {error.strerror}') from None
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f'it ended with status {done.returncode}']
-        raise (MissingError if done.returncode == MISSING else SenderError)(said[-1])
-    sent: dict[str, Any] = json.loads(done.stdout)
+    with _started(command, environment) as process:
+        try:
+            out, errors = process.communicate(timeout=seconds + 2 * GRACE)
+        except subprocess.TimeoutExpired:
+            raise SenderError('it did not end') from None
+    if process.returncode:
+        said = errors.strip().splitlines() or [f'it ended with status {process.returncode}']
+        raise (MissingError if process.returncode == MISSING else SenderError)(said[-1])
+    sent: dict[str, Any] = json.loads(out)
     return sent
 
 
