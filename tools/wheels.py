@@ -41,12 +41,14 @@ def headers(folder: Path) -> Path:
 
     They are of 64 bits, and do not differ in anything that an extension module sees.
     """
-    name = f'python{sys.version_info[0]}.{sys.version_info[1]}'
+    include = Path(sysconfig.get_path('include'))
+    name, triplet = include.name, sysconfig.get_config_var('MULTIARCH') or ''
+    real = include.parent / triplet / name / 'pyconfig.h'
     for processor in ('x86_64', 'aarch64'):
         link = folder / f'{processor}-linux-gnu' / name / 'pyconfig.h'
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
-        link.symlink_to(sysconfig.get_config_h_filename())
+        link.symlink_to(real)
     return folder
 
 
