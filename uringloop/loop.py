@@ -277,6 +277,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             self._make_ring(entries, busy_poll, batch)
         except BaseException:
             self._close_self_pipe()
+            selector.close()
             self._closed = True
             raise
         selector.on_first_use = self._watch_selector

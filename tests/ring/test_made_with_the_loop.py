@@ -169,13 +169,13 @@ class TestWithoutDescriptors(UringCase):
                 with pytest.raises(OSError, match='open files'):
                     while True:
                         held.append(os.dup(0))
-                for _ in range(2):           # for the wake-up sockets
+                for _ in range(3):           # for the epoll and the wake-up sockets
                     os.close(held.pop())
                 for _ in range(3):
                     with pytest.raises(uringloop.UringUnavailableError) as caught:
                         uringloop.new_event_loop(require_uring=True)
                     assert caught.value.errno == errno.EMFILE
-                held += [os.dup(0), os.dup(0)]
+                held += [os.dup(0) for _ in range(3)]
                 assert self.loop.run_until_complete(asyncio.sleep(0, 'ran')) == 'ran'
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, limits)

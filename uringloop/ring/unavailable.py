@@ -4,9 +4,8 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from pathlib import Path
 
-PROC = Path('/proc')
+PROC = '/proc'
 
 _ALLOW = 'allow io_uring_setup, io_uring_enter and io_uring_register in '
 _SWITCH_ON = 'set kernel.io_uring_disabled=0'
@@ -94,10 +93,15 @@ def _filtered(verb: str) -> tuple[str, str]:
     return f'a seccomp filter {verb} it (that of a container?)', _ALLOW + 'the seccomp profile'
 
 
+def _read(name: str) -> str:
+    with open(f'{PROC}/{name}') as file:
+        return file.read()
+
+
 def _sysctl(name: str) -> int | None:
     """None: there is no such, as before Linux 6.6, or it cannot be read."""
     try:
-        return int((PROC / 'sys/kernel' / name).read_text())
+        return int(_read(f'sys/kernel/{name}'))
     except (OSError, ValueError):
         return None
 
@@ -105,7 +109,7 @@ def _sysctl(name: str) -> int | None:
 def _status(name: str) -> str | None:
     """What /proc/self/status says of this process."""
     try:
-        for line in (PROC / 'self/status').read_text().splitlines():
+        for line in _read('self/status').splitlines():
             key, _, value = line.partition(':')
             if key == name:
                 return value.strip()
@@ -117,7 +121,7 @@ def _status(name: str) -> str | None:
 def _is_privileged() -> bool:
     """Whether it has CAP_SYS_ADMIN that counts: not in a user namespace."""
     try:
-        users = (PROC / 'self/uid_map').read_text().split()
+        users = _read('self/uid_map').split()
         return users == _ALL_USERS and bool(int(_status('CapEff') or '0', 16) & _CAP_SYS_ADMIN)
     except (OSError, ValueError):
         return False
