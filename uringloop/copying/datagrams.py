@@ -242,8 +242,8 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
     def _refuse(
             self, future: asyncio.Future[SendReport], dropped: int, count: int, of: str) -> None:
         self._counters.datagrams_dropped += dropped
-        future.set_exception(ConnectionAbortedError(
-            f'{self!r} is closed: {count} {of} were not sent'))
+        what = f'{count} {of} were' if count != 1 else f'1 {of.removesuffix("s")} was'
+        future.set_exception(ConnectionAbortedError(f'{self!r} is closed: {what} not sent'))
 
     def _drop(self) -> None:
         self._counters.datagrams_dropped += 1

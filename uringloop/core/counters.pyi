@@ -7,6 +7,7 @@ class Counters:
 
     zerocopy_sent: int
     zerocopy_copied: int
+    zerocopy_bytes: int
     zerocopy_fell_back: int
     datagrams_sent: int
     datagrams_received: int
