@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 ctypedef int (*visitproc)(PyObject*, void*) noexcept
 ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
 ctypedef int (*inquiry)(PyObject*) noexcept
-ctypedef int (*coro_send)(PyObject*, PyObject*, PyObject**) noexcept
+ctypedef int (*coro_send)(PyObject*, PyObject*, PyObject**) except -1
 
 
 cdef extern from *:

@@ -108,7 +108,16 @@ cdef object resize_bytes(PyObject* made, Py_ssize_t length):
 
 # -- sockets -------------------------------------------------------------------------------------
 
-cdef object PlainSocket = socket.socket
+def find_plain_socket():
+    """``socket.socket`` as Python has it, also where a program has put a subclass in its place."""
+    for kind in socket.socket.__mro__:
+        if (kind.__module__, kind.__qualname__) == ('socket', 'socket'):
+            return kind
+    return socket.socket
+
+
+PLAIN_SOCKET = find_plain_socket()
+cdef object PlainSocket = PLAIN_SOCKET
 cdef object SystemSocket = socket.SocketType
 cdef object family_getter = socket.SocketType.family.__get__
 cdef object type_getter = socket.SocketType.type.__get__

@@ -18,12 +18,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from uringloop._inherited import warn_of_changes
-from uringloop.core.plain_sockets import is_plain_socket
+from uringloop.core.plain_sockets import PLAIN_SOCKET, is_plain_socket
 from uringloop.datagram.transport import DatagramTransport
 from uringloop.memory.pools import BufferPool
 from uringloop.memory.registered import RegisteredBuffer
 from uringloop.ring.features import check_features
-from uringloop.sockets.coroutines import SocketCoroutines
+from uringloop.sockets.coroutines import SocketCoroutines, connect_is_known
 from uringloop.sockets.methods import SocketCore
 from uringloop.stream.acceptor import Acceptor
 from uringloop.stream.transport import StreamTransport
@@ -320,7 +320,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         """
         family = 0
         own = getattr(self.sock_connect, '__func__', None) is SocketCoroutines.sock_connect
-        if own and not options and not self._debug and vars(base_events)['socket'] is socket:
+        if own and not options and not self._debug and vars(base_events)['socket'] is socket \
+                and socket.socket is PLAIN_SOCKET and connect_is_known():
             family = self._numeric_family(host, port)
         if not family:
             return await super().create_connection(protocol_factory, host, port, **options)

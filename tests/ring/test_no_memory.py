@@ -78,3 +78,29 @@ def test_a_memory_error_ends_that_transport_and_is_reported(parameters):
     said, worked = script(EXHAUSTED.replace('*PARAMETERS', repr(parameters)[1:-1])).splitlines()
     assert said == "('MemoryError', ['MemoryError'])"
     assert worked == 'Loop'
+
+
+def test_acquiring_a_lease_without_any_memory():
+    """Not even the traceback of the MemoryError can be had."""
+    pytest.importorskip('_testcapi')
+    assert script('''
+        import asyncio, _testcapi, uringloop
+
+        async def main():
+            pool = asyncio.get_running_loop().create_buffer_pool(4, 4096)
+            refused = 0
+            for first in range(1, 4):
+                _testcapi.set_nomemory(first, first + 30)
+                try:
+                    lease = await pool.acquire()
+                except MemoryError:
+                    lease = None
+                finally:
+                    _testcapi.remove_mem_hooks()
+                refused += lease is None
+                if lease is not None:
+                    lease.release()
+            print(refused > 0, pool.free)
+
+        uringloop.run(main())
+        ''', URINGLOOP_REQUIRE='1') == 'True 4\n'

@@ -130,3 +130,20 @@ try:
 except uringloop.UringUnavailableError as error:
     print(error)
 ''')
+
+
+def test_register_is_forbidden_while_the_loop_runs():
+    """What is registered for a run cannot be given up then; it runs again all the same."""
+    assert script(FORBID + '''
+import asyncio, uringloop
+
+async def main():
+    forbid_io_uring(1, call=427)                   # io_uring_register
+    await asyncio.sleep(0)
+
+loop = uringloop.new_event_loop(require_uring=True)
+loop.run_until_complete(main())
+loop.run_until_complete(asyncio.sleep(0.001))
+loop.close()
+print('ran twice')
+''') == 'ran twice\n'

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from tests.support.cases import UringCase, both_sides
+from tests.support.programs import script
 from tests.support.sockets import LOCAL, Calls, Sockets, udp
 
 
@@ -73,3 +74,62 @@ class _TestSocketsOfOtherKinds(Calls):
 
 
 both_sides(globals(), _TestSocketsOfOtherKinds)
+
+
+REPLACED = '''
+import asyncio, socket
+
+asked = []
+
+class Guard(socket.socket):
+    """As that of a proxy, or of a test suite: strict about its type, and asked for each call."""
+
+    def __init__(self, family=-1, type=-1, proto=-1, fileno=None):
+        assert type in (-1, socket.SOCK_STREAM, socket.SOCK_DGRAM), type
+        super().__init__(family, type, proto, fileno)
+
+    def connect(self, address):
+        asked.append('connect')
+        return super().connect(address)
+
+def replace():
+    if PATCHED:
+        connect = socket.socket.connect
+        socket.socket.connect = lambda self, address: (asked.append('connect'),
+                                                       connect(self, address))[1]
+    else:
+        socket.socket = Guard
+
+if EARLY:
+    replace()
+import uringloop
+
+async def main():
+    server = await asyncio.start_server(lambda _, writer: writer.close(), '127.0.0.1', 0)
+    if not EARLY:
+        replace()
+    address = server.sockets[0].getsockname()
+    for host in '127.0.0.1', 'localhost':
+        reader, writer = await asyncio.open_connection(host, address[1], family=socket.AF_INET)
+        assert await reader.read() == b''
+        writer.close()
+    reader, writer = await asyncio.open_connection(*address)      # the plainest case
+    assert await reader.read() == b''
+    writer.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    print(*asked)
+
+loop = uringloop.new_event_loop(require_uring=True)
+loop.run_until_complete(main())
+loop.close()
+'''
+
+
+@pytest.mark.parametrize('early', [False, True])
+@pytest.mark.parametrize('patched', [False, True])
+def test_a_program_puts_another_in_its_place(early, patched):
+    """Before or after the import: it is asked, as by asyncio."""
+    told = script(f'EARLY, PATCHED = {early}, {patched}\n' + REPLACED)
+    assert told == 'connect connect connect connect\n'

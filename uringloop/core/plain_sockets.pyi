@@ -1,5 +1,7 @@
 """Which sockets the ring may serve by their descriptor."""
+from socket import socket
 
+PLAIN_SOCKET: type[socket]
 TRAFFIC: tuple[str, ...]
 
 def is_plain_socket(sock: object) -> bool:

@@ -1,7 +1,9 @@
 """Which sockets the ring may serve by their descriptor."""
 import socket
 
-cdef object PlainSocket = socket.socket
+from uringloop._cpython import PLAIN_SOCKET
+
+cdef object PlainSocket = PLAIN_SOCKET
 cdef object SystemSocket = socket.SocketType
 
 # What a subclass overrides when it wants to see the traffic, or to make some up.

@@ -35,8 +35,7 @@ cdef extern from *:
         MADV_WIPEONFORK
 
 cdef extern from "Python.h":
-    void PyErr_SetObject(object, object)
-    int PyIter_Send(object, object, PyObject**) noexcept
+    int PyIter_Send(object, object, PyObject**) except -1
 
 cdef enum:
     PAGE = 4096
@@ -388,15 +387,11 @@ cdef class Acquisition:
         """For the with statement, which looks for it before it enters."""
 
 
-cdef int send_to_acquisition(PyObject* self, PyObject* value, PyObject** result) noexcept:
+cdef int send_to_acquisition(PyObject* self, PyObject* value, PyObject** result) except -1:
     cdef Acquisition coroutine = <Acquisition>self
     result[0] = NULL
     if coroutine.waiting is None:
-        try:
-            lease = coroutine.begin()
-        except BaseException as exc:
-            PyErr_SetObject(type(exc), exc)
-            return -1                      # PYGEN_ERROR
+        lease = coroutine.begin()          # an exception is PYGEN_ERROR, -1
         if lease is not None:
             Py_INCREF(lease)
             result[0] = <PyObject*>lease

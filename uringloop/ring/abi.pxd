@@ -244,6 +244,14 @@ cdef extern from *:
        loop that has nothing to do counts as waiting for a disk (iowait, and procs_blocked
        of /proc/stat).
        ``registered``: the ring's descriptor is one of the thread's own table. */
+    /* liburing has a flag of its own for a ring that is entered by its place in the thread's
+       table.  If the kernel will not give that up (a seccomp filter) the descriptor does. */
+    static inline void ring_enter_by_descriptor(struct io_uring *ring)
+    {
+        ring->enter_ring_fd = ring->ring_fd;
+        ring->int_flags &= ~1;               /* INT_FLAG_REG_RING */
+    }
+
     static inline int ring_wait(struct io_uring *ring, int registered,
                                 struct __kernel_timespec *timeout) {
         struct io_uring_sq *sq = &ring->sq;
@@ -317,6 +325,7 @@ cdef extern from *:
     unsigned ring_take(io_uring*, io_uring_cqe*, unsigned) noexcept nogil
     bint ring_stirs(const io_uring*) noexcept nogil
     bint ring_spin(const io_uring*, long long) noexcept nogil
+    void ring_enter_by_descriptor(io_uring*) noexcept nogil
     int ring_wait(io_uring*, bint, __kernel_timespec*) noexcept nogil
     int ring_register_slots(io_uring*, unsigned) noexcept nogil
     io_uring_sqe* ring_sqe(io_uring*, int, int, unsigned, uint64_t) noexcept nogil

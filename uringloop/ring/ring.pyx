@@ -461,7 +461,8 @@ cdef class Ring:
         table has another loop's ring at that place."""
         if self.ring_fd_registered and self.is_open and self.generation == fork_generation():
             self.ring_fd_registered = False
-            io_uring_unregister_ring_fd(&self.ring)
+            if io_uring_unregister_ring_fd(&self.ring) != 1:
+                ring_enter_by_descriptor(&self.ring)
 
     cdef bint is_open_here(self) noexcept:
         return self.is_open and self.generation == fork_generation()

@@ -28,7 +28,8 @@ from uringloop.sockets.calls cimport SocketCall
 from uringloop.sockets.zerocopy_sends cimport ZerocopySends
 
 import os
-import socket
+
+from uringloop._cpython import PLAIN_SOCKET
 
 cdef extern from "<poll.h>":
     enum:
@@ -55,7 +56,7 @@ try:
 except ImportError:      # a Python without ssl
     SSLSocket = ()
 
-cdef object PlainSocket = socket.socket
+cdef object PlainSocket = PLAIN_SOCKET
 cdef enum:
     RECEIVE_MEMORY_LIMIT = 262144       # more is not kept from one call to the next
 

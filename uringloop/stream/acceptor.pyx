@@ -12,6 +12,8 @@ from uringloop.ring.watched cimport WatchedSocket
 import errno
 import os
 import socket
+
+from uringloop._cpython import PLAIN_SOCKET
 from asyncio import constants, trsock
 from asyncio.log import logger
 
@@ -111,8 +113,12 @@ cdef class Acceptor(WatchedSocket):
 
     def connected(self, fd, address):
         try:
-            connection = socket.socket(family_of(self.sock), type_of(self.sock) | SOCK_NONBLOCK,
+            # So marked it need not be asked; a class of the program's may know no such type.
+            mark = SOCK_NONBLOCK if socket.socket is PLAIN_SOCKET else 0
+            connection = socket.socket(family_of(self.sock), type_of(self.sock) | mark,
                                        proto_of(self.sock), fileno=fd)
+            if not mark:
+                connection.setblocking(False)
         except BaseException:
             os.close(fd)
             raise

@@ -1,8 +1,9 @@
 """How a stream's bytes come: by one multishot operation, or bulk one by one.
 
 The first pieces are received each by an operation of its own, that is armed when the piece
-before has been delivered.  So a protocol that reads a head, pauses, and hands the socket on to
-somebody else (a duplicate of it, to a thread or a child) has taken no more than it was given.
+before has been delivered.  So a protocol that reads a head, pauses at once, and hands the socket
+on to somebody else (a duplicate of it, to a thread or a child) has taken no more than it was
+given.  (Later in a connection, or by a task, it may have: see docs/differences.md.)
 """
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -72,6 +73,9 @@ cdef class StreamReceiver(Receiver):
 
     cdef int start(self) except -1:
         transport = <StreamTransport>self.transport
+        if not heap_is_kept:
+            # Before a program's own buffer first grows: what was mapped by itself stays so.
+            keep_heap()
         if transport.family == AF_UNIX:
             self.mode = ONE_BY_ONE
         return transport.loop.flush_when_idle(transport)
@@ -189,8 +193,6 @@ cdef class StreamReceiver(Receiver):
         return 0
 
     cdef int read_bytes(self) except -1:
-        if not heap_is_kept:
-            keep_heap()
         cdef PyObject* memory = allocate_bytes(READ_SIZE)
         cdef ssize_t length = recv((<StreamTransport>self.transport)._sock_fd,
                                    bytes_content(memory), READ_SIZE, MSG_DONTWAIT)
