@@ -133,6 +133,7 @@ class Sender(asyncio.DatagramProtocol):
         self.verdict = UNKNOWN
         self.resent = 0
         self.reports = Counter()        # datagrams, by SendReport.copied
+        self.released = 0               # those whose memory was given back, sent or not
         self.sends = set()              # futures of what the kernel may still read
         self.writable = asyncio.Event()
         self.writable.set()
@@ -207,6 +208,7 @@ class Sender(asyncio.DatagramProtocol):
     def sent(self, count, future):
         """The kernel has let go: count what became of the datagrams."""
         self.sends.discard(future)
+        self.released += count
         if future.exception() is None:
             self.reports[future.result().copied] += count
         else:
@@ -299,7 +301,7 @@ async def send(path, options):
         'zerocopy': sender.reports[False],
         'copied': sender.reports[True],
         'unknown': sender.reports[None],     # kernels before 6.2 don't tell
-        'released': sender.reports.total(),
+        'released': sender.released,
         'sha256': digest,
         'delivered': None if options.blind else sender.verdict == RIGHT,
     }
