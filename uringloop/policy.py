@@ -10,6 +10,8 @@ from asyncio import events, unix_events
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+# Now: once rights are given up the files may be out of reach.
+from uringloop.copying.loop import CopyingLoop
 from uringloop.loop import Loop, check_options
 from uringloop.ring.unavailable import UringUnavailableError
 
@@ -50,7 +52,7 @@ def new_event_loop(
             raise UringUnavailableError(
                 errno.EPERM, 'io_uring is switched off by URINGLOOP_DISABLE=1, and required by '
                              'require_uring=True or URINGLOOP_REQUIRE=1: choose one')
-        return _copying_loop()
+        return CopyingLoop()
     try:
         return Loop(entries=entries, busy_poll=busy_poll, batch=batch)
     except UringUnavailableError as error:
@@ -61,12 +63,6 @@ def new_event_loop(
             warnings.warn(f"{error.strerror}. Using asyncio's own loop, by which all is copied; "
                           'URINGLOOP_DISABLE=1 asks for it without this warning.',
                           RuntimeWarning, stacklevel=2)
-    return _copying_loop()
-
-
-def _copying_loop() -> asyncio.AbstractEventLoop:
-    # Not imported where io_uring can be had.
-    from uringloop.copying.loop import CopyingLoop
     return CopyingLoop()
 
 
