@@ -49,33 +49,44 @@ def test_what_there_is_not_is_told(wrong):
     assert '-send_zc' in last
 
 
+SENDS = '''
+import asyncio, uringloop
+
+async def main():
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(
+        asyncio.DatagramProtocol, local_addr=('127.0.0.1', 0))
+    to = transport.get_extra_info('sockname')
+    print(*await transport.sendto_zerocopy(bytearray(30_000), to, segment_size=1000))
+    print(loop.stats().zerocopy_sent, loop.stats().zerocopy_copied)
+    transport.close()
+
+uringloop.run(main())
+'''
+
+
 def test_without_zerocopy_all_is_copied():
-    assert script('''
-        import asyncio, uringloop
-        async def main():
-            loop = asyncio.get_running_loop()
-            transport, _ = await loop.create_datagram_endpoint(
-                asyncio.DatagramProtocol, local_addr=('127.0.0.1', 0))
-            to = transport.get_extra_info('sockname')
-            print(*await transport.sendto_zerocopy(bytearray(30_000), to, segment_size=1000))
-            print(loop.stats().zerocopy_sent, loop.stats().zerocopy_copied)
-            transport.close()
-        uringloop.run(main())
-        ''', URINGLOOP_FEATURES='-send_zc') == '30000 True\n0 0\n'
+    assert script(SENDS, URINGLOOP_FEATURES='-send_zc') == '30000 True\n0 0\n'
 
 
 def test_without_the_kernels_word_reports_say_so():
+    assert script(SENDS, URINGLOOP_FEATURES='-report_usage') == '30000 None\n1 0\n'
+
+
+def test_the_kernel_is_asked_again_if_it_could_not_be():
+    """No descriptor for a ring is no answer."""
     assert script('''
-        import asyncio, uringloop
-        async def main():
-            loop = asyncio.get_running_loop()
-            transport, _ = await loop.create_datagram_endpoint(
-                asyncio.DatagramProtocol, local_addr=('127.0.0.1', 0))
-            to = transport.get_extra_info('sockname')
-            print(*await transport.sendto_zerocopy(bytearray(30_000), to))
-            transport.close()
-        uringloop.run(main())
-        ''', URINGLOOP_FEATURES='-report_usage') == '30000 None\n'
+        import os, resource, uringloop
+        from uringloop.ring.features import features_used
+
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        in_use = max(map(int, os.listdir('/proc/self/fd')))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (in_use, limits[1]))
+        print(features_used()['multishot'])
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        uringloop.new_event_loop(require_uring=True).close()
+        print(features_used()['multishot'])
+        ''') == 'False\nTrue\n'
 
 
 def test_without_registered_buffers_pools_have_ordinary_memory():

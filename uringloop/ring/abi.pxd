@@ -237,13 +237,6 @@ cdef extern from *:
         return io_uring_cq_ready(ring)
             || ring_kernel_flags(ring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
     }
-    /* Hands over what is prepared, and sleeps until something completes, but no longer than
-       that; enters the kernel once.  How many entries it took, or -errno.
-
-       As io_uring_submit_and_wait_timeout, which does not know NO_IOWAIT: without that a
-       loop that has nothing to do counts as waiting for a disk (iowait, and procs_blocked
-       of /proc/stat).
-       ``registered``: the ring's descriptor is one of the thread's own table. */
     /* liburing has a flag of its own for a ring that is entered by its place in the thread's
        table.  If the kernel will not give that up (a seccomp filter) the descriptor does. */
     static inline void ring_enter_by_descriptor(struct io_uring *ring)
@@ -252,6 +245,13 @@ cdef extern from *:
         ring->int_flags &= ~1;               /* INT_FLAG_REG_RING */
     }
 
+    /* Hands over what is prepared, and sleeps until something completes, but no longer than
+       that; enters the kernel once.  How many entries it took, or -errno.
+
+       As io_uring_submit_and_wait_timeout, which does not know NO_IOWAIT: without that a
+       loop that has nothing to do counts as waiting for a disk (iowait, and procs_blocked
+       of /proc/stat).
+       ``registered``: the ring's descriptor is one of the thread's own table. */
     static inline int ring_wait(struct io_uring *ring, int registered,
                                 struct __kernel_timespec *timeout) {
         struct io_uring_sq *sq = &ring->sq;

@@ -47,15 +47,14 @@ def features_used():
 
 
 cdef int find_features() except -1:
-    """Ask the kernel, once, and switch off what is not wanted."""
+    """Ask the kernel, once it can be asked, and switch off what is not wanted."""
     global found
     if found:
         return 0
-    found = True
     # What is not asked for here tells by itself: the kernel refuses it when it is used.
     features.submit_all = features.taskrun_flag = features.ring_fd = True
     features.registered_files = features.registered_buffers = features.no_iowait = True
-    ask_kernel()
+    found = ask_kernel()
     off = {item.strip()[1:] for item in switched.split(',')}
     if 'all' in off:
         off = set(FEATURES)
@@ -73,12 +72,13 @@ cdef int find_features() except -1:
     return 0
 
 
-cdef void ask_kernel() noexcept:
+cdef bint ask_kernel() noexcept:
+    """False: there is no ring to ask by now (memory, descriptors), as for the loop itself."""
     cdef io_uring ring
     cdef io_uring_params params
     memset(&params, 0, sizeof(params))
     if io_uring_queue_init_params(4, &ring, &params) < 0:
-        return
+        return False
     features.send_zc = knows(&ring, IORING_OP_SEND_ZC, 0, 0, 0)
     features.report_usage = knows(&ring, IORING_OP_SEND_ZC, IORING_SEND_ZC_REPORT_USAGE, 0, 0)
     # From Linux 6.15 on SENDMSG_ZC takes registered buffers.
@@ -89,6 +89,7 @@ cdef void ask_kernel() noexcept:
     features.receive_limit = knows(
         &ring, IORING_OP_RECV, IORING_RECV_MULTISHOT, IOSQE_BUFFER_SELECT, 1)
     io_uring_queue_exit(&ring)
+    return True
 
 
 cdef bint knows(io_uring* ring, int opcode, uint16_t ioprio, unsigned flags,

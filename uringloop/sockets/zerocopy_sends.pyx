@@ -96,7 +96,7 @@ cdef class ZerocopySends(OperationOwner):
             self.refused = NULL
         if op.status >= 0 and is_reported(op) and not op.traits & RETRIED:
             self.loop.counters.zerocopy_copied += op.copied
-            self.loop.counters.zerocopy_bytes += 0 if op.copied else op.length
+            self.loop.counters.zerocopy_bytes += 0 if op.copied else op.status
             self.loop.paths.record(&op.address, op.address_length,
                                    op.segment_size if is_train(op) else op.length, op.copied)
         if op.future is not NULL:

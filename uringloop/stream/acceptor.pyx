@@ -12,10 +12,10 @@ from uringloop.ring.watched cimport WatchedSocket
 import errno
 import os
 import socket
-
-from uringloop._cpython import PLAIN_SOCKET
 from asyncio import constants, trsock
 from asyncio.log import logger
+
+from uringloop._cpython import PLAIN_SOCKET
 
 cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
@@ -117,11 +117,11 @@ cdef class Acceptor(WatchedSocket):
             mark = SOCK_NONBLOCK if socket.socket is PLAIN_SOCKET else 0
             connection = socket.socket(family_of(self.sock), type_of(self.sock) | mark,
                                        proto_of(self.sock), fileno=fd)
-            if not mark:
-                connection.setblocking(False)
         except BaseException:
             os.close(fd)
             raise
+        if not mark:
+            connection.setblocking(False)
         if address is None:
             try:
                 address = connection.getpeername()

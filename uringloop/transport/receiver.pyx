@@ -108,7 +108,7 @@ cdef class Receiver:
             return self.poll_ended(res)
         if res == -ENOBUFS:
             self.buffers_exhausted()
-        else:
+        elif res != -EAGAIN:         # it can come through the ring: then it is armed again
             self.ended(res)
         if transport.state >= CLOSING:
             return transport.lose_if_let_go()
