@@ -86,8 +86,6 @@ class LoopStats(NamedTuple):
     """The most that were."""
     pool_waits: int
     """How often ``acquire`` of a pool had to wait."""
-    receive_buffers_exhausted: int
-    """How often the receive buffers ran out (ENOBUFS); nothing is lost, the socket keeps them."""
     rings_orphaned: int
     """Closed rings that the kernel may not have torn down: what they may touch is kept."""
     cq_overflows: int

@@ -71,10 +71,7 @@ def test_an_endpoint_collected_in_another_thread_frees_its_port():
         address = transport.get_extra_info('sockname')
         await asyncio.sleep(0)
         transport.pause_reading()
-        while 'read=polling' in repr(transport):
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)              # nothing of the loop refers to it now
+        await asyncio.sleep(0.01)           # nothing of the loop refers to it now
         protocol.cycle = [protocol, transport]        # for the collector only
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', ResourceWarning)
@@ -107,7 +104,7 @@ class _TestDying(Case):
                         asyncio.DatagramProtocol, local_addr=('127.0.0.1', 0))
                     await turns(2)
                     transport.pause_reading()
-                    await turns(3)
+                    await asyncio.sleep(0.01)
                     fd = transport._sock_fd
                     found = []
                     reference = weakref.ref(

@@ -1,6 +1,7 @@
 """Receiving datagrams, long and short: order, addresses, pauses, contexts, and what ends it."""
 import asyncio
 import contextvars
+import errno
 import socket
 
 import pytest
@@ -301,20 +302,25 @@ class _TestReceive(Endpoints):
 
 class TestClosedByTheProgram(Endpoints, UringCase):
 
-    def test_long_ones_come_all_the_same(self):
-        """The ring has the file all the same; nothing spins."""
+    @pytest.mark.parametrize('size', [100, 40_000])
+    def test_the_next_that_comes_ends_the_transport(self, size):
+        """The number may be another's by then: it is not read from; and nothing spins."""
         async def main():
             sock = bound()
-            address = sock.getsockname()
+            address, number = sock.getsockname(), sock.fileno()
             _, receiver = await self.endpoint(sock=sock)
             with bound() as peer:
                 for n in range(8):
-                    peer.sendto(bytes([n]) * 40_000, address)
+                    peer.sendto(bytes([n]) * size, address)
                     assert (await receiver.datagrams.get())[0][0] == n
                 sock.close()
-                for n in range(8, 16):
-                    peer.sendto(bytes([n]) * 40_000, address)
-                    assert (await receiver.datagrams.get())[0][0] == n
+                with bound() as other:
+                    assert other.fileno() == number
+                    peer.sendto(bytes(size), address)
+                    peer.sendto(b'not for it', other.getsockname())
+                    assert (await receiver.lost).errno == errno.EBADF
+                    assert other.recv(100) == b'not for it'
+                assert receiver.datagrams.empty()
                 before = self.loop.stats().syscalls
                 await asyncio.sleep(0.05)
                 assert self.loop.stats().syscalls - before < 5

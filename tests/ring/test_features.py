@@ -32,7 +32,7 @@ def test_each_can_be_switched_off(name):
 
 
 @pytest.mark.parametrize('off', [*(f'-{name}' for name in FEATURES), '-all',
-                                 ' -multishot, -registered_files'])
+                                 ' -ring_fd, -registered_files'])
 def test_a_program_works_without_it(off):
     assert script(WORK + 'loop = uringloop.new_event_loop(require_uring=True)\n'
                   'print(work_on(loop))\nloop.close()', '-W', 'error',
@@ -82,10 +82,10 @@ def test_the_kernel_is_asked_again_if_it_could_not_be():
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         in_use = max(map(int, os.listdir('/proc/self/fd')))
         resource.setrlimit(resource.RLIMIT_NOFILE, (in_use, limits[1]))
-        print(features_used()['multishot'])
+        print(features_used()['send_zc'])
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         uringloop.new_event_loop(require_uring=True).close()
-        print(features_used()['multishot'])
+        print(features_used()['send_zc'])
         ''') == 'False\nTrue\n'
 
 

@@ -10,7 +10,6 @@ import termios
 import pytest
 
 from tests.support.cases import Case, UringCase, both_sides
-from tests.support.features import needs_feature
 from tests.support.sockets import PAIRS, reset
 from tests.support.streams import MANY_BYTES, Buffered, Recorder, Streams, both_kinds
 from tests.support.turns import turns
@@ -230,7 +229,6 @@ class _TestFlow(Streams):
 class TestBufferedClose(Streams, UringCase):
     """What one receive has brought is no longer delivered after ``close()``."""
 
-    @needs_feature('multishot')
     def test_nothing_is_delivered_once_closed_in_buffer_updated(self):
         class Closes(Buffered):
             def received(self, data):
@@ -241,8 +239,9 @@ class TestBufferedClose(Streams, UringCase):
         async def main():
             near, peer = await self.half(Closes, kind='tcp')
             await self.loop.sock_sendall(peer, MANY_BYTES[:50_000])
-            assert await self.read_all(peer) == MANY_BYTES
-            assert await near.until_lost() is None
+            with contextlib.suppress(ConnectionResetError):      # for what was not read
+                await self.read_all(peer)
+            await near.until_lost()
             assert near.calls.count('data') == 1
 
         self.run(main())

@@ -7,7 +7,6 @@ import threading
 import pytest
 
 from tests.support.cases import UringCase, both_sides
-from tests.support.features import needs_feature
 from tests.support.sockets import PAIRS, reset
 from tests.support.streams import Buffered, Recorder, Streams
 from tests.support.turns import turns
@@ -225,32 +224,3 @@ class _TestBulk(Streams):
 
 
 both_sides(globals(), _TestBulk)
-
-
-class TestTheTwoWays(Streams, UringCase):
-    """Which way it is received shows in the counters."""
-
-    @needs_feature('multishot')
-    def test_bulk_is_read_one_by_one_and_short_pieces_together(self):
-        async def main():
-            near, far = PAIRS['tcp']()
-            far.setblocking(False)
-            self.sockets.append(far)
-            protocol = await self.open(near)
-
-            async def submissions(size):
-                before, length = self.loop.stats(), len(protocol.data)
-                for n in range(20):
-                    await self.loop.sock_sendall(far, bytes(size))
-                    await protocol.until_length(length + (n + 1) * size)
-                    await turns()
-                return self.loop.stats().submissions - before.submissions
-
-            await submissions(10)            # whatever came before
-            assert await submissions(10) < 3
-            await submissions(100_000)
-            assert await submissions(100_000) > 15      # a poll each
-            await submissions(10)
-            assert await submissions(10) < 3
-
-        self.run(main())

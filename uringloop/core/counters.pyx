@@ -29,5 +29,4 @@ cdef class Counters:
             'pool_leases': self.pool_leases,
             'pool_leases_high_water': self.pool_leases_high_water,
             'pool_waits': self.pool_waits,
-            'receive_buffers_exhausted': self.receive_exhausted,
         }

@@ -1,10 +1,10 @@
 """The loop's core: turns, waiting, running, closing."""
 cimport cython
 
-# The groups are named here too, for those who ask the loop for them.
-from uringloop.core.buffer_groups cimport DATAGRAM, LOCAL, STREAM
+from uringloop.core.receive_area cimport ReceiveArea
 from uringloop.core.registry cimport Registry
 from uringloop.core.scheduler cimport Scheduler
+from uringloop.core.short_reads cimport ShortReads
 from uringloop.ring.addresses cimport AddressCache
 from uringloop.ring.operations cimport OperationOwner
 from uringloop.ring.watched cimport WatchedSockets
@@ -17,6 +17,8 @@ cdef class LoopCore(Scheduler):
         PathReports paths       # what destinations have reported, for all but datagram transports
         readonly Registry _registry
         WatchedSockets watched_sockets
+        ReceiveArea receive_area
+        ShortReads short_reads
         unsigned turns
         double yield_at         # when other threads are to have their turn, at the latest
         unsigned writers        # stream transports that have written this turn
@@ -31,6 +33,7 @@ cdef class LoopCore(Scheduler):
 
     @cython.final
     cdef int turn(self) except -1
+    cdef double look_at_sockets(self) except -1
     cdef int every_64_turns(self) except -1
 
     @cython.final

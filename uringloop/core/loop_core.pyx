@@ -14,8 +14,10 @@ from uringloop.core.clock cimport clock_coarse, monotonic
 from uringloop.core.handles cimport Handle, ThreadSafeHandle, TimerHandle
 from uringloop.core.overrides cimport RUN_ONCE, TIME, Overrides, handles_are_patched
 from uringloop.core.ready_queue cimport pop_ready, push_ready
+from uringloop.core.receive_area cimport ReceiveArea
 from uringloop.core.registry cimport Registry
 from uringloop.core.scheduler cimport Scheduler
+from uringloop.core.short_reads cimport ShortReads
 from uringloop.ring.addresses cimport AddressCache
 from uringloop.ring.operations cimport OperationOwner
 from uringloop.ring.process cimport this_thread
@@ -64,6 +66,8 @@ cdef class LoopCore(Scheduler):
         self.paths = PathReports()
         self._registry = Registry()
         self.watched_sockets = WatchedSockets()
+        self.receive_area = ReceiveArea()
+        self.short_reads = ShortReads(self._registry)
         self.batching = True
 
     def _make_ring(self, unsigned entries, double busy_poll, bint batch):
@@ -125,11 +129,18 @@ cdef class LoopCore(Scheduler):
             return self.run_ready_debug()
         return self.run_ready()
 
+    cdef double look_at_sockets(self) except -1:
+        """What nobody tells of is looked at if it is time for it: seconds until the next time."""
+        cdef double now
+        if not self.watched_sockets.count and not self.short_reads.count:
+            return LONGEST_WAIT
+        now = monotonic()
+        return min(self.watched_sockets.check_if_due(now), self.short_reads.check_if_due(now))
+
     cdef int every_64_turns(self) except -1:
         """What even a loop must do that is never idle and runs no Python code, only C."""
         self.yield_gil()
-        if self.watched_sockets.count:
-            self.watched_sockets.check_if_due(monotonic())
+        self.look_at_sockets()
         return self.free_slots() if self.slots_to_free else 0
 
     @cython.final
@@ -142,8 +153,7 @@ cdef class LoopCore(Scheduler):
             self.free_slots()
         if timeout == 0 or self.ring.unsettled.count:
             return self.ring.poll() if self.ring.has_work() else 0
-        if self.watched_sockets.count:
-            timeout = min(timeout, self.watched_sockets.check_if_due(monotonic()))
+        timeout = min(timeout, self.look_at_sockets())
         if self.ring.sends_prepared:
             # Else these would end the look, and the wait.
             self.ring.submit_and_settle()
@@ -185,8 +195,7 @@ cdef class LoopCore(Scheduler):
         PyErr_CheckSignals()
         if self.has_something() or self.flushers:
             return True
-        if self.watched_sockets.count:
-            seconds = min(seconds, self.watched_sockets.check_if_due(monotonic()))
+        seconds = min(seconds, self.look_at_sockets())
         if seconds > 0:
             self.ring.wait(seconds)
         elif self.ring.has_work():

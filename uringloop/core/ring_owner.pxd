@@ -1,8 +1,6 @@
 """The ring's lifetime: who makes it, who has it, and what is left of it."""
-from uringloop.core.buffer_groups cimport BufferGroup, BufferGroups
 from uringloop.core.poll_watch cimport PollWatch, SelectorWatch
 from uringloop.core.submitter cimport Submitter
-from uringloop.ring.buffers cimport ReceiveBuffers
 
 
 cdef class RingOwner(Submitter):
@@ -11,8 +9,6 @@ cdef class RingOwner(Submitter):
         unsigned cq_entries
         unsigned busy_poll_ns       # nanoseconds to look for completions before sleeping
         object marker_peer          # the other end of the wake-up socket that is the marker
-        BufferGroups buffer_groups
-        object memory_reserve       # memory to let go of when there is no other
         list slots_to_free          # files and memory registered for nobody any more, and rings
         dict past                   # what rings that are gone have counted
         # wake-ups from other threads and signals
@@ -30,4 +26,3 @@ cdef class RingOwner(Submitter):
     cdef int leave_ring(self, double bound) except -1
     cdef int free_slots(self) except -1
     cdef dict ring_counters(self)
-    cdef ReceiveBuffers receive_buffers(self, BufferGroup group)

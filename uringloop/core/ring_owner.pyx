@@ -8,11 +8,9 @@ The ring holds one of the wake-up sockets as its marker, which is why they belon
 """
 from libc.math cimport fmax
 
-from uringloop.core.buffer_groups cimport BufferGroup, BufferGroups
 from uringloop.core.clock cimport monotonic
 from uringloop.core.poll_watch cimport PollWatch, SelectorWatch
 from uringloop.ring.abi cimport MSG_DONTWAIT, MSG_NOSIGNAL
-from uringloop.ring.buffers cimport ReceiveBuffers
 from uringloop.ring.process cimport this_thread
 from uringloop.ring.registered_memory cimport Registration
 from uringloop.ring.ring cimport Ring
@@ -44,7 +42,6 @@ cdef class RingOwner(Submitter):
     """Makes, replaces and closes the ring of a loop."""
 
     def __cinit__(self):
-        self.buffer_groups = BufferGroups()
         self.slots_to_free = []
         self.past = dict.fromkeys(RING_COUNTERS, 0)
         self.wake_fd = -1
@@ -177,7 +174,6 @@ cdef class RingOwner(Submitter):
             if self.marker_peer is not self._ssock:
                 self.marker_peer.close()
             self.ring = self.marker_peer = None
-            self.buffer_groups.forget()
         interrupts = [problem for problem in problems
                       if isinstance(problem, (SystemExit, KeyboardInterrupt))]
         for problem in problems:
@@ -233,18 +229,6 @@ cdef class RingOwner(Submitter):
             self.slots_to_free.append((memory, self.ring))
             self._write_to_self()
         return 0
-
-    cdef ReceiveBuffers receive_buffers(self, BufferGroup group):
-        """The provided buffers that such sockets share; they are made when first asked for.
-
-        None: there is no memory for them.  Ask again from time to time.
-        """
-        cdef ReceiveBuffers found = self.buffer_groups.find(group)
-        if found is not None:
-            return found
-        if self.memory_reserve is None:
-            self.memory_reserve = self.buffer_groups.new_reserve()
-        return self.buffer_groups.make(group, self.ring)
 
     cdef dict ring_counters(self):
         """What all rings of this loop have counted, by the names of ``Loop.stats()``."""

@@ -1,19 +1,15 @@
-"""How datagrams come: by one multishot operation, or long ones one by one."""
+"""How datagrams come: short ones by the batch, long ones one by one."""
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_DECREF
-from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
 from uringloop._cpython cimport allocate_bytes, bytes_content, resize_bytes
-from uringloop.core.loop_core cimport DATAGRAM, LOCAL
+from uringloop.core.receive_area cimport BATCH, mmsghdr, receive_area
 from uringloop.ring.abi cimport *
-from uringloop.ring.buffers cimport EXPORT_MINIMUM, HEAD, ReceiveBuffers
-from uringloop.ring.operations cimport MEMORY, MULTISHOT, RECEIVE, operation
 from uringloop.transport.delivery cimport RECEIVE_ERROR, received_item
-from uringloop.transport.receiver cimport (
-    BY_MULTISHOT, LONG, LONG_RUN, ONE_BY_ONE, Receiver)
+from uringloop.transport.receiver cimport LONG, Receiver
 from uringloop.transport.socket_transport cimport CLOSING, SocketTransport
 
 import os
@@ -24,10 +20,10 @@ cdef extern from "<errno.h>" nogil:
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t recvmsg(int, msghdr*, int)
+    int recvmmsg(int, mmsghdr*, unsigned, int, void*)
 
 cdef enum:
-    READ_LIMIT = 32           # datagrams read before others have their turn
-    LONGEST = 65536
+    LONGEST = 65536           # of IP
     LONGEST_LOCAL = 262144    # AF_UNIX; as asyncio
 
 cdef enum:
@@ -38,90 +34,54 @@ cdef enum:
 cdef class DatagramReceiver(Receiver):
     """The ``Receiver`` of datagrams."""
 
-    # -- by the ring ---------------------------------------------------------------------------
+    def __cinit__(self):
+        self.lasting = True       # each read goes on until nothing is left, or says that there is
 
-    cdef int arm_multishot(self, ReceiveBuffers buffers) except -1:
-        transport = <SocketTransport>self.transport
-        cdef operation* op = transport.loop.operations.acquire(transport)
-        cdef bint fixed = transport.slot >= 0
-        cdef io_uring_sqe* sqe
-        op.role = RECEIVE
-        memset(&op.message, 0, sizeof(op.message))
-        op.message.msg_namelen = self.name_size
-        sqe = transport.loop.ring.prepare(
-            op, IORING_OP_RECVMSG, transport.slot if fixed else transport._sock_fd,
-            IOSQE_BUFFER_SELECT | (IOSQE_FIXED_FILE if fixed else 0), MULTISHOT | MEMORY)
-        sqe.addr = <uintptr_t>&op.message
-        sqe.len = 1
-        sqe.ioprio = IORING_RECV_MULTISHOT
-        sqe.buf_group = buffers.group
-        self.armed = op
-        return 0
-
-    cdef ReceiveBuffers receive_buffers(self):
-        transport = <SocketTransport>self.transport
-        return transport.loop.receive_buffers(
-            LOCAL if transport.family == AF_UNIX else DATAGRAM)
-
-    cdef int received(self, ReceiveBuffers buffers, unsigned number, int res) except -1:
-        transport = <SocketTransport>self.transport
-        cdef:
-            io_uring_recvmsg_out* out = <io_uring_recvmsg_out*>buffers.at(number)
-            char* name = <char*>(out + 1)
-            Py_ssize_t length = res - <Py_ssize_t>(sizeof(io_uring_recvmsg_out) + self.name_size)
-        if transport.state >= CLOSING:
-            transport.loop.counters.datagrams_discarded += 1
-            return 0
-        if out.flags & MSG_TRUNC or length > LONGEST_LOCAL:
-            transport.loop.counters.datagrams_truncated += 1
-            length = min(length, LONGEST_LOCAL)       # asyncio's limit, for AF_UNIX
-        transport.loop.counters.datagrams_received += 1
-        address = transport.loop.addresses.to_python(name, min(out.namelen, self.name_size))
-        if length >= EXPORT_MINIMUM and self.name_size + sizeof(io_uring_recvmsg_out) == HEAD:
-            data = buffers.export_bytes(number, length)
-        else:
-            data = PyBytes_FromStringAndSize(name + self.name_size, length)
-        return transport.delivery.post(DATAGRAM_RECEIVED, data, address)
-
-    cdef int ended(self, int res) except -1:
-        # An empty datagram ends it too, without an error; it was received, and ``res`` is its own.
-        transport = <SocketTransport>self.transport
-        if res < 0 and res != -ECANCELED and transport.state < CLOSING:
-            transport.delivery.post(RECEIVE_ERROR, OSError(-res, os.strerror(-res)), None)
-        return 0
-
-    # -- one by one ----------------------------------------------------------------------------
-
-    cdef int update_mode(self, Py_ssize_t length) except -1:
-        """Long datagrams are to be read one by one, and others are not."""
-        if length < LONG or (<SocketTransport>self.transport).family == AF_UNIX:
-            self.long_run = 0
-        elif self.long_run < LONG_RUN:
-            self.long_run += 1
-        return self.set_mode(ONE_BY_ONE if self.long_run >= LONG_RUN else BY_MULTISHOT)
+    # -- reading -------------------------------------------------------------------------------
 
     cdef int read(self) except -1:
-        """Read and hand over, one at a time, while there is something and nobody is kept waiting.
+        """As many as others may wait for."""
+        transport = <SocketTransport>self.transport
+        if not transport.has_socket():
+            # The program has closed it: the number may be another's.
+            return transport.socket_closed()
+        if self.long_ones or self.has_paused or transport.family == AF_UNIX:
+            return self.read_one_by_one()
+        return self.read_batch()
 
-        What a multishot receive may have taken comes first.  With DEFER_TASKRUN it
-        takes only while this thread is in the kernel for the ring, so it is in
-        the completion queue by now, or posted.
+    cdef int read_batch(self) except -1:
+        """By one system call, from memory that is in the cache."""
+        transport = <SocketTransport>self.transport
+        cdef receive_area* area = transport.loop.receive_area.get()
+        cdef int i, count = recvmmsg(transport._sock_fd, area.messages, BATCH, MSG_DONTWAIT, NULL)
+        if count < 0:
+            return self.nothing_read(errno_now)
+        for i in range(count):
+            self.post_copy(&area.messages[i])
+        # Where there was an error in the midst of it (recvmmsg(2)) the poll has told of that.
+        self.readable = count == BATCH
+        return 0
+
+    cdef int post_copy(self, mmsghdr* received) except -1:
+        transport = <SocketTransport>self.transport
+        cdef msghdr* message = &received.msg_hdr
+        data = PyBytes_FromStringAndSize(<char*>message.msg_iov.iov_base, received.msg_len)
+        address = transport.loop.addresses.to_python(message.msg_name, message.msg_namelen)
+        message.msg_namelen = sizeof(sockaddr_storage)
+        self.count(message.msg_flags, received.msg_len)
+        return transport.delivery.post(DATAGRAM_RECEIVED, data, address)
+
+    cdef int read_one_by_one(self) except -1:
+        """Each is answered while it is in the cache, and none taken before the one before it.
+
+        (Datagrams of 60,000 bytes echoed on loopback, 8 of them on the way, medians of twenty
+        runs: 42,000/s with four received at a time, 50,000/s so.)
         """
         transport = <SocketTransport>self.transport
-        cdef int left = READ_LIMIT
-        self.readable = False
-        while left:
+        cdef int left = BATCH
+        while left and transport.state < CLOSING and not transport.delivery.paused \
+                and transport.has_socket() and self.read_one():
             left -= 1
-            if transport.state >= CLOSING or transport.delivery.paused \
-                    or transport.delivery.count \
-                    or self.is_multishot_armed() and transport.loop.ring.has_unsettled():
-                return 0
-            if not transport.has_socket():
-                # The program has closed its socket; the ring still has the file.
-                self.set_mode(BY_MULTISHOT)
-                return transport.socket_closed() if self.mode == ONE_BY_ONE else 0
-            if not self.read_one() or self.mode != ONE_BY_ONE:
-                return 0
         return 0
 
     cdef bint read_one(self) except -1:
@@ -131,6 +91,7 @@ cdef class DatagramReceiver(Receiver):
         cdef msghdr message
         cdef sockaddr_storage name
         cdef ssize_t length
+        cdef int error
         cdef size_t longest = LONGEST_LOCAL if transport.family == AF_UNIX else LONGEST
         cdef PyObject* memory = allocate_bytes(longest)
         vector.iov_base = bytes_content(memory)
@@ -142,17 +103,30 @@ cdef class DatagramReceiver(Receiver):
         message.msg_namelen = sizeof(name)
         length = recvmsg(transport._sock_fd, &message, MSG_DONTWAIT)
         if length < 0:
+            error = errno_now
             Py_CLEAR(memory)
-            if errno_now != EAGAIN and errno_now != EINTR:
-                transport.deliver_error(OSError(errno_now, os.strerror(errno_now)))
+            self.nothing_read(error)
             return False
-        if message.msg_flags & MSG_TRUNC:
-            transport.loop.counters.datagrams_truncated += 1
-        transport.loop.counters.datagrams_received += 1
+        self.count(message.msg_flags, length)
         # Let go before the next is made: it is to get the same memory.
         self.deliver_datagram(resize_bytes(memory, length),
                               transport.loop.addresses.to_python(&name, message.msg_namelen))
         return True
+
+    cdef int nothing_read(self, int error) except -1:
+        if error == EAGAIN:
+            self.readable = False
+            return 0
+        # An error is told first, whatever else there is.
+        return (<SocketTransport>self.transport).deliver_error(OSError(error, os.strerror(error)))
+
+    cdef int count(self, int flags, Py_ssize_t length) except -1:
+        transport = <SocketTransport>self.transport
+        self.long_ones = length >= LONG
+        transport.loop.counters.datagrams_received += 1
+        if flags & MSG_TRUNC:
+            transport.loop.counters.datagrams_truncated += 1
+        return 0
 
     # -- delivering ----------------------------------------------------------------------------
 
@@ -168,7 +142,6 @@ cdef class DatagramReceiver(Receiver):
 
     cdef int deliver_datagram(self, object data, object address) except -1:
         transport = <SocketTransport>self.transport
-        self.update_mode(PyBytes_GET_SIZE(data))
         try:
             if transport.state >= CLOSING:
                 transport.loop.counters.datagrams_discarded += 1

@@ -29,9 +29,6 @@ from uringloop._cpython import with_attributes
 # Until 3.12 asyncio did not send empty datagrams; from 3.13 on it does.
 cdef bint EMPTY_ALLOWED = sys.version_info >= (3, 13)
 
-# What the kernel is to leave for an address.
-cdef dict NAME_SIZE = {AF_INET: 16, AF_INET6: 28, AF_UNIX: 112}
-
 
 # What isinstance() is to see.  Until 3.11 asyncio's own was no DatagramTransport.
 if issubclass(selector_events._SelectorDatagramTransport, DatagramTransportBase):
@@ -52,7 +49,6 @@ cdef class DatagramTransport(SocketTransport):
         cdef DatagramSender sender = <DatagramSender>self.sender
         self.set_up(loop, sock, protocol, waiter, extra)
         self._address = address
-        (<DatagramReceiver>self.receiver).name_size = NAME_SIZE[self.family]
         sender.connected = bool(self.peername)
         sender.zerocopy_able = self.family == AF_INET or self.family == AF_INET6
         if is_udp(sock):

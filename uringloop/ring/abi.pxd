@@ -82,7 +82,6 @@ cdef extern from "<liburing.h>" nogil:
         uint16_t buf_group
         uint16_t buf_index
         uint16_t addr_len
-        uint32_t file_index           # optlen, which liburing 2.3 does not name, lies there
     struct io_uring_cqe:
         uint64_t user_data
         int32_t res
@@ -94,14 +93,6 @@ cdef extern from "<liburing.h>" nogil:
     struct io_uring_params:
         uint32_t cq_entries
         uint32_t flags
-    struct io_uring_buf:
-        pass
-    struct io_uring_buf_ring:
-        pass
-    struct io_uring_buf_reg:
-        uint64_t ring_addr
-        uint32_t ring_entries
-        uint16_t bgid
     struct io_uring_restriction:
         uint16_t opcode
         uint8_t sqe_op
@@ -112,9 +103,6 @@ cdef extern from "<liburing.h>" nogil:
         uint8_t last_op
         uint8_t ops_len
         io_uring_probe_op ops[0]
-    struct io_uring_recvmsg_out:
-        uint32_t namelen
-        uint32_t flags
     struct __kernel_timespec:
         long long tv_sec
         long long tv_nsec
@@ -138,21 +126,12 @@ cdef extern from "<liburing.h>" nogil:
     int io_uring_register_buffers_sparse(io_uring*, unsigned)
     int io_uring_register_buffers_update_tag(
         io_uring*, unsigned, const iovec*, const unsigned long long*, unsigned)
-    int io_uring_register_buf_ring(io_uring*, io_uring_buf_reg*, unsigned)
-    int io_uring_unregister_buf_ring(io_uring*, int)
-    void io_uring_buf_ring_init(io_uring_buf_ring*)
-    void io_uring_buf_ring_add(
-        io_uring_buf_ring*, void*, unsigned, unsigned short, int, int)
-    void io_uring_buf_ring_advance(io_uring_buf_ring*, int)
-    int io_uring_buf_ring_mask(uint32_t)
 
     enum:
         IORING_OP_POLL_ADD
         IORING_POLL_ADD_MULTI
-        IORING_OP_RECVMSG
         IORING_OP_ASYNC_CANCEL
         IORING_OP_SEND
-        IORING_OP_RECV
         IORING_OP_SEND_ZC
         IORING_OP_SENDMSG
         IORING_OP_SENDMSG_ZC
@@ -169,8 +148,6 @@ cdef extern from "<liburing.h>" nogil:
         IORING_REGISTER_FILES_UPDATE
         IORING_REGISTER_BUFFERS2
         IORING_REGISTER_BUFFERS_UPDATE
-        IORING_REGISTER_PBUF_RING
-        IORING_UNREGISTER_PBUF_RING
         IORING_REGISTER_RING_FDS
         IORING_UNREGISTER_RING_FDS
         IORING_RESTRICTION_REGISTER_OP
@@ -179,18 +156,13 @@ cdef extern from "<liburing.h>" nogil:
         IO_URING_OP_SUPPORTED
         IORING_SQ_CQ_OVERFLOW
         IORING_SQ_TASKRUN
-        IORING_CQE_F_BUFFER
         IORING_CQE_F_MORE
         IORING_CQE_F_NOTIF
-        IORING_CQE_BUFFER_SHIFT
-        IORING_RECV_MULTISHOT
         IORING_RECVSEND_FIXED_BUF
-        IORING_RECVSEND_POLL_FIRST
         IORING_ASYNC_CANCEL_ALL
         IORING_ASYNC_CANCEL_ANY
         IOSQE_FIXED_FILE
         IOSQE_IO_LINK
-        IOSQE_BUFFER_SELECT
 
 
 cdef extern from *:

@@ -9,10 +9,8 @@ cdef struct feature_set:
     bint registered_buffers
     bint send_zc
     bint report_usage
-    bint multishot
     bint registered_messages
     bint no_iowait
-    bint receive_limit
 
 
 cdef feature_set features

@@ -2,7 +2,7 @@
 
 The kernel is asked once in a process, when its first ring is made: by requests for a file that
 there is not.  Those that it knows it answers with EBADF, others with EINVAL, before it looks for
-the file.  URINGLOOP_FEATURES=-send_zc,-multishot in the environment switches off what it has:
+the file.  URINGLOOP_FEATURES=-send_zc,-registered_files in the environment switches off what it has:
 ``-all`` all of it.
 """
 from libc.stdint cimport uint16_t, uint32_t, uintptr_t
@@ -21,10 +21,8 @@ FEATURES = {
     'registered_buffers': ((5, 1), 'pools and registered memory are sent as any other'),
     'send_zc': ((6, 0), 'all is copied'),
     'report_usage': ((6, 2), 'reports say copied=None, and no path is learned'),
-    'multishot': ((6, 0), 'sockets are polled and read one by one'),
     'registered_messages': ((6, 15), 'trains of pools are sent as of other memory'),
     'no_iowait': ((6, 15), 'an idle loop is shown as waiting for a disk'),
-    'receive_limit': ((6, 17), 'a stream may be ahead of its protocol by all receive buffers'),
 }
 
 cdef bint found = False
@@ -65,10 +63,8 @@ cdef int find_features() except -1:
     features.registered_buffers &= 'registered_buffers' not in off
     features.send_zc &= 'send_zc' not in off
     features.report_usage &= 'report_usage' not in off
-    features.multishot &= 'multishot' not in off
     features.registered_messages &= 'registered_messages' not in off
     features.no_iowait &= 'no_iowait' not in off
-    features.receive_limit &= 'receive_limit' not in off
     return 0
 
 
@@ -79,21 +75,16 @@ cdef bint ask_kernel() noexcept:
     memset(&params, 0, sizeof(params))
     if io_uring_queue_init_params(4, &ring, &params) < 0:
         return False
-    features.send_zc = knows(&ring, IORING_OP_SEND_ZC, 0, 0, 0)
-    features.report_usage = knows(&ring, IORING_OP_SEND_ZC, IORING_SEND_ZC_REPORT_USAGE, 0, 0)
+    features.send_zc = knows(&ring, IORING_OP_SEND_ZC, 0)
+    features.report_usage = knows(&ring, IORING_OP_SEND_ZC, IORING_SEND_ZC_REPORT_USAGE)
     # From Linux 6.15 on SENDMSG_ZC takes registered buffers.
     features.registered_messages = knows(
-        &ring, IORING_OP_SENDMSG_ZC, IORING_RECVSEND_FIXED_BUF, 0, 0)
-    features.multishot = knows(
-        &ring, IORING_OP_RECV, IORING_RECV_MULTISHOT, IOSQE_BUFFER_SELECT, 0)
-    features.receive_limit = knows(
-        &ring, IORING_OP_RECV, IORING_RECV_MULTISHOT, IOSQE_BUFFER_SELECT, 1)
+        &ring, IORING_OP_SENDMSG_ZC, IORING_RECVSEND_FIXED_BUF)
     io_uring_queue_exit(&ring)
     return True
 
 
-cdef bint knows(io_uring* ring, int opcode, uint16_t ioprio, unsigned flags,
-                uint32_t limit) noexcept:
+cdef bint knows(io_uring* ring, int opcode, uint16_t ioprio) noexcept:
     """Whether the kernel knows such a request."""
     cdef:
         io_uring_sqe* sqe
@@ -109,14 +100,12 @@ cdef bint knows(io_uring* ring, int opcode, uint16_t ioprio, unsigned flags,
     message.msg_iovlen = 1
     second.tv_sec = 1
     second.tv_nsec = 0
-    sqe = ring_sqe(ring, opcode, -1, flags, 1)
+    sqe = ring_sqe(ring, opcode, -1, 0, 1)
     if sqe is NULL:
         return False
-    if opcode != IORING_OP_RECV:
-        sqe.addr = <uintptr_t>(&message if opcode == IORING_OP_SENDMSG_ZC else <void*>&vector)
-        sqe.len = 1
+    sqe.addr = <uintptr_t>(&message if opcode == IORING_OP_SENDMSG_ZC else <void*>&vector)
+    sqe.len = 1
     sqe.ioprio = ioprio
-    sqe.file_index = limit
     answered.flags = IORING_CQE_F_NOTIF
     # That of a zero-copy send before may come first.
     while answered.flags & IORING_CQE_F_NOTIF:

@@ -33,9 +33,8 @@ cdef enum Trait:
 cdef enum Role:
     # What an operation is for, of the transport that owns it.
     SENDS = 0
-    RECEIVE = 1      # a multishot receive
-    POLL_IN = 2      # a poll that waits for something to read
-    POLL_OUT = 3     # one that waits for room
+    POLL_IN = 1      # a poll that waits for something to read
+    POLL_OUT = 2     # one that waits for room
 
 
 cdef struct operation:
@@ -73,6 +72,7 @@ cdef class OperationOwner:
     cdef int loop_closed(self) except -1
     cdef int internal_error(self, object exc) except -1
     cdef int send_deferred(self) except -1
+    cdef int looked_at(self, bint readable) except -1
 
 
 cdef class OperationTable:

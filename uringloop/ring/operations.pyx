@@ -54,6 +54,10 @@ cdef class OperationOwner:
         """What one of these has failed with.  No user code may run."""
         raise exc
 
+    cdef int looked_at(self, bint readable) except -1:
+        """Whether a socket that was asked about has something; see ``core.short_reads``."""
+        return 0
+
     cdef int send_deferred(self) except -1:
         """Send what waits for the end of the turn: what comes next could tell the difference."""
         return 0

@@ -1,7 +1,7 @@
 """What a ring may be asked for; everything else is refused by the kernel.
 
-io_uring can open files, connect, rename, start other rings.  A loop needs eight kinds of
-requests, and seven of its register calls once it runs.  The ring is told so before it is
+io_uring can open files, connect, rename, start other rings.  A loop needs six kinds of
+requests, and six of its register calls once it runs.  The ring is told so before it is
 enabled (IORING_REGISTER_RESTRICTIONS, kernel 5.10), and there is no way back: an entry that
 some error in memory has written does not open a file.
 
@@ -16,8 +16,6 @@ from uringloop.ring.abi cimport *
 REQUESTS = {
     'ASYNC_CANCEL': IORING_OP_ASYNC_CANCEL,
     'POLL_ADD': IORING_OP_POLL_ADD,
-    'RECV': IORING_OP_RECV,
-    'RECVMSG': IORING_OP_RECVMSG,
     'SEND': IORING_OP_SEND,
     'SENDMSG': IORING_OP_SENDMSG,
     'SENDMSG_ZC': IORING_OP_SENDMSG_ZC,
@@ -46,12 +44,11 @@ cdef void write_rules(rule_list* rules) except *:
     for code in REQUESTS.values():
         allow(rules, IORING_RESTRICTION_SQE_OP, code)
     allow(rules, IORING_RESTRICTION_SQE_FLAGS_ALLOWED,
-          IOSQE_FIXED_FILE | IOSQE_IO_LINK | IOSQE_BUFFER_SELECT)
+          IOSQE_FIXED_FILE | IOSQE_IO_LINK)
     # Of the register calls these come after the ring was enabled.
     for call in (IORING_REGISTER_ENABLE_RINGS,
                  IORING_REGISTER_FILES_UPDATE,
                  IORING_REGISTER_BUFFERS2, IORING_REGISTER_BUFFERS_UPDATE,
-                 IORING_REGISTER_PBUF_RING, IORING_UNREGISTER_PBUF_RING,
                  IORING_REGISTER_RING_FDS, IORING_UNREGISTER_RING_FDS):
         allow(rules, IORING_RESTRICTION_REGISTER_OP, call)
 

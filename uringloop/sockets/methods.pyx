@@ -15,7 +15,6 @@ from uringloop.core.loop_core cimport LoopCore, send_deferred_datagrams
 from uringloop.core.plain_sockets cimport is_plain
 from uringloop.ring.abi cimport *
 from uringloop.ring.addresses cimport is_number
-from uringloop.ring.buffers cimport EXPORT_MINIMUM
 from uringloop.ring.lent_pieces cimport HeldPayload
 from uringloop.ring.payloads cimport (
     export_payload, exported, find_payload, payload, writable_view)
@@ -59,6 +58,7 @@ except ImportError:      # a Python without ssl
 cdef object PlainSocket = PLAIN_SOCKET
 cdef enum:
     RECEIVE_MEMORY_LIMIT = 262144       # more is not kept from one call to the next
+    COPIED = 8192                       # what is shorter is copied out of it
 
 
 cdef class SocketCore(LoopCore):
@@ -150,7 +150,7 @@ cdef class SocketCore(LoopCore):
             sock, bytes_content(self.receive_memory), size, named, &peer, &peer_length)
         if received < 0:
             return self._poll_now(sock, POLLIN)
-        if received < EXPORT_MINIMUM and size <= RECEIVE_MEMORY_LIMIT:
+        if received < COPIED and size <= RECEIVE_MEMORY_LIMIT:
             data = PyBytes_FromStringAndSize(bytes_content(self.receive_memory), received)
         else:
             made = self.receive_memory

@@ -112,7 +112,6 @@ cdef class StreamTransport(SocketTransport):
         """Call another protocol from now on."""
         cdef StreamReceiver receiver = <StreamReceiver>self.receiver
         receiver.buffered = isinstance(protocol, asyncio.BufferedProtocol)
-        receiver.small_buffers = False
         SocketTransport.set_protocol(self, protocol)
 
     cdef int replace_socket(self, object sock) except -1:
@@ -126,8 +125,7 @@ cdef class StreamTransport(SocketTransport):
         if self.state >= CLOSING or self.loop is None:
             return 0
         self.foreign_socket = True
-        (<StreamReceiver>self.receiver).stay_one_by_one()
-        return self.stop_receiving()
+        return (<StreamReceiver>self.receiver).use_foreign_socket()
 
     # -- writing -------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from uringloop.ring.operations cimport flag
 cdef enum:
     # kinds of a received_item
     RECEIVE_ERROR = 0       # its payload is an exception
-    EOF = 2                 # of a stream
 
 
 cdef struct received_item:
@@ -37,13 +36,13 @@ cdef class Delivery:
         flag going_on               # go_on_writing() is at work: it will tell
 
     cdef int post(self, int kind, object payload, object address) except -1
-    cdef int post_first(self, int kind, object payload) except -1
     cdef received_item take(self) noexcept
     cdef int post_error(self, object exc) except -1
     cdef int post_internal_error(self, object exc) except -1
     cdef int schedule(self) except -1
     cdef int run(self) except -1
     cdef int call_protocol(self) except -1
+    cdef int hand_over(self) except -1
     cdef int go_on_writing(self) except -1
     cdef int deliver_errors(self) except -1
     cdef int schedule_rest(self) except -1

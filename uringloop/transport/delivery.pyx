@@ -1,15 +1,14 @@
 """How a transport calls its protocol.
 
-What completes is posted while completions are settled, where no code of the program may run.
-The transport then waits in the loop's ready queue; when its turn comes the protocol is called
-with all that was posted, in the transport's context.
+Completions are settled where no code of the program may run: what they tell is kept.  The
+transport then waits in the loop's ready queue; when its turn comes it reads, and the protocol
+is called, in the transport's context.
 """
 cimport cython
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdlib cimport free, realloc
-from libc.string cimport memmove
 
 from uringloop.transport.sender cimport WRITABLE
 from uringloop.transport.socket_transport cimport CLOSING, SocketTransport
@@ -29,7 +28,7 @@ cdef class Delivery:
     # -- what is to be delivered -----------------------------------------------------------------
 
     cdef int post(self, int kind, object payload, object address) except -1:
-        """Have the receiver's ``hand_over`` called with this."""
+        """Have ``run`` call the receiver's ``hand_over`` with this."""
         cdef received_item* item
         cdef uint32_t end = self.first + self.count
         if end == self.size:
@@ -45,17 +44,6 @@ cdef class Delivery:
         item.payload = <PyObject*>payload
         item.address = <PyObject*>address
         self.count += 1
-        return self.schedule()
-
-    cdef int post_first(self, int kind, object payload) except -1:
-        """The same, before all others: what was taken and could not be handed over whole."""
-        cdef uint32_t before = self.count
-        cdef received_item last
-        self.post(kind, payload, None)
-        last = self.items[self.first + before]
-        memmove(&self.items[self.first + 1], &self.items[self.first],
-                before * sizeof(received_item))
-        self.items[self.first] = last
         return 0
 
     cdef received_item take(self) noexcept:
@@ -82,7 +70,7 @@ cdef class Delivery:
         if self.internal_error is None:
             self.internal_error = exc
         if isinstance(exc, MemoryError):
-            (<SocketTransport>self.transport).loop.memory_reserve = None
+            (<SocketTransport>self.transport).loop.receive_area.reserve = None
         return self.schedule()
 
     cdef int schedule(self) except -1:
@@ -100,7 +88,7 @@ cdef class Delivery:
     # -- delivering ------------------------------------------------------------------------------
 
     cdef int run(self) except -1:
-        """Call the protocol with what was posted, in the transport's context; then send on."""
+        """Read, and call the protocol, in the transport's context; then send on."""
         transport = <SocketTransport>self.transport
         context = self.context       # resume_reading() brings another
         self.scheduled = False
@@ -120,30 +108,25 @@ cdef class Delivery:
     cdef int call_protocol(self) except -1:
         transport = <SocketTransport>self.transport
         receiver = transport.receiver
-        # What comes meanwhile has to wait for its turn, as everything else.
-        cdef uint32_t all = self.count
-        cdef uint32_t left = all
-        cdef received_item item
-        receiver.begin_turn()
         if self.internal_error is not None:
             try:
                 transport.end_by_internal_error(self.internal_error)
             finally:
                 self.internal_error = None
-        while left and self.count and not self.paused and not receiver.enough:
-            if left < all and self.items[self.first].kind == EOF:
-                break            # asyncio reads once a turn: it finds the end in the next one
-            left -= 1
-            item = self.take()
-            receiver.hand_over(&item)
+        self.hand_over()             # what a pause, or an exception that went on, has left
         if self.errors:
             self.deliver_errors()
-        if not self.count and not self.paused and transport.state < CLOSING:
-            receiver.all_delivered()
-        if receiver.enough:
-            # Nothing more is to come meanwhile, or a peer could fill the memory.
-            receiver.cancel_due = True
-            transport.flush_later()
+        if receiver.readable and not self.count and not self.paused and transport.state < CLOSING:
+            receiver.read()
+            self.hand_over()
+        return 0
+
+    cdef int hand_over(self) except -1:
+        """All that was posted, until the protocol pauses."""
+        cdef received_item item
+        while self.count and not self.paused:
+            item = self.take()
+            (<SocketTransport>self.transport).receiver.hand_over(&item)
         return 0
 
     cdef int go_on_writing(self) except -1:

@@ -15,7 +15,7 @@ from uringloop.core.registry cimport Registry
 from uringloop.ring.abi cimport (
     IORING_OP_POLL_ADD, IORING_POLL_ADD_MULTI, IOSQE_FIXED_FILE, io_uring_sqe)
 from uringloop.ring.operations cimport (
-    MULTISHOT, POLL_IN, POLL_OUT, RECEIVE, OperationOwner, Role, operation)
+    MULTISHOT, POLL_IN, POLL_OUT, RESULT_DUE, OperationOwner, Role, operation)
 from uringloop.ring.process cimport this_thread
 from uringloop.transport.delivery cimport Delivery
 from uringloop.transport.sender cimport ROOM
@@ -117,7 +117,8 @@ cdef class SocketTransport(OperationOwner):
             info.append('closing')
         info.append(f'fd={self._sock_fd}')
         if self._sock is not None and self.state != UNMADE:
-            info.append('read=polling' if self.receiver.armed is not NULL else 'read=idle')
+            polling = self.receiver.armed is not NULL and not self.delivery.paused
+            info.append('read=polling' if polling else 'read=idle')
             info.append(f'write=<{"polling" if self.sender.waits() else "idle"}, '
                         f'bufsize={self.sender.buffered}>')
         return '<{}>'.format(' '.join(info))
@@ -161,9 +162,7 @@ cdef class SocketTransport(OperationOwner):
         if not self.is_reading():
             return
         self.delivery.paused = True
-        self.receiver.pieces = 0
-        # Now: what comes from here on stays in the socket, for whoever it may be handed to.
-        self.stop_receiving()
+        self.receiver.pause()
         if self.loop._debug:
             logger.debug('%r pauses reading', self)
 
@@ -178,7 +177,8 @@ cdef class SocketTransport(OperationOwner):
         self.receiver.cancel_due = False
         if self.delivery.count or self.receiver.readable:
             self.delivery.schedule()
-        self.flush_later()
+        if self.receiver.wants_arming():
+            self.flush_later()
         if self.loop._debug:
             logger.debug('%r resumes reading', self)
 
@@ -372,8 +372,8 @@ cdef class SocketTransport(OperationOwner):
     # -- what the loop calls -----------------------------------------------------------------------
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
-        if op.role == RECEIVE or op.role == POLL_IN:
-            return self.receiver.completed(op, res, flags)
+        if op.role == POLL_IN:
+            return self.receiver.polled(res, op.due & RESULT_DUE != 0)
         if op.role == POLL_OUT:
             return self.sender.poll_ended(op, res)
         return self.sender.completed(op, res)
@@ -389,6 +389,9 @@ cdef class SocketTransport(OperationOwner):
 
     cdef int send_deferred(self) except -1:
         return self.sender.send_queued()
+
+    cdef int looked_at(self, bint readable) except -1:
+        return self.receiver.looked_at(readable) if self.state < CLOSING else 0
 
     cdef int internal_error(self, object exc) except -1:
         return self.delivery.post_internal_error(exc)
@@ -445,12 +448,13 @@ cdef class SocketTransport(OperationOwner):
         sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.slot if fixed else self._sock_fd,
                                      IOSQE_FIXED_FILE if fixed else 0,
                                      MULTISHOT if lasting else 0)
+        # The kernel also tells of POLLRDHUP, of its own accord.
         sqe.poll32_events = POLLIN if role == POLL_IN else POLLOUT
         sqe.len = IORING_POLL_ADD_MULTI if lasting else 0
         return op
 
     cdef int stop_receiving(self) except -1:
-        """Have the receive cancelled; at once if may be, as asyncio forgets the descriptor."""
+        """Have the poll cancelled; at once if may be, as asyncio forgets the descriptor."""
         self.receiver.cancel_due = True
         if self.receiver.armed is NULL and self.sender.polling is NULL:
             return 0
@@ -460,7 +464,7 @@ cdef class SocketTransport(OperationOwner):
         return self.loop.ring.submit_and_get_events()
 
     cdef int cancel_requests(self) except -1:
-        """Cancel what is not to go on: a receive, and once all is lost the poll for room."""
+        """Cancel what is not to go on: once all is lost the poll for room, too."""
         if self.receiver.cancel_due and self.receiver.armed is not NULL:
             self.loop.ring.cancel(self.receiver.armed)
         self.receiver.cancel_due = False

@@ -1,0 +1,34 @@
+"""The memory that short pieces are received into."""
+cimport cython
+
+from uringloop.ring.abi cimport iovec, msghdr, sockaddr_storage
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    struct mmsghdr:
+        msghdr msg_hdr
+        unsigned msg_len
+
+
+cdef enum:
+    BATCH = 32                # datagrams that one call receives at most
+    ROOM = 65536              # for each: no datagram of IP is longer
+    ALL_ROOM = BATCH * ROOM
+
+
+cdef struct receive_area:
+    # What recvmmsg wants, ready for use.
+    mmsghdr messages[BATCH]
+    iovec vectors[BATCH]
+    sockaddr_storage names[BATCH]
+    char content[ALL_ROOM]
+
+
+@cython.final
+cdef class ReceiveArea:
+    cdef:
+        receive_area* area
+        object reserve          # memory to let go of when there is no other
+
+    cdef receive_area* get(self) except NULL
+    cdef int map(self) except -1

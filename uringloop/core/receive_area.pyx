@@ -1,0 +1,51 @@
+"""The memory that short pieces are received into, before they are copied out.
+
+A loop has one such area for all of its transports.  Whoever receives into it makes Python
+objects of everything before any code of the program runs, for that may come to receive, too.
+It is mapped when the loop first receives, and touched no further than pieces are long.
+"""
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from posix.mman cimport (
+    MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap)
+
+
+cdef enum:
+    RESERVE = 262144          # as much as asyncio's loop asks for each time it receives
+
+
+@cython.final
+cdef class ReceiveArea:
+    """The area of one loop."""
+
+    def __dealloc__(self):
+        if self.area is not NULL:
+            munmap(self.area, sizeof(receive_area))
+
+    cdef receive_area* get(self) except NULL:
+        """The area; MemoryError if there is no memory for it."""
+        if self.area is NULL:
+            self.map()
+        return self.area
+
+    cdef int map(self) except -1:
+        cdef void* place = mmap(NULL, sizeof(receive_area), PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        cdef receive_area* area = <receive_area*>place
+        cdef msghdr* message
+        cdef int i
+        if place == MAP_FAILED:
+            raise MemoryError
+        for i in range(BATCH):
+            area.vectors[i].iov_base = area.content + i * ROOM
+            area.vectors[i].iov_len = ROOM
+            message = &area.messages[i].msg_hdr
+            message.msg_iov = &area.vectors[i]
+            message.msg_iovlen = 1
+            message.msg_name = &area.names[i]
+            message.msg_namelen = sizeof(sockaddr_storage)
+        self.area = area
+        # For the program, when memory runs out and a transport ends: asyncio's loop, which
+        # asks for as much each time it receives, leaves as much.
+        self.reserve = PyBytes_FromStringAndSize(NULL, RESERVE)
+        return 0
