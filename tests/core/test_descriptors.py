@@ -41,6 +41,27 @@ class _TestDescriptors:
             assert self.loop.remove_reader(two) is False
             assert self.loop.remove_writer(one) is False
 
+    def test_the_first_is_added_by_another_thread(self):
+        """Which asyncio does not allow; but it works, and is relied on."""
+        def add():
+            # By then the loop sleeps, most likely; it must not matter.
+            self.loop.add_reader(two, heard.set_result, None)
+
+        async def main():
+            nonlocal heard
+            heard = self.loop.create_future()
+            timer = threading.Timer(0.05, add)
+            timer.start()
+            await heard
+            self.loop.remove_reader(two)
+            timer.join()
+
+        heard = None
+        one, two = socket.socketpair()
+        with one, two:
+            one.send(b'something')
+            self.run(main())
+
     def test_called_as_long_as_there_is_something(self):
         reader, writer = os.pipe()
         try:

@@ -25,6 +25,14 @@ class _TestTimers:
 
         self.loop.run_until_complete(main())
 
+    def test_fire_by_the_clock_that_asyncio_is_given(self, monkeypatch):
+        """All is frozen but asyncio, as freezegun does it (``real_asyncio``)."""
+        real, frozen = time.monotonic, time.monotonic()
+        monkeypatch.setattr(time, 'monotonic', lambda: frozen)
+        monkeypatch.setattr(asyncio.SelectorEventLoop, 'time', lambda self: real())
+        assert self.loop.time() > frozen
+        self.loop.run_until_complete(asyncio.sleep(0.01))
+
     def test_time_is_monotonic(self):
         before = time.monotonic()
         times = [self.loop.time() for _ in range(100)]

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tests.support.cases import UringCase, both_sides
+from tests.support.cases import both_sides
 from tests.support.sockets import PAIRS, reset
 from tests.support.streams import Buffered, Recorder, Streams
 from tests.support.turns import turns

@@ -204,6 +204,7 @@ cdef class RingOwner(Submitter):
         self.selector_watch = SelectorWatch(self, fd)
         self.selector_watch.keys = selector_keys
         self.selector_watch.arm()
+        self._write_to_self()        # not allowed from another thread, but asyncio's works
 
     # -- what belongs to a ring ----------------------------------------------------------------
 
