@@ -30,11 +30,13 @@ OF_THE_LOOP = {
         f'sock protocol_factory ssl server_hostname server_side {_TIMEOUTS} context',
     '_ensure_fd_no_transport': 'fd',
     '_make_datagram_transport': 'sock protocol address waiter extra',
+    '_make_read_pipe_transport': 'pipe protocol waiter extra',
     '_make_self_pipe': '',
     '_make_socket_transport': 'sock protocol waiter extra server context',
     '_make_ssl_transport': 'rawsock protocol sslcontext waiter server_side server_hostname extra '
                            f'server {_TIMEOUTS} context',
     '_make_subprocess_transport': 'protocol args shell stdin stdout stderr bufsize extra',
+    '_make_write_pipe_transport': 'pipe protocol waiter extra',
     '_process_self_data': 'data',
     '_read_from_self': '',
     '_remove_reader': 'fd',

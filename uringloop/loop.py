@@ -15,13 +15,14 @@ import weakref
 from asyncio import base_events, events, sslproto, unix_events
 from asyncio.log import logger
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from uringloop._inherited import warn_of_changes
 from uringloop.core.plain_sockets import PLAIN_SOCKET, is_plain_socket
 from uringloop.datagram.transport import DatagramTransport
 from uringloop.memory.pools import BufferPool
 from uringloop.memory.registered import RegisteredBuffer
+from uringloop.pipe.transports import ReadPipeTransport, WritePipeTransport
 from uringloop.ring.features import check_features
 from uringloop.sockets.coroutines import SocketCoroutines, connect_is_known
 from uringloop.sockets.methods import SocketCore
@@ -423,6 +424,18 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             return super()._make_socket_transport(  # type: ignore[misc, no-any-return]
                 sock, protocol, waiter, extra=extra, server=server, **own)
         return StreamTransport(self, sock, protocol, waiter, extra, server, context)
+
+    def _make_read_pipe_transport(
+            self, pipe: IO[Any], protocol: asyncio.BaseProtocol,
+            waiter: asyncio.Future[None] | None = None,
+            extra: Mapping[str, Any] | None = None) -> asyncio.ReadTransport:
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+            self, pipe: IO[Any], protocol: asyncio.BaseProtocol,
+            waiter: asyncio.Future[None] | None = None,
+            extra: Mapping[str, Any] | None = None) -> asyncio.WriteTransport:
+        return WritePipeTransport(self, pipe, protocol, waiter, extra)
 
     def _make_ssl_transport(
             self, rawsock: socket.socket, protocol: asyncio.BaseProtocol, sslcontext: Any,

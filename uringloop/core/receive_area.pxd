@@ -32,3 +32,6 @@ cdef class ReceiveArea:
 
     cdef receive_area* get(self) except NULL
     cdef int map(self) except -1
+
+
+cdef void keep_heap() noexcept

@@ -11,7 +11,7 @@ from uringloop.datagram.receiver cimport DatagramReceiver
 from uringloop.datagram.segmentation cimport LONGEST_SEGMENT
 from uringloop.datagram.queue cimport QUEUE_LIMIT
 from uringloop.datagram.sender cimport DatagramSender
-from uringloop.ring.abi cimport AF_INET, AF_INET6, AF_UNIX, sockaddr_storage
+from uringloop.ring.abi cimport AF_INET, AF_INET6, sockaddr_storage
 from uringloop.ring.payloads cimport export_payload, exported, find_payload, payload
 from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.ring.reports cimport BatchReport

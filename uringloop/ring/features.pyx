@@ -2,10 +2,10 @@
 
 The kernel is asked once in a process, when its first ring is made: by requests for a file that
 there is not.  Those that it knows it answers with EBADF, others with EINVAL, before it looks for
-the file.  URINGLOOP_FEATURES=-send_zc,-registered_files in the environment switches off what it has:
-``-all`` all of it.
+the file.  URINGLOOP_FEATURES=-send_zc,-registered_files in the environment switches off what
+it has: ``-all`` all of it.
 """
-from libc.stdint cimport uint16_t, uint32_t, uintptr_t
+from libc.stdint cimport uint16_t, uintptr_t
 from libc.string cimport memset
 
 from uringloop.ring.abi cimport *

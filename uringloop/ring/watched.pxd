@@ -24,4 +24,5 @@ cdef class WatchedSocket(OperationOwner):
 
     cdef void watch(self, WatchedSockets watched_sockets) noexcept
     cdef void unwatch(self) noexcept
+    cdef bint is_open(self) except -1
     cdef int socket_closed(self) except -1

@@ -36,7 +36,7 @@ cdef class WatchedSockets:
         while each is not NULL:
             watched = <WatchedSocket>each
             each = watched.after
-            if fd_of(watched.sock) != watched.fd:
+            if not watched.is_open():
                 watched.unwatch()
                 watched.socket_closed()
         return 0
@@ -73,6 +73,9 @@ cdef class WatchedSocket(OperationOwner):
             (<WatchedSocket>self.after).before = self.before
         (<WatchedSockets>self.watched_sockets).count -= 1
         Py_CLEAR(self.watched_sockets)
+
+    cdef bint is_open(self) except -1:
+        return fd_of(self.sock) == self.fd
 
     cdef int socket_closed(self) except -1:
         """The program has closed the socket: have the kernel let go of it."""

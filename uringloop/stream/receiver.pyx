@@ -2,11 +2,11 @@
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_DECREF
 
 from uringloop._cpython cimport allocate_bytes, bytes_content, proto_of, resize_bytes
+from uringloop.core.receive_area cimport keep_heap
 from uringloop.ring.abi cimport *
 from uringloop.stream.transport cimport StreamTransport
 from uringloop.transport.delivery cimport received_item
@@ -35,22 +35,6 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     READ_SIZE = 131072        # a StreamReader takes as much before it pauses the transport
-    KEPT_SIZE = 16 * READ_SIZE
-
-cdef bint heap_is_kept = False
-
-
-cdef void keep_heap() noexcept:
-    """Have what is read next come into memory that the process still has.
-
-    glibc gives back the top of its heap when more is free there than twice the largest block
-    that was ever freed, and what it asks for again has to be cleared by the kernel, page by
-    page.  (60,000 bytes echoed to 16 connections: half the rate.)  So it is shown a large
-    block, which is not touched.  Where the program has set the limit itself that has no effect.
-    """
-    global heap_is_kept
-    heap_is_kept = True
-    PyMem_RawFree(PyMem_RawMalloc(KEPT_SIZE))
 
 
 @cython.final
@@ -61,9 +45,8 @@ cdef class StreamReceiver(Receiver):
 
     cdef int start(self) except -1:
         transport = <StreamTransport>self.transport
-        if not heap_is_kept:
-            # Before a program's own buffer first grows: what was mapped by itself stays so.
-            keep_heap()
+        # Before a program's own buffer first grows: what was mapped by itself stays so.
+        keep_heap()
         # Of TCP it is known when a read has emptied the socket.  One of AF_UNIX ends at
         # descriptors that are passed, and other credentials; others, who knows.
         self.lasting = (transport.family != AF_UNIX and not transport.foreign_socket

@@ -7,7 +7,7 @@ not faster: an echo of 1 KiB to 32 TCP connections 1.02 times as fast, of 64 B d
 of 16 KiB 0.7 to 0.9, for which pieces are still in the cache when they are answered.)
 """
 from uringloop.ring.abi cimport *
-from uringloop.ring.operations cimport POLL_IN, operation
+from uringloop.ring.operations cimport POLL_IN
 from uringloop.transport.delivery cimport RECEIVE_ERROR, received_item
 from uringloop.transport.socket_transport cimport CLOSING, LOST, OPEN, SocketTransport
 

@@ -1,0 +1,488 @@
+"""Pipe transports: what they read and write, flow control, order, how they end, and who notices."""
+import asyncio
+import contextvars
+import gc
+import os
+import pty
+import socket
+import warnings
+
+import pytest
+
+from tests.support.cases import UringCase, both_sides
+from tests.support.turns import turns, turns_until
+
+MEBIBYTE = 1 << 20
+variable = contextvars.ContextVar('variable', default='unset')
+
+
+class Told(asyncio.Protocol):
+    """Notes what it is told, in order."""
+
+    def __init__(self):
+        self.calls = []
+        self.data = bytearray()
+
+    def connection_made(self, transport):
+        self.calls.append('made')
+        self.transport = transport
+
+    def data_received(self, data):
+        assert type(data) is bytes
+        self.calls.append('data')
+        self.data += data
+
+    def eof_received(self):
+        self.calls.append('eof')
+
+    def connection_lost(self, exc):
+        self.calls.append(('lost', type(exc)))
+
+    def pause_writing(self):
+        self.calls.append('pause')
+
+    def resume_writing(self):
+        self.calls.append('resume')
+
+    @property
+    def lost(self):
+        return bool(self.calls) and self.calls[-1][0] == 'lost'
+
+
+class Pipes:
+
+    timeout = 10.0
+
+    async def reader(self, protocol=None, fds=None):
+        """A transport that reads, its protocol, and the descriptor to write to."""
+        reading, writing = fds or os.pipe()
+        protocol = protocol or Told()
+        transport, _ = await self.loop.connect_read_pipe(
+            lambda: protocol, os.fdopen(reading, 'rb', 0))
+        return transport, protocol, writing
+
+    async def writer(self, protocol=None, fds=None):
+        """A transport that writes, its protocol, and the descriptor to read from."""
+        reading, writing = fds or os.pipe()
+        protocol = protocol or Told()
+        transport, _ = await self.loop.connect_write_pipe(
+            lambda: protocol, os.fdopen(writing, 'wb', 0))
+        return transport, protocol, reading
+
+
+class _TestReading(Pipes):
+
+    @pytest.mark.parametrize('size', [1, 8191, 8192, 65536])
+    def test_pieces_of_any_length_come_whole(self, size):
+        async def main():
+            transport, protocol, fd = await self.reader()
+            sent = b''
+            for _ in range(5):
+                piece = os.urandom(size)
+                assert os.write(fd, piece) == size
+                sent += piece
+                await turns_until(lambda n=len(sent): len(protocol.data) == n)
+            os.close(fd)
+            await turns_until(lambda: protocol.lost)
+            assert protocol.data == sent
+            assert protocol.calls == ['made', *['data'] * 5, 'eof', ('lost', type(None))]
+            assert transport.is_closing()
+
+        self.run(main())
+
+    def test_the_end_is_told_a_turn_after_what_came_before_it(self):
+        class Later(Told):
+            def data_received(self, data):
+                super().data_received(data)
+                loop.call_soon(self.calls.append, 'in the next turn')
+
+        async def main():
+            _, protocol, fd = await self.reader(Later())
+            os.write(fd, b'data')
+            os.close(fd)
+            await turns_until(lambda: protocol.lost)
+            assert protocol.calls == ['made', 'data', 'in the next turn', 'eof',
+                                      ('lost', type(None))]
+
+        loop = self.loop
+        self.run(main())
+
+    def test_nothing_is_taken_while_paused(self):
+        async def main():
+            transport, protocol, fd = await self.reader()
+            transport.pause_reading()
+            assert not transport.is_reading()
+            os.write(fd, b'later')
+            await turns(5)
+            assert protocol.calls == ['made']
+            other = os.dup(transport.get_extra_info('pipe').fileno())
+            assert os.read(other, 100) == b'later'
+            os.close(other)
+            os.write(fd, b'now')
+            transport.resume_reading()
+            await turns_until(lambda: protocol.data == b'now')
+            for _ in range(3):
+                transport.pause_reading()
+                transport.resume_reading()
+            os.write(fd, b' and then')
+            await turns_until(lambda: protocol.data == b'now and then')
+            os.close(fd)
+            await turns_until(lambda: protocol.lost)
+
+        self.run(main())
+
+    def test_paused_in_data_received(self):
+        class Pauses(Told):
+            def data_received(self, data):
+                super().data_received(data)
+                self.transport.pause_reading()
+
+        async def main():
+            transport, protocol, fd = await self.reader(Pauses())
+            for n in range(3):
+                os.write(fd, b'x')
+                await turns_until(lambda n=n: len(protocol.data) == n + 1)
+                os.write(fd, b'y')
+                await turns(4)
+                assert len(protocol.data) == n + 1
+                other = os.dup(transport.get_extra_info('pipe').fileno())
+                assert os.read(other, 100) == b'y'
+                os.close(other)
+                transport.resume_reading()
+            transport.close()
+            await turns_until(lambda: protocol.lost)
+            os.close(fd)
+
+        self.run(main())
+
+    def test_an_exception_is_reported_and_reading_goes_on(self):
+        class Raises(Told):
+            def data_received(self, data):
+                super().data_received(data)
+                raise ZeroDivisionError
+
+        async def main():
+            transport, protocol, fd = await self.reader(Raises())
+            for n in range(2):
+                os.write(fd, b'x')
+                await turns_until(lambda n=n: len(self.problems) == n + 1)
+                assert isinstance(self.problems[n]['exception'], ZeroDivisionError)
+            transport.close()
+            await turns_until(lambda: protocol.lost)
+            os.close(fd)
+
+        self.run(main())
+
+    def test_an_interrupt_loses_nothing(self):
+        class Interrupts(Told):
+            def data_received(self, data):
+                super().data_received(data)
+                raise KeyboardInterrupt
+
+        async def begin():
+            return await self.reader(Interrupts())
+
+        async def end():
+            transport.close()
+            await turns_until(lambda: protocol.lost)
+
+        transport, protocol, fd = self.run(begin())
+        for n in range(3):
+            os.write(fd, b'x')
+            with pytest.raises(KeyboardInterrupt):
+                self.forever()
+            assert len(protocol.data) == n + 1
+        os.close(fd)
+        self.run(end())
+
+    def test_the_protocol_is_called_in_the_context_of_who_connects_and_resumes(self):
+        class Notes(Told):
+            def data_received(self, data):
+                super().data_received(data)
+                seen.append(variable.get())
+
+        async def main():
+            variable.set('connected')
+            transport, protocol, fd = await self.reader(Notes())
+            variable.set('resumed')
+            os.write(fd, b'x')
+            await turns_until(lambda: len(seen) == 1)
+            transport.pause_reading()
+            transport.resume_reading()
+            os.write(fd, b'x')
+            await turns_until(lambda: len(seen) == 2)
+            transport.close()
+            await turns_until(lambda: protocol.lost)
+            os.close(fd)
+
+        seen = []
+        self.run(main())
+        assert seen == ['connected', 'resumed']
+
+    def test_a_socket_and_a_terminal_are_pipes_too(self):
+        async def main():
+            here, there = socket.socketpair()
+            transport, protocol, fd = await self.reader(fds=(here.detach(), there.detach()))
+            os.write(fd, b'by a socket')
+            await turns_until(lambda: protocol.data == b'by a socket')
+            os.close(fd)
+            await turns_until(lambda: protocol.lost)
+
+            _, protocol, fd = await self.reader(fds=pty.openpty())
+            os.write(fd, b'by a terminal')
+            await turns_until(lambda: protocol.data == b'by a terminal')
+            os.close(fd)                 # EIO, then
+            await turns_until(lambda: protocol.lost)
+            assert protocol.calls[-1] == ('lost', OSError)
+            assert not self.problems
+
+        self.run(main())
+
+    def test_a_file_is_none(self, tmp_path):
+        async def main():
+            with open(tmp_path / 'file', 'w+b', 0) as file:
+                with pytest.raises(ValueError, match='ipe transport'):
+                    await self.loop.connect_read_pipe(Told, file)
+                with pytest.raises(ValueError, match='ipe transport'):
+                    await self.loop.connect_write_pipe(Told, file)
+
+        self.run(main())
+
+    def test_a_stream_reader_reads_bulk(self):
+        async def main():
+            reading, writing = os.pipe()
+            stream = asyncio.StreamReader()
+            transport, _ = await self.loop.connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, 'rb', 0))
+            writer, _, _ = await self.writer(fds=(-1, writing))
+            data = os.urandom(3 * MEBIBYTE)
+            writer.write(data)
+            writer.close()
+            assert await stream.read() == data
+            transport.close()
+            await turns(3)
+
+        self.run(main())
+
+
+class _TestWriting(Pipes):
+
+    def test_pauses_and_resumes_when_all_is_written(self):
+        async def main():
+            transport, protocol, fd = await self.writer()
+            data = os.urandom(MEBIBYTE)
+            transport.write(data[:100_000])
+            assert protocol.calls == ['made']
+            transport.write(bytearray(data[100_000:500_000]))
+            transport.writelines([data[500_000:600_000], memoryview(data)[600_000:]])
+            assert protocol.calls == ['made', 'pause']
+            assert transport.get_write_buffer_size() > 900_000
+            transport.close()
+            received = b''
+            while part := await self.loop.run_in_executor(None, os.read, fd, MEBIBYTE):
+                received += part
+            assert received == data
+            await turns_until(lambda: protocol.lost)
+            assert protocol.calls == ['made', 'pause', 'resume', ('lost', type(None))]
+            os.close(fd)
+
+        self.run(main())
+
+    def test_a_reader_that_closes_is_noticed(self):
+        async def main():
+            transport, protocol, fd = await self.writer()
+            await turns(3)
+            os.close(fd)
+            await turns_until(lambda: protocol.lost)
+            assert protocol.calls == ['made', ('lost', type(None))]
+            transport.write(b'in vain')
+            assert transport.get_write_buffer_size() == 0
+
+        self.run(main())
+
+    def test_a_reader_that_closes_with_something_queued_is_an_error(self):
+        async def main():
+            transport, protocol, fd = await self.writer()
+            transport.write(bytes(MEBIBYTE))
+            await turns(3)
+            os.close(fd)
+            await turns_until(lambda: protocol.lost)
+            assert protocol.calls == ['made', 'pause', ('lost', BrokenPipeError)]
+
+        self.run(main())
+
+    def test_a_write_that_fails_is_an_error(self):
+        async def main():
+            transport, protocol, fd = await self.writer()
+            os.close(fd)
+            transport.write(b'x')
+            await turns_until(lambda: protocol.lost)
+            assert protocol.calls == ['made', ('lost', BrokenPipeError)]
+
+        self.run(main())
+
+    def test_abort_drops_what_is_queued(self):
+        async def main():
+            transport, protocol, fd = await self.writer()
+            transport.write(bytes(MEBIBYTE))
+            await turns(2)
+            transport.abort()
+            await turns_until(lambda: protocol.lost)
+            assert protocol.calls == ['made', 'pause', ('lost', type(None))]
+            length = 0
+            while part := os.read(fd, MEBIBYTE):
+                length += len(part)
+            assert length < MEBIBYTE
+            os.close(fd)
+
+        self.run(main())
+
+    def test_write_eof_is_close(self):
+        async def main():
+            transport, protocol, fd = await self.writer()
+            assert transport.can_write_eof()
+            transport.write(b'last')
+            transport.write_eof()
+            assert transport.is_closing()
+            transport.write_eof()
+            transport.write(b'in vain')
+            await turns_until(lambda: protocol.lost)
+            assert os.read(fd, 100) == b'last'
+            assert os.read(fd, 100) == b''
+            os.close(fd)
+
+        self.run(main())
+
+    def test_limits(self):
+        async def main():
+            transport, protocol, fd = await self.writer()
+            assert transport.get_write_buffer_limits() == (16384, 65536)
+            transport.set_write_buffer_limits(high=1000)
+            assert transport.get_write_buffer_limits() == (250, 1000)
+            with pytest.raises(ValueError, match='must be >= low'):
+                transport.set_write_buffer_limits(high=1, low=2)
+            with pytest.raises(AssertionError):
+                transport.write('text')
+            transport.close()
+            await turns_until(lambda: protocol.lost)
+            os.close(fd)
+
+        self.run(main())
+
+    def test_what_is_written_stays_what_it_was(self):
+        async def main():
+            transport, protocol, fd = await self.writer()
+            data = bytearray(b'a' * MEBIBYTE)
+            transport.write(data)
+            data[:] = b'b' * MEBIBYTE
+            transport.close()
+            received = b''
+            while part := await self.loop.run_in_executor(None, os.read, fd, MEBIBYTE):
+                received += part
+            assert received == b'a' * MEBIBYTE
+            await turns_until(lambda: protocol.lost)
+            os.close(fd)
+
+        self.run(main())
+
+
+class _TestTransports(Pipes):
+
+    def test_what_they_are(self):
+        async def main():
+            reading, protocol, fd = await self.reader()
+            writing, other, _ = await self.writer(fds=(-1, fd))
+            assert isinstance(reading, asyncio.ReadTransport)
+            assert isinstance(writing, asyncio.WriteTransport)
+            assert reading.get_protocol() is protocol
+            assert 'fd=' in repr(reading)
+            assert 'polling' in repr(reading)
+            assert 'idle' in repr(writing)
+            assert writing.get_extra_info('pipe').fileno() == fd
+            assert writing.get_extra_info('nothing', 5) == 5
+            replacement = Told()
+            reading.set_protocol(replacement)
+            writing.write(b'x')
+            await turns_until(lambda: replacement.data == b'x')
+            writing.close()
+            await turns_until(lambda: other.lost and replacement.lost)
+            assert 'closed' in repr(reading)
+            assert 'closed' in repr(writing)
+
+        self.run(main())
+
+    def test_closed_in_the_constructors_turn(self):
+        async def main():
+            transport, protocol, fd = await self.reader()
+            transport.close()
+            transport.close()
+            await turns_until(lambda: protocol.lost)
+            os.close(fd)
+            transport, protocol, fd = await self.writer()
+            transport.close()
+            transport.close()
+            await turns_until(lambda: protocol.lost)
+            os.close(fd)
+
+        self.run(main())
+
+    def test_a_dropped_one_warns(self):
+        async def main():
+            transport, protocol, fd = await self.reader()
+            await turns(3)
+            transport.pause_reading()
+            await asyncio.sleep(0.01)
+            protocol.transport = None
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter('always')
+                del transport
+                gc.collect()
+            assert any('unclosed transport' in str(warning.message) for warning in caught)
+            os.close(fd)
+
+        self.run(main())
+
+
+class TestIdle(Pipes, UringCase):
+
+    def test_nothing_spins(self):
+        """With something to read while paused, with a full pipe, and with a peer that is gone."""
+        async def main():
+            paused, protocol, fd = await self.reader()
+            full, other, unread = await self.writer()
+            paused.pause_reading()
+            os.write(fd, b'x')
+            full.write(bytes(MEBIBYTE))
+            await asyncio.sleep(0.02)
+            before = self.loop.stats().syscalls
+            await asyncio.sleep(0.05)
+            assert self.loop.stats().syscalls - before < 5
+            os.close(fd)
+            await asyncio.sleep(0.02)
+            before = self.loop.stats().syscalls
+            await asyncio.sleep(0.05)
+            assert self.loop.stats().syscalls - before < 5
+            paused.close()
+            full.abort()
+            await turns_until(lambda: protocol.lost and other.lost)
+            os.close(unread)
+
+        self.run(main())
+
+    def test_a_pipe_that_the_program_closes_is_let_go_of(self):
+        """Its other end is told, as with asyncio, whose epoll forgets a closed descriptor."""
+        async def main():
+            transport, protocol, fd = await self.writer()
+            await turns(3)
+            transport.get_extra_info('pipe').close()
+            assert await self.loop.run_in_executor(None, os.read, fd, 1) == b''
+            transport.close()
+            await turns_until(lambda: protocol.lost)
+            os.close(fd)
+
+        self.run(main())
+
+
+both_sides(globals(), _TestReading)
+both_sides(globals(), _TestWriting)
+both_sides(globals(), _TestTransports)

@@ -1,0 +1,4 @@
+"""Pipe transports.
+
+Imports ``core`` and what is below that.
+"""
