@@ -8,7 +8,7 @@ from libc.stdint cimport uint32_t
 
 from uringloop.core.submitter cimport Submitter
 from uringloop.ring.abi cimport ECANCELED, IORING_OP_POLL_ADD, io_uring_sqe
-from uringloop.ring.operations cimport OperationOwner, operation
+from uringloop.ring.operations cimport LOOPS_OWN, OperationOwner, operation
 
 
 cdef extern from "<poll.h>":
@@ -49,7 +49,7 @@ cdef class PollWatch(OperationOwner):
         if self.armed is not NULL or self.closed:
             return 0
         op = self.loop.operations.acquire_compact(self)
-        sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.fd, 0, 0)
+        sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.fd, 0, LOOPS_OWN)
         sqe.poll32_events = POLLIN
         self.armed = op
         return 0

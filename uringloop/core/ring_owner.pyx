@@ -23,6 +23,10 @@ from uringloop.ring.orphans import orphaned_rings, release_torn_down
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int, const void*, size_t, int)
+    ssize_t recv(int, void*, size_t, int)
+
+cdef enum:
+    WAKE_SIZE = 4096
 
 
 cdef double CLOSING_BOUND = 1.0      # seconds that close() may take
@@ -194,6 +198,16 @@ cdef class RingOwner(Submitter):
             return
         self.woken = True
         send(self.wake_fd, b'\0', 1, MSG_DONTWAIT | MSG_NOSIGNAL)
+
+    def _read_from_self(self):
+        """Take what others have written to wake the loop, and heed signals that it tells of."""
+        cdef char told[WAKE_SIZE]
+        cdef ssize_t length = WAKE_SIZE
+        # The poll is armed again by now: it tells of what this leaves.
+        while length == WAKE_SIZE:
+            length = recv(self.wakeup_watch.fd, told, WAKE_SIZE, MSG_DONTWAIT)
+            if length > 0:
+                self._process_self_data(told[:length])
 
     def _forget_wake(self):
         """In the child of a fork: the number may come to mean another socket."""

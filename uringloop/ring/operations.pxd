@@ -27,6 +27,7 @@ cdef enum Trait:
     REGISTERED = 256  # from a registered buffer
     FELL_BACK = 512  # zero-copy was refused: it leaves otherwise
     RETRIED = 1024   # another operation sends the same
+    LOOPS_OWN = 2048  # on a descriptor of the loop's own
     LENT = 128       # ``data`` is LentMemory, whose owner wants it back
 
 
@@ -103,6 +104,7 @@ cdef class OperationTable:
     cdef int grow(self, bint compact) except -1
     cdef list ring_closed(self, uint32_t ring_id, bint torn_down)
     cdef bint ring_holds_memory(self, uint32_t ring_id) noexcept
+    cdef bint ring_holds_files(self, uint32_t ring_id) noexcept
     cdef bint orphans_awaited(self, uint32_t ring_id) except -1
     cdef int release_orphans(self, uint32_t ring_id) except -1
     cdef dict counters(self)

@@ -327,6 +327,16 @@ cdef class OperationTable:
                 return True
         return False
 
+    cdef bint ring_holds_files(self, uint32_t ring_id) noexcept:
+        """Whether one of its operations holds a file that is not the loop's own."""
+        cdef uint32_t i
+        cdef operation* op
+        for i in range(self.capacity):
+            op = self.slots[i]
+            if op.due and op.ring_id == ring_id and not op.traits & LOOPS_OWN:
+                return True
+        return False
+
     cdef bint orphans_awaited(self, uint32_t ring_id) except -1:
         """Whether somebody waits for the notification of an orphaned operation."""
         cdef uint32_t i

@@ -18,5 +18,6 @@ cdef class RegisteredFiles:
         uint64_t syscalls
 
     cdef int make_table(self, io_uring* ring, int marker) except? -1
+    cdef bint in_use(self) noexcept
     cdef int add(self, int fd) noexcept
     cdef void remove(self, int slot) noexcept

@@ -52,6 +52,10 @@ cdef class RegisteredFiles:
         self.has_marker = code == 1
         return code
 
+    cdef bint in_use(self) noexcept:
+        """Whether there is a file besides the marker."""
+        return self.slots_used > MARKER_SLOT + 1 + self.free_slot_count
+
     cdef int add(self, int fd) noexcept:
         """Register a file; returns its slot, or -1 if there is none."""
         cdef unsigned slot = self.slots_used

@@ -485,9 +485,10 @@ cdef class Ring:
     def close(self, int marker_peer, double bound):
         """Close the ring, from any thread.
 
-        If it may still touch memory of ours, ``marker_peer``, the other end of the
-        marker, is asked for ``bound`` seconds whether the ring is torn down.  If it is not,
-        that memory is kept until it is.  Returns the exceptions that owners met.
+        If it may still touch memory of ours, or holds sockets, which would stay open to their
+        peers, ``marker_peer``, the other end of the marker, is asked for ``bound`` seconds
+        whether the ring is torn down.  If it is not, the memory is kept until it is.
+        Returns the exceptions that owners met.
         """
         if not self.is_open:
             return []
@@ -497,12 +498,14 @@ cdef class Ring:
             fetch(&self.unsettled, &self.ring)
             problems = self.settle_without_entering()
             ring_was_closed()
+        holds_files = self.files.in_use()
         self.exit_queue()
         open_rings.discard(self)
         torn_down = forked or not self.operations.ring_holds_memory(self.ring_id)
-        if not torn_down and self.files.has_marker:
+        if self.files.has_marker and not forked and (
+                not torn_down or holds_files or self.operations.ring_holds_files(self.ring_id)):
             try:
-                torn_down = hung_up(marker_peer, bound)
+                torn_down = hung_up(marker_peer, bound) or torn_down
             except BaseException as exc:
                 problems.append(exc)        # KeyboardInterrupt
         if not torn_down:
