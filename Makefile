@@ -37,7 +37,7 @@ help:
 	@echo '                  that is on PATH or among those of pyenv; and, as root and with'
 	@echo '                  debootstrap, with those that only Debian unstable has'
 	@echo 'make features     the tests without each thing of io_uring that an older kernel lacks, and'
-	@echo '                  without all of them; FEATURES="send_zc multishot" for some'
+	@echo '                  without all of them; FEATURES="send_zc ring_fd" for some'
 	@echo 'make conformance  run the asyncio tests that Python brings along, on this loop and on'
 	@echo '                  asyncio itself, and compare; ARGS="--bound 60 test_streams" for some'
 	@echo 'make soak         a mix of everything, MINUTES=10 of it: does anything grow?'

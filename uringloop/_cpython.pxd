@@ -9,16 +9,12 @@ ctypedef int (*coro_send)(PyObject*, PyObject*, PyObject**) except -1
 
 cdef extern from *:
     """
-    #include <stddef.h>
-
     #ifdef URINGLOOP_PORTABLE
-    #define BYTES_HEAD_SIZE 0
     #define type_version(type) 0u
     #define object_type_version(object) 0u
     #define has_references(object, count) 1
     #define of_one_export(view, other) 0
     #else
-    #define BYTES_HEAD_SIZE ((int)offsetof(PyBytesObject, ob_sval))
     #define type_version(type) (((PyTypeObject *)(type))->tp_version_tag)
     #define object_type_version(object) (Py_TYPE(object)->tp_version_tag)
     #define has_references(object, count) (Py_REFCNT(object) > (count))
@@ -27,8 +23,6 @@ cdef extern from *:
          && ((PyMemoryViewObject *)(view))->mbuf == ((PyMemoryViewObject *)(other))->mbuf)
     #endif
     """
-    # Bytes of a ``bytes`` object that lie before its content; 0: not known.
-    int BYTES_HEAD_SIZE
     # A number that changes with the type; 0: there is none, and nothing is known.
     unsigned type_version(object)
     unsigned object_type_version(object)
@@ -41,7 +35,6 @@ cdef extern from "Python.h":
     char* bytes_content "PyBytes_AS_STRING" (PyObject*)
 
 cdef PyObject* allocate_bytes(Py_ssize_t size) except NULL
-cdef PyObject* allocate_bytes_or_null(Py_ssize_t size) noexcept
 cdef object resize_bytes(PyObject* made, Py_ssize_t length)
 
 cdef int fd_of(object sock) except? -1

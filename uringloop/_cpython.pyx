@@ -6,8 +6,6 @@ build (``URINGLOOP_BUILD=portable``) that takes the way without it everywhere; i
 ==================  =====================================  ==========  =========================
 what                assumed                                checked     without it
 ==================  =====================================  ==========  =========================
-``bytes``           the head before the content is 32      compiling   what the kernel received
-                    bytes long                                         is copied
 ``socket.socket``   it begins with fd, family, type,       import      its properties are asked
                     proto (Modules/socketmodule.h)
 version tags        another one, or 0, whenever the type   0           methods are looked up each
@@ -30,7 +28,6 @@ import socket
 
 cdef extern from "Python.h":
     PyObject* new_bytes "PyBytes_FromStringAndSize" (const char*, Py_ssize_t) except NULL
-    PyObject* new_bytes_or_null "PyBytes_FromStringAndSize" (const char*, Py_ssize_t) noexcept
     int _PyBytes_Resize(PyObject**, Py_ssize_t) except -1
     int PyGC_Disable() noexcept
     int PyGC_Enable() noexcept
@@ -93,11 +90,6 @@ cdef extern from *:
 cdef PyObject* allocate_bytes(Py_ssize_t size) except NULL:
     """A ``bytes`` object of ``size``, to be filled, and handed over by ``resize_bytes``."""
     return new_bytes(NULL, size)
-
-
-cdef PyObject* allocate_bytes_or_null(Py_ssize_t size) noexcept:
-    """The same; NULL, with an exception set, if there is no memory."""
-    return new_bytes_or_null(NULL, size)
 
 
 cdef object resize_bytes(PyObject* made, Py_ssize_t length):

@@ -132,8 +132,8 @@ class TestMadeWithTheLoop(UringCase):
             ''')) == 'Loop Loop\n'
 
     @needs_root
-    def test_no_locked_memory_for_receive_buffers(self):
-        """Used up by the time that the first socket receives: each is then read by plain calls."""
+    def test_no_locked_memory_is_left_once_it_is_made(self):
+        """Used up by the time that the first socket receives: that takes none."""
         assert script(WORK + textwrap.dedent('''
             import resource
             become(60_000, 8 << 20)

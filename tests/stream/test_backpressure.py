@@ -6,6 +6,7 @@ import select
 import socket
 import sys
 import termios
+import time
 
 import pytest
 
@@ -414,6 +415,45 @@ class TestPausedConnection(Streams, UringCase):
             assert received == 0
             near.transport.resume_reading()
             await near.until_length(sent)
+
+        self.run(main())
+
+    @both_kinds
+    def test_no_poll_wakes_the_loop_while_the_peer_writes_on(self, kind):
+        def write_on(peer):
+            for _ in range(50):
+                peer.send(b'x')
+                time.sleep(0.001)
+
+        async def main():
+            near, peer = await self.half(kind=kind)
+            peer.send(b'x')
+            await near.until_length(1)
+            near.transport.pause_reading()
+            before = self.loop.stats().syscalls
+            await self.loop.run_in_executor(None, write_on, peer)
+            assert self.loop.stats().syscalls - before <= 5
+            assert len(near.data) == 1
+            near.transport.resume_reading()
+            await near.until_length(51)
+
+        self.run(main())
+
+    @both_kinds
+    def test_a_pause_within_a_turn_submits_nothing(self, kind):
+        async def main():
+            near, peer = await self.half(kind=kind)
+            peer.send(b'x')
+            await near.until_length(1)
+            await turns(10)
+            before = self.loop.stats().submissions
+            for _ in range(5):
+                near.transport.pause_reading()
+                near.transport.resume_reading()
+                await turns(10)
+            assert self.loop.stats().submissions == before
+            peer.send(b'y')
+            await near.until_length(2)
 
         self.run(main())
 

@@ -118,6 +118,34 @@ class _TestEof(Streams):
         self.run(main())
         assert told == ['data', 'in its turn', 'in the next', 'eof']
 
+    @pytest.mark.parametrize(('kind', 'ended_by'), [('tcp', shut), ('unix', shut), ('tcp', reset)])
+    def test_the_end_is_told_a_turn_after_what_came_with_it(self, kind, ended_by):
+        """And no later: who waits for data is told of both at once."""
+        class Counting(Recorder):
+            def received(self, data):
+                super().received(data)
+                self.count_turns(3)
+
+            def count_turns(self, left):
+                if left:
+                    self.note('turn')
+                    loop.call_soon(self.count_turns, left - 1)
+
+        async def main():
+            near, peer = await self.half(Counting, kind=kind)
+            peer.send(b'first')
+            await near.until_length(5)
+            await turns(10)
+            near.calls.clear()
+            peer.send(b'last')
+            ended_by(peer)
+            await near.until_lost()
+            end = [] if ended_by is reset else ['eof']
+            assert near.calls == ['data', 'turn', 'turn', *end, 'turn', 'lost']
+
+        loop = self.loop
+        self.run(main())
+
     def test_eof_received_may_write(self):
         class Answer(Recorder):
             def eof_received(self):
@@ -202,7 +230,7 @@ class _TestToldOnce(Streams):
             if kind == 'tcp':
                 near.transport.get_extra_info('socket').setsockopt(
                     socket.SOL_SOCKET, socket.SO_RCVBUF, 400_000)
-            pieces = 8 if kind == 'tcp' else 1      # bulk, to be read one by one
+            pieces = 8 if kind == 'tcp' else 1      # what its socket has room for
             for piece in range(1, pieces + 1):
                 near.transport.pause_reading()
                 await self.loop.sock_sendall(peer, bytes(size))

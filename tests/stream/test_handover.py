@@ -1,12 +1,13 @@
-"""A protocol reads a head, pauses, and hands the socket on: nothing else has been taken."""
+"""A program pauses reading and hands the socket on: nothing was taken but what it was given."""
 import asyncio
+import itertools
 import socket
 
 import pytest
 
 from tests.support.cases import both_sides
 from tests.support.sockets import tcp_pair
-from tests.support.streams import Streams
+from tests.support.streams import Buffered, Recorder, Streams, both_kinds
 from tests.support.turns import turns
 
 
@@ -18,6 +19,12 @@ def received_by(sock):
     while part := sock.recv(65536):
         parts.append(part)
     return b''.join(parts)
+
+
+class Small(Buffered):
+    """Has room for less than there is."""
+
+    size = 16
 
 
 class _TestHandover(Streams):
@@ -86,6 +93,33 @@ class _TestHandover(Streams):
             near.transport.resume_reading()
             await near.until_length(11)
             assert near.data == b'firstsecond'
+
+        self.run(main())
+
+    @both_kinds
+    @pytest.mark.parametrize('factory', [Recorder, Small])
+    def test_by_a_task_in_the_midst_of_a_burst(self, kind, factory):
+        async def hand_over(near):
+            await near.until(lambda: near.calls.count('data') > 20)
+            near.transport.pause_reading()
+            return bytes(near.data), near.transport.get_extra_info('socket').dup()
+
+        async def main():
+            near, peer = await self.half(factory, kind=kind)
+            sent = b''
+            task = self.loop.create_task(hand_over(near))
+            pieces = (b'%08d' % n for n in itertools.count())
+            while not task.done():
+                for piece in itertools.islice(pieces, 5):
+                    sent += piece
+                    peer.send(piece)
+                await asyncio.sleep(0)
+            peer.shutdown(socket.SHUT_WR)
+            given, sock = task.result()
+            with sock:
+                await turns(10)
+                assert given + received_by(sock) == sent
+                assert near.data == given
 
         self.run(main())
 

@@ -5,8 +5,9 @@ import socket
 import pytest
 
 from tests.support.cases import Case, UringCase, both_sides
+from tests.support.endpoints import numbered
 from tests.support.protocols import Recorder as Datagrams
-from tests.support.sockets import PAIRS, udp
+from tests.support.sockets import PAIRS, bound
 from tests.support.streams import Buffered, Recorder, Streams
 
 
@@ -107,32 +108,37 @@ class _TestBuffers(Streams):
 
 class TestDatagrams(UringCase):
 
-    def test_those_behind_an_interrupt_come_in_order(self):
+    @pytest.mark.parametrize(('size', 'count'), [(10, 40), (20_000, 6)])
+    def test_those_behind_an_interrupt_come_in_order(self, size, count):
+        """Short ones are received many at a time, long ones one by one."""
         class Interrupting(Datagrams):
             def datagram_received(self, data, addr):
                 super().datagram_received(data, addr)
-                if data == b'1':
+                if data == sent[3]:
                     raise KeyboardInterrupt
 
         async def first():
             transport, protocol = await self.loop.create_datagram_endpoint(
                 Interrupting, local_addr=('127.0.0.1', 0))
             pair.extend((transport, protocol))
-            with udp() as sock:
-                for i in range(5):
-                    sock.sendto(b'%d' % i, transport.get_extra_info('sockname'))
+            with bound() as sock:
+                sock.sendto(sent[0], transport.get_extra_info('sockname'))
+                await protocol.until(lambda p: p.datagrams)
+                for data in sent[1:]:
+                    sock.sendto(data, transport.get_extra_info('sockname'))
                 await self.loop.create_future()
 
         async def second():
-            await pair[1].until(lambda p: len(p.datagrams) == 5)
-            assert pair[1].datagrams == [b'0', b'1', b'2', b'3', b'4']
+            await pair[1].until(lambda p: len(p.datagrams) == count)
+            assert pair[1].datagrams == sent
             pair[0].close()
             await pair[1].until(lambda p: p.lost)
 
-        pair = []
+        pair, sent = [], numbered(count, size)
         task = self.loop.create_task(first())
         with pytest.raises(KeyboardInterrupt):
             self.loop.run_until_complete(task)
+        assert pair[1].datagrams == sent[:4]
         task.cancel()
         self.run(second())
 

@@ -15,7 +15,6 @@ class Counters:
     datagrams_dropped: int
     datagrams_discarded: int
     datagrams_truncated: int
-    receive_exhausted: int
     buffers_released: int
     registered_sends: int
     trains_sent: int
