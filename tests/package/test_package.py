@@ -196,7 +196,7 @@ LAYERS = [
     {'uringloop.ring'},
     {'uringloop.core'},
     {'uringloop.memory'},
-    {'uringloop.transport', 'uringloop.sockets'},
+    {'uringloop.transport', 'uringloop.sockets', 'uringloop.pipe'},
     {'uringloop.datagram', 'uringloop.stream'},
     {'uringloop.loop'},
     {'uringloop.copying'},

@@ -81,7 +81,8 @@ class _TestReading(Pipes):
                 piece = os.urandom(size)
                 assert os.write(fd, piece) == size
                 sent += piece
-                await turns_until(lambda n=len(sent): len(protocol.data) == n)
+                length = len(sent)
+                await turns_until(lambda length=length: len(protocol.data) == length)
             os.close(fd)
             await turns_until(lambda: protocol.lost)
             assert protocol.data == sent
@@ -222,7 +223,7 @@ class _TestReading(Pipes):
     def test_a_socket_and_a_terminal_are_pipes_too(self):
         async def main():
             here, there = socket.socketpair()
-            transport, protocol, fd = await self.reader(fds=(here.detach(), there.detach()))
+            _, protocol, fd = await self.reader(fds=(here.detach(), there.detach()))
             os.write(fd, b'by a socket')
             await turns_until(lambda: protocol.data == b'by a socket')
             os.close(fd)

@@ -14,7 +14,7 @@ from uringloop.ring.operations cimport OperationTable
 import os
 import select
 
-# (descriptor of the marker's peer or -1, operation table, ring_id, memory) of each such ring.
+# (descriptor of the marker's peer or -1, operation table, ring_id) of each such ring.
 orphaned_rings = []
 
 
@@ -25,8 +25,8 @@ def hung_up(marker_peer, bound):
     return bool(poller.poll(bound * 1000))
 
 
-def keep_until_torn_down(int marker_peer, OperationTable operations, ring_id, list memory):
-    """Keep what the ring number ``ring_id`` may touch, until ``marker_peer`` sees the hang-up.
+def keep_until_torn_down(int marker_peer, OperationTable operations, ring_id):
+    """Keep what the operations of the ring number ``ring_id`` hold, until ``marker_peer`` sees the hang-up.
 
     -1: the ring has no marker, and what it may touch is kept for good.
     """
@@ -36,7 +36,7 @@ def keep_until_torn_down(int marker_peer, OperationTable operations, ring_id, li
             kept = os.dup(marker_peer)       # not for children
         except OSError:
             pass                         # no descriptor to spare: as without a marker
-    orphaned_rings.append((kept, operations, ring_id, memory))
+    orphaned_rings.append((kept, operations, ring_id))
 
 
 def release_torn_down(OperationTable own=None):
@@ -46,7 +46,7 @@ def release_torn_down(OperationTable own=None):
     """
     cdef OperationTable table
     for orphaned in orphaned_rings[:]:
-        marker_peer, table, ring_id, memory = orphaned
+        marker_peer, table, ring_id = orphaned
         if marker_peer >= 0 and hung_up(marker_peer, 0) \
                 and (table is own or not table.orphans_awaited(ring_id)):
             if orphaned not in orphaned_rings:
@@ -54,7 +54,6 @@ def release_torn_down(OperationTable own=None):
             orphaned_rings.remove(orphaned)
             close(marker_peer)
             table.release_orphans(ring_id)
-            memory.clear()
 
 
 # The memory is the parent's concern; the child's copy goes with the child.

@@ -30,7 +30,6 @@ cdef class Ring:
         bint restricted               # to what a loop asks for
         bint ring_fd_registered       # the thread's own table has it
         object __weakref__
-        list keepalive                # what the kernel may write to: buffer rings
         uint64_t syscalls
         uint64_t submissions
         uint64_t overflows            # of the completion queue

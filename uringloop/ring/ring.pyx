@@ -69,7 +69,6 @@ cdef class Ring:
         """
         global ring_ids
         self.operations = operations
-        self.keepalive = []
         self.generation = fork_generation()
         code = open_ring(&self.ring, entries, cq_entries, &self.setup_flags)
         if code < 0:
@@ -511,8 +510,7 @@ cdef class Ring:
         if not torn_down:
             # Without a marker in the ring its other end never sees a hang-up.
             keep_until_torn_down(marker_peer if self.files.has_marker else -1, self.operations,
-                                 self.ring_id, self.keepalive)
-        self.keepalive = None
+                                 self.ring_id)
         return problems + self.operations.ring_closed(self.ring_id, torn_down)
 
     cdef list settle_without_entering(self):
