@@ -193,9 +193,9 @@ cdef class LoopCore(Scheduler):
         """Wait, in seconds of the real clock, until something happens: whether it has."""
         cdef double seconds = LONGEST_WAIT if timeout is None else timeout
         PyErr_CheckSignals()
+        seconds = min(seconds, self.look_at_sockets())
         if self.has_something() or self.flushers:
             return True
-        seconds = min(seconds, self.look_at_sockets())
         if seconds > 0:
             self.ring.wait(seconds)
         elif self.ring.has_work():

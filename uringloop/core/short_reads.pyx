@@ -4,7 +4,7 @@ The poll of a TCP socket is a lasting one, which tells what is new and nothing t
 EPOLLET does; and a read that brings less than it had room for has emptied the socket, as
 epoll(7) says.  But urgent data is an exception: a read ends short at its mark (tcp(7)), and
 what comes after that was told of before.  Nobody says so at less cost than one more system
-call for each read.  So after a while, once, all that were read are polled by one call.
+call for each read.  So after a while, once, those that were read are polled together.
 """
 cimport cython
 from libc.math cimport INFINITY
@@ -26,6 +26,9 @@ cdef extern from "<poll.h>" nogil:
 
 
 cdef double LATER = 0.1         # seconds
+
+cdef enum:
+    AT_ONCE = 256               # the others in the next turn
 
 
 @cython.final
@@ -60,17 +63,17 @@ cdef class ShortReads:
         if now < self.due:
             return self.due - now
         self.check()
-        return INFINITY
+        return 0 if self.count else INFINITY
 
     cdef int check(self) except -1:
-        cdef int i, count = self.count
+        cdef int i, count = min(self.count, AT_ONCE)
         cdef pollfd* polled = <pollfd*>calloc(count, sizeof(pollfd))
         if polled is NULL:
             raise MemoryError
+        self.count -= count
         for i in range(count):
-            polled[i].fd = self.fds[i]
+            polled[i].fd = self.fds[self.count + i]
             polled[i].events = POLLIN
-        self.count = 0
         try:
             # Where this fails (RLIMIT_NOFILE lowered below their number) all are read.
             if poll(polled, count, 0) < 0:

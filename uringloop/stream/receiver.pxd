@@ -13,6 +13,7 @@ cdef class StreamReceiver(Receiver):
         flag in_doubt              # it may be more is there than the last read has found
 
     cdef int use_foreign_socket(self) except -1
+    cdef bint has_something(self) noexcept
     cdef int read_short(self) except -1
     cdef int read_long(self) except -1
     cdef int read_into_buffer(self) except -1

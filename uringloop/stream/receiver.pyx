@@ -24,17 +24,27 @@ cdef extern from "<netinet/in.h>":
     enum:
         IPPROTO_TCP
 
-cdef extern from "<poll.h>":
+cdef extern from "<poll.h>" nogil:
     enum:
+        POLLIN
         POLLRDHUP
         POLLHUP
         POLLERR
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd*, unsigned long, int)
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t recv(int, void*, size_t, int)
 
 cdef enum:
     READ_SIZE = 131072        # a StreamReader takes as much before it pauses the transport
+
+
+class NotWritable(Exception):
+    """A protocol's buffer can't be received into."""
 
 
 @cython.final
@@ -68,6 +78,9 @@ cdef class StreamReceiver(Receiver):
         if events & (POLLRDHUP | POLLHUP | POLLERR):
             self.hung_up = True
         return Receiver.noticed(self, events)
+
+    cdef int resume(self) except -1:
+        return 0 if self.received_eof else Receiver.resume(self)
 
     cdef int looked_at(self, bint readable) except -1:
         """A while after a read that came back short."""
@@ -118,11 +131,26 @@ cdef class StreamReceiver(Receiver):
         self.has_read(length, READ_SIZE)
         return self.feed_data(data)
 
+    cdef bint has_something(self) noexcept:
+        """Whether a read would bring something, the end or an error.
+
+        What a lasting poll has told of may have been read before.
+        """
+        cdef pollfd polled
+        polled.fd = (<StreamTransport>self.transport)._sock_fd
+        polled.events = POLLIN
+        polled.revents = 0
+        return poll(&polled, 1, 0) != 0
+
     cdef int read_into_buffer(self) except -1:
         transport = <StreamTransport>self.transport
         cdef Py_buffer view
         cdef Py_ssize_t room
         cdef ssize_t length
+        if not self.has_something():
+            # A protocol that expects nothing more may have no buffer to give.
+            self.readable = False
+            return 0
         if not self.ask_for_buffer(&view):
             return 0
         if transport.state >= CLOSING or not transport.has_socket():
@@ -239,12 +267,19 @@ cdef class StreamReceiver(Receiver):
             buffer = transport._protocol.get_buffer(-1)
             if not len(buffer):
                 raise RuntimeError('get_buffer() returned an empty buffer')
-            PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE)
+            try:
+                PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE)
+            except BufferError:
+                raise NotWritable from None
             if view.len == 0:            # whatever its len() says
                 PyBuffer_Release(view)
                 raise RuntimeError('get_buffer() returned an empty buffer')
         except (SystemExit, KeyboardInterrupt):
             raise
+        except NotWritable:
+            self.failed(TypeError(f'get_buffer() must return a read-write bytes-like object, '
+                                  f'not {type(buffer).__name__}'))
+            return False
         except BaseException as exc:
             transport._fatal_error(exc, 'Fatal error: protocol.get_buffer() call failed.')
             return False

@@ -40,6 +40,7 @@ cdef class Delivery:
     cdef int post_error(self, object exc) except -1
     cdef int post_internal_error(self, object exc) except -1
     cdef int schedule(self) except -1
+    cdef int schedule_next(self) except -1
     cdef int run(self) except -1
     cdef int call_protocol(self) except -1
     cdef int hand_over(self) except -1

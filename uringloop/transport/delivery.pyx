@@ -10,8 +10,12 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdlib cimport free, realloc
 
+from uringloop.core.clock cimport clock_coarse
 from uringloop.transport.sender cimport WRITABLE
 from uringloop.transport.socket_transport cimport CLOSING, SocketTransport
+
+
+cdef double LONG_ENOUGH = 0.005        # seconds that the datagrams of one turn may take
 
 
 @cython.final
@@ -85,6 +89,14 @@ cdef class Delivery:
             self.scheduled = True
         return 0
 
+    cdef int schedule_next(self) except -1:
+        """The same after the loop has next looked at the kernel, as what asyncio's select finds."""
+        if not self.scheduled:
+            (<SocketTransport>self.transport).loop.deliveries_due.append(
+                <SocketTransport>self.transport)
+            self.scheduled = True
+        return 0
+
     # -- delivering ------------------------------------------------------------------------------
 
     cdef int run(self) except -1:
@@ -122,11 +134,14 @@ cdef class Delivery:
         return 0
 
     cdef int hand_over(self) except -1:
-        """All that was posted, until the protocol pauses."""
+        """All that was posted, until the protocol pauses, or others have waited long enough."""
         cdef received_item item
+        cdef double until = clock_coarse() + LONG_ENOUGH
         while self.count and not self.paused:
             item = self.take()
             (<SocketTransport>self.transport).receiver.hand_over(&item)
+            if clock_coarse() >= until:
+                break
         return 0
 
     cdef int go_on_writing(self) except -1:
@@ -171,7 +186,7 @@ cdef class Delivery:
         if self.internal_error is not None or self.errors or self.resume_due \
                 or transport.sender.room == WRITABLE or not self.paused and (
                     self.count or receiver.readable and transport.state < CLOSING):
-            return self.schedule()
+            return self.schedule_next()
         if receiver.wants_arming():
             transport.flush_later_here()
         return 0

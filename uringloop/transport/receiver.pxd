@@ -25,6 +25,7 @@ cdef class Receiver:
     cdef int start(self) except -1
     cdef int arm_or_cancel(self) except -1
     cdef int pause(self) except -1
+    cdef int resume(self) except -1
     cdef int polled(self, int res, bint goes_on) except -1
     cdef bint wants_arming(self) noexcept
     # what the delivery asks for

@@ -1,8 +1,8 @@
 """How a transport receives: the ring polls its socket, and a system call reads.
 
-Nothing is taken from a socket before the protocol is about to be called with it.  So what a
-protocol has not been given is still there: for whoever the socket is handed to, and for the
-peer to be slowed down by.  (Multishot receives into provided buffers take it earlier, and are
+Nothing is taken from a socket before the protocol is about to be called with it, but for short
+datagrams, of which one call takes a few.  So what a protocol has not been given is still there:
+for whoever the socket is handed to, and for the peer to be slowed down by.  (Multishot receives into provided buffers take it earlier, and are
 not faster: an echo of 1 KiB to 32 TCP connections 1.02 times as fast, of 64 B datagrams 1.00,
 of 16 KiB 0.7 to 0.9, for which pieces are still in the cache when they are answered.)
 """
@@ -47,6 +47,10 @@ cdef class Receiver:
             return 0
         self.pausing = True
         return transport.loop.flush_when_idle(transport)
+
+    cdef int resume(self) except -1:
+        self.cancel_due = False
+        return 0
 
     cdef int polled(self, int res, bint goes_on) except -1:
         """The poll has told something, or has ended, or both."""

@@ -174,9 +174,11 @@ cdef class SocketTransport(OperationOwner):
         if not self.has_context:
             # As with asyncio, which calls the protocol from a handle that is made here.
             self.delivery.context = PyContext_CopyCurrent()
-        self.receiver.cancel_due = False
+        if self.loop._closed:
+            self.loop._check_closed()
+        self.receiver.resume()
         if self.delivery.count or self.receiver.readable:
-            self.delivery.schedule()
+            self.delivery.schedule_next()
         if self.receiver.wants_arming():
             self.flush_later()
         if self.loop._debug:
