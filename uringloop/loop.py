@@ -81,6 +81,8 @@ class LoopStats(NamedTuple):
     """Of those sent zero-copy, how many came from registered memory."""
     trains_sent: int
     """Of those sent zero-copy, how many left as several datagrams (UDP_SEGMENT)."""
+    trains_received: int
+    """Pieces received that held several datagrams (UDP_GRO); each is in datagrams_received."""
     pool_leases: int
     """Leases of buffer pools that are out now, or that the kernel still reads."""
     pool_leases_high_water: int
@@ -236,16 +238,19 @@ def _send_before_fork() -> None:
 os.register_at_fork(before=_send_before_fork, after_in_child=_close_in_child)
 
 
-def check_batch(batch: bool | None) -> None:
+def check_switches(**switches: bool | None) -> None:
     """ValueError for what is no such option."""
-    if batch is not None and not isinstance(batch, bool):
-        raise ValueError(f'batch must be True, False or None, not {batch!r}')
+    for name, value in switches.items():
+        if value is not None and not isinstance(value, bool):
+            raise ValueError(f'{name} must be True, False or None, not {value!r}')
 
 
-def check_options(entries: int, busy_poll: float, batch: bool | None = None) -> None:
+def check_options(
+        entries: int, busy_poll: float, batch: bool | None = None,
+        gro: bool | None = None) -> None:
     """ValueError for what no loop can be made with."""
     check_features()
-    check_batch(batch)
+    check_switches(batch=batch, gro=gro)
     if not isinstance(entries, int) or not 1 <= entries <= 32768:
         raise ValueError(f'entries must be an integer from 1 to 32768, not {entries!r}')
     if not isinstance(busy_poll, (int, float)) or not 0 <= busy_poll <= 1000:
@@ -263,11 +268,13 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
     _signal_handlers: dict[int, asyncio.Handle]
 
     def __init__(
-            self, *, entries: int = 256, busy_poll: float = 50, batch: bool | None = None) -> None:
+            self, *, entries: int = 256, busy_poll: float = 50, batch: bool | None = None,
+            gro: bool | None = None) -> None:
         self._closed = True     # for the finalizer, until it is made
-        check_options(entries, busy_poll, batch)
+        check_options(entries, busy_poll, batch, gro)
         if batch is None:
             batch = os.environ.get('URINGLOOP_BATCH') != '0'
+        self._gro = os.environ.get('URINGLOOP_GRO') != '0' if gro is None else gro
         selector = _WatchedSelector()
         self._acceptors: dict[int, Acceptor] = {}
         self._pidfds: set[int] = set()
@@ -281,7 +288,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             raise
         selector.on_first_use = self._watch_selector
         self._transports = self._registry
-        self._batch_next: bool | None = None
+        # Of the datagram transport that asyncio makes next: ``batch``, and whether it has UDP_GRO.
+        self._switches_next: tuple[bool | None, bool] = (None, False)
         _loops.add(self)
 
     def stats(self) -> LoopStats:
@@ -375,16 +383,24 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             self, protocol_factory: Callable[[], _ProtocolT],
             local_addr: tuple[str, int] | str | None = None,
             remote_addr: tuple[str, int] | str | None = None, *,
-            batch: bool | None = None, family: int = 0, proto: int = 0, flags: int = 0,
-            reuse_port: bool | None = None, allow_broadcast: bool | None = None,
+            batch: bool | None = None, gro: bool | None = None, family: int = 0, proto: int = 0,
+            flags: int = 0, reuse_port: bool | None = None, allow_broadcast: bool | None = None,
             sock: socket.socket | None = None,
             **options: Any) -> tuple[DatagramTransport, _ProtocolT]:
-        """As asyncio's; ``batch=False``: no datagram waits for the end of its turn."""
-        check_batch(batch)
+        """As asyncio's, with two switches more.
+
+        ``batch=False``: no datagram waits for the end of its turn.
+
+        ``gro``: whether the kernel may put together what comes in a row (UDP_GRO, udp(7)), which
+        spares most of what each datagram costs; they are cut apart again here.  By default it
+        may on a socket that this makes, unless the loop says otherwise, and not on ``sock``.
+        """
+        check_switches(batch=batch, gro=gro)
+        switches = batch, self._gro and sock is None if gro is None else gro
 
         def make_protocol() -> _ProtocolT:
             protocol = protocol_factory()
-            self._batch_next = batch       # asyncio makes the transport next
+            self._switches_next = switches       # asyncio makes the transport next
             return protocol
 
         transport, protocol = await super().create_datagram_endpoint(
@@ -401,7 +417,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             self, sock: socket.socket, protocol: asyncio.BaseProtocol, address: Any = None,
             waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None) -> asyncio.DatagramTransport:
-        batch, self._batch_next = self._batch_next, None
+        (batch, gro), self._switches_next = self._switches_next, (None, False)
         self._check_no_transport(sock)
         if sock.family not in _DATAGRAM_FAMILIES or not is_plain_socket(sock):
             # Netlink, packet, vsock, ...; or one that wants to be asked: asyncio's transport.
@@ -410,6 +426,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         transport = DatagramTransport(self, sock, protocol, address, waiter, extra)
         if batch is not None:
             transport._set_batching(batch)
+        if gro:
+            transport._receive_trains()
         return transport
 
     def _make_socket_transport(

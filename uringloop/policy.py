@@ -22,7 +22,7 @@ _warned = False       # of this process: once
 
 def new_event_loop(
         *, require_uring: bool = False, entries: int = 256, busy_poll: float = 50,
-        batch: bool | None = None) -> asyncio.AbstractEventLoop:
+        batch: bool | None = None, gro: bool | None = None) -> asyncio.AbstractEventLoop:
     """Make an event loop on io_uring.
 
     ``entries`` is the size of its submission queue, 1 to 32768, rounded up
@@ -38,6 +38,9 @@ def new_event_loop(
     every piece of a stream leave at the call, also in bulk: none then waits for the end
     of its turn to leave with its neighbours.
 
+    ``gro=False``, or URINGLOOP_GRO=0, has the datagram sockets that the loop makes receive
+    each datagram by itself: none is put together by the kernel (UDP_GRO) and cut apart here.
+
     Where io_uring cannot be had, warns once (``RuntimeWarning``) and returns
     asyncio's own loop, which has this one's further methods, by copying.  With
     ``require_uring=True``, or URINGLOOP_REQUIRE=1 in the environment, raises
@@ -47,14 +50,14 @@ def new_event_loop(
     global _warned
     required = require_uring or os.environ.get('URINGLOOP_REQUIRE') == '1'
     if os.environ.get('URINGLOOP_DISABLE') == '1':
-        check_options(entries, busy_poll, batch)
+        check_options(entries, busy_poll, batch, gro)
         if required:
             raise UringUnavailableError(
                 errno.EPERM, 'io_uring is switched off by URINGLOOP_DISABLE=1, and required by '
                              'require_uring=True or URINGLOOP_REQUIRE=1: choose one')
         return CopyingLoop()
     try:
-        return Loop(entries=entries, busy_poll=busy_poll, batch=batch)
+        return Loop(entries=entries, busy_poll=busy_poll, batch=batch, gro=gro)
     except UringUnavailableError as error:
         if required:
             raise

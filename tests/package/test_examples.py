@@ -24,6 +24,7 @@ DNS = [*PYTHON, '-m', 'uringloop', 'run', EXAMPLES / 'dns_server.py']
 DEMO = [*PYTHON, EXAMPLES / 'demo.py', '--megabytes', 8]
 STREAM = [*PYTHON, EXAMPLES / 'stream_file.py']
 FANOUT = [*PYTHON, EXAMPLES / 'rtp_fanout.py']
+SOL_UDP, UDP_SEGMENT = 17, 103          # linux/udp.h
 WITHOUT_URING = {'URINGLOOP_DISABLE': '1'}
 
 needs_dig = pytest.mark.skipif(shutil.which('dig') is None, reason='dig is not installed')
@@ -88,7 +89,7 @@ def sample(tmp_path):
 
 
 @pytest.mark.parametrize('arguments', [
-    ['udp_echo.py'], ['dns_server.py'], ['demo.py'], ['rtp_fanout.py'],
+    ['udp_echo.py'], ['udp_relay.py'], ['dns_server.py'], ['demo.py'], ['rtp_fanout.py'],
     ['stream_file.py'], ['stream_file.py', 'send'], ['stream_file.py', 'receive']], ids=' '.join)
 def test_each_has_a_help(arguments):
     name, *command = arguments
@@ -114,6 +115,57 @@ class TestEcho:
             assert client.recv(100) == b'one'
             process.send_signal(signal.SIGINT)
             assert finish(process).startswith('1 datagrams received, 1 sent, 0 dropped, 0 system')
+
+
+class TestRelay:
+
+    @pytest.fixture
+    def receivers(self):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, \
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two:
+            for sock in one, two:
+                sock.bind(('127.0.0.1', 0))
+                sock.settimeout(LIMIT)
+            yield one, two
+
+    @pytest.mark.parametrize(('changes', 'trains'), [({}, 1), (WITHOUT_URING, 0)])
+    def test_sends_on_what_comes(self, client, receivers, changes, trains):
+        train = [bytes([n]) * 1200 for n in range(20)] + [b'the last']
+        sent = [b'one', *train, b'']
+        names = [f'127.0.0.1:{sock.getsockname()[1]}' for sock in receivers]
+        with serving(*PYTHON, EXAMPLES / 'udp_relay.py', *names, **changes) as (process, port):
+            client.connect(('127.0.0.1', port))
+            client.send(b'one')
+            client.sendmsg([b''.join(train)],
+                           [(SOL_UDP, UDP_SEGMENT, struct.pack('H', 1200))])
+            client.send(b'')
+            for sock in receivers:
+                assert [sock.recv(65535) for _ in sent] == sent
+            process.send_signal(signal.SIGINT)
+            assert finish(process) == (
+                f'23 datagrams received, {trains} times in a train; 46 sent, '
+                '0 dropped for want of room, 0 sends failed\n')
+
+    def test_goes_on_where_nobody_listens(self, client, receivers):
+        there, gone = receivers
+        name = gone.getsockname()[1]
+        gone.close()
+        with serving(*PYTHON, EXAMPLES / 'udp_relay.py', f'127.0.0.1:{name}',
+                     f'127.0.0.1:{there.getsockname()[1]}') as (process, port):
+            for n in range(10):
+                client.sendto(b'%d' % n * 100, ('127.0.0.1', port))
+                assert there.recv(65535) == b'%d' % n * 100
+            process.send_signal(signal.SIGTERM)
+            assert finish(process).startswith('10 datagrams received, ')
+
+    @pytest.mark.parametrize(('arguments', 'complaint'), [
+        (['nowhere'], "'nowhere' is not HOST:PORT"),
+        (['127.0.0.1:1', '[::1]:1'], 'all IPv4 or all IPv6'),
+    ])
+    def test_refuses_bad_receivers(self, arguments, complaint):
+        refused = run(*PYTHON, EXAMPLES / 'udp_relay.py', *arguments)
+        assert refused.returncode == 2
+        assert complaint in refused.stderr
 
 
 class TestDNS:

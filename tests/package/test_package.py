@@ -315,7 +315,7 @@ def test_make_help_names_each_target():
 
 # -- documents ---------------------------------------------------------------------------------
 
-PYTHON_DOCUMENTS = ['README.md', 'docs/zerocopy.md']
+PYTHON_DOCUMENTS = ['README.md', 'docs/datagrams.md', 'docs/zerocopy.md']
 
 
 def examples(document, language):
@@ -354,10 +354,10 @@ def test_documents_name_what_exists():
             assert name in fields, f'{document.name}: {name}'
 
 
-@pytest.mark.parametrize('document', ['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md',
-                                      'docs/deploy.md', 'docs/design.md', 'docs/differences.md',
-                                      'docs/doctor.md', 'docs/fallback.md', 'docs/run.md',
-                                      'docs/zerocopy.md'])
+@pytest.mark.parametrize('document', [
+    'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'docs/datagrams.md',
+    'docs/deploy.md', 'docs/design.md', 'docs/differences.md', 'docs/doctor.md',
+    'docs/fallback.md', 'docs/run.md', 'docs/zerocopy.md'])
 def test_links_between_documents_lead_somewhere(document):
     path = ROOT / document
     for target in re.findall(r'\]\((?!https?:)([^)#]+)', path.read_text()):

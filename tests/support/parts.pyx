@@ -3,11 +3,12 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from uringloop.core.ready_queue cimport drop_all, pop_ready, push_ready, ready_queue
+from uringloop.datagram.offload cimport SIZE_LOST, segment_size_of
 from uringloop.datagram.segmentation cimport (
     compare, count_alike, refused, segmentation, sent_by_itself)
 from uringloop.ring.abi cimport (
-    __kernel_timespec, io_uring_cqe, io_uring_register, io_uring_submit_and_wait_timeout, ring_sqe,
-    ring_take, sockaddr_storage)
+    MSG_CTRUNC, __kernel_timespec, io_uring_cqe, io_uring_register,
+    io_uring_submit_and_wait_timeout, msghdr, ring_sqe, ring_take, sockaddr_storage)
 from uringloop.ring.operations cimport EXPLICIT, OperationTable, operation
 from uringloop.ring.ring cimport Ring
 from uringloop.ring.spin_budget cimport SpinBudget
@@ -68,6 +69,17 @@ def learned_from(count, refusal, outcomes):
     refused(&these, count, refusal)
     learned = [sent_by_itself(&these, length, error) for length, error in outcomes]
     return learned, these.one_by_one_due
+
+
+def size_told(bytes control, cut_off=False):
+    """Of which size datagrams are that came with these control messages; None: that is lost."""
+    cdef msghdr message
+    memset(&message, 0, sizeof(message))
+    message.msg_control = <char*>control
+    message.msg_controllen = len(control)
+    message.msg_flags = MSG_CTRUNC if cut_off else 0
+    size = segment_size_of(&message)
+    return None if size == SIZE_LOST else size
 
 
 def spins(hits, spin_ns=50000, timeout=1.0):

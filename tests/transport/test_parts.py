@@ -3,6 +3,7 @@ import errno
 import importlib.util
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -39,6 +40,57 @@ def parts(tmp_path_factory):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+class TestSizeOfTrains:
+    """What control messages tell of the datagrams that came with them."""
+
+    LEVELS: ClassVar = {'socket': 1, 'ip': 0, 'ipv6': 41}
+    SIZE = (17, 104, struct.pack('i', 1200))                # SOL_UDP, UDP_GRO
+
+    def written(self, *messages):
+        """As the kernel writes them: each with a head of 16 bytes, and filled up to a word."""
+        return b''.join(struct.pack('nii', 16 + len(data), level, kind) + data
+                        + bytes(-len(data) % 8) for level, kind, data in messages)
+
+    def other(self, level, size=4):
+        return self.LEVELS[level], 99, bytes(size)
+
+    def test_it_is_found_wherever_it_is(self, parts):
+        assert parts.size_told(b'') == 0
+        assert parts.size_told(self.written(self.SIZE)) == 1200
+        for level in self.LEVELS:
+            for size in 0, 1, 8, 17, 300:
+                other = self.other(level, size)
+                assert parts.size_told(self.written(other)) == 0
+                assert parts.size_told(self.written(other, self.SIZE)) == 1200
+                assert parts.size_told(self.written(self.SIZE, other)) == 1200
+                assert parts.size_told(self.written(other, self.SIZE, other)) == 1200
+
+    def test_one_that_is_cut_off_is_not_believed(self, parts):
+        whole = self.written(self.other('socket'), self.SIZE)
+        assert parts.size_told(whole[:-4], cut_off=True) == 1200        # only what fills it up
+        for length in range(24, len(whole) - 4):
+            # The kernel says in the head how much of it there is.
+            head = whole[:24] + struct.pack('n', length - 24) + whole[32:]
+            for control in whole[:length], head[:length]:
+                assert parts.size_told(control, cut_off=True) is None
+
+    def test_if_others_are_cut_off_it_is_known(self, parts):
+        others = [self.other('socket'), self.SIZE, self.other('ipv6', 600)]
+        assert parts.size_told(self.written(*others)[:512], cut_off=True) == 1200
+        del others[1]
+        # It would stand before those of IP.
+        assert parts.size_told(self.written(*others)[:512], cut_off=True) == 0
+        assert parts.size_told(self.written(self.other('socket', 600))[:512], cut_off=True) is None
+        assert parts.size_told(b'', cut_off=True) is None
+
+    def test_nonsense_is_no_size(self, parts):
+        for size in 0, -5:
+            assert parts.size_told(self.written((17, 104, struct.pack('i', size)))) == 0
+        assert parts.size_told(struct.pack('nii', 0, 17, 104) + bytes(8)) == 0
+        assert parts.size_told(struct.pack('nii', 1 << 62, 1, 99) + bytes(8)) == 0
+        assert parts.size_told(struct.pack('Nii', (1 << 64) - 1, 1, 99) + bytes(8)) == 0
 
 
 class TestBulk:

@@ -239,6 +239,27 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
                 'message': f'Exception in callback {self!r}', 'exception': exc,
                 'transport': self, 'protocol': self._protocol})
 
+    def _read_ready(self) -> None:
+        # One at a time, as asyncio does.
+        kind = type(self._protocol)
+        takes_trains = getattr(kind, 'datagram_train_received', None) is not None
+        if not takes_trains and getattr(kind, 'datagrams_received', None) is None:
+            super()._read_ready()
+            return
+        if self._conn_lost:
+            return
+        try:
+            data, addr = self._sock.recvfrom(self.max_size)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as exc:
+            self._protocol.error_received(exc)
+            return
+        if takes_trains:
+            self._protocol.datagram_train_received(data, len(data) or 1, addr)
+        else:
+            self._protocol.datagrams_received([(data, addr)])
+
     def _refuse(
             self, future: asyncio.Future[SendReport], dropped: int, count: int, of: str) -> None:
         self._counters.datagrams_dropped += dropped

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uringloop.copying.datagrams import CopyingDatagramTransport, pieces_of
 from uringloop.copying.streams import CopyingStreamTransport, is_lent
 from uringloop.core.lender import Lender
-from uringloop.loop import LoopStats, check_batch
+from uringloop.loop import LoopStats, check_switches
 from uringloop.memory.pools import BufferPool
 from uringloop.memory.registered import RegisteredBuffer
 from uringloop.ring.zerocopy import SendReport
@@ -51,10 +51,13 @@ class CopyingLoop(Lender, _SelectorEventLoop):
 
     async def create_datagram_endpoint(  # type: ignore[override]
             self, protocol_factory: Callable[[], asyncio.BaseProtocol], *args: Any,
-            batch: bool | None = None, **options: Any) -> tuple[
+            batch: bool | None = None, gro: bool | None = None, **options: Any) -> tuple[
                 asyncio.DatagramTransport, asyncio.BaseProtocol]:
-        """As asyncio's.  Nothing ever waits for the end of its turn, whatever ``batch`` says."""
-        check_batch(batch)
+        """As asyncio's.  Nothing ever waits for the end of its turn, nor comes put together.
+
+        Whatever ``batch`` and ``gro`` say.
+        """
+        check_switches(batch=batch, gro=gro)
         return await super().create_datagram_endpoint(protocol_factory, *args, **options)
 
     def _make_datagram_transport(self, *arguments: Any, **options: Any) -> CopyingDatagramTransport:

@@ -19,6 +19,7 @@ cdef class Counters:
         uint64_t buffers_released
         uint64_t registered_sends
         uint64_t trains_sent
+        uint64_t trains_received
         uint64_t pool_leases          # out now
         uint64_t pool_leases_high_water
         uint64_t pool_waits

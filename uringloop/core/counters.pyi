@@ -18,6 +18,7 @@ class Counters:
     buffers_released: int
     registered_sends: int
     trains_sent: int
+    trains_received: int
     pool_leases: int
     pool_leases_high_water: int
     pool_waits: int

@@ -26,6 +26,7 @@ cdef class Counters:
             'buffers_released': self.buffers_released,
             'registered_sends': self.registered_sends,
             'trains_sent': self.trains_sent,
+            'trains_received': self.trains_received,
             'pool_leases': self.pool_leases,
             'pool_leases_high_water': self.pool_leases_high_water,
             'pool_waits': self.pool_waits,

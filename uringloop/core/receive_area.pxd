@@ -14,6 +14,8 @@ cdef enum:
     BATCH = 32                # datagrams that one call receives at most
     ROOM = 65536              # for each: no datagram of IP is longer
     ALL_ROOM = BATCH * ROOM
+    CONTROL_ROOM = 512        # for the control messages of each, that of UDP_GRO among them
+    ALL_CONTROL = BATCH * CONTROL_ROOM
 
 
 cdef struct receive_area:
@@ -21,6 +23,7 @@ cdef struct receive_area:
     mmsghdr messages[BATCH]
     iovec vectors[BATCH]
     sockaddr_storage names[BATCH]
+    char control[ALL_CONTROL]
     char content[ALL_ROOM]
 
 
@@ -35,3 +38,13 @@ cdef class ReceiveArea:
 
 
 cdef void keep_heap() noexcept
+
+
+cdef inline void make_ready(receive_area* area, int count) noexcept:
+    """The first ``count`` messages were received: set right what the kernel has written there."""
+    cdef msghdr* message
+    cdef int i
+    for i in range(count):
+        message = &area.messages[i].msg_hdr
+        message.msg_namelen = sizeof(sockaddr_storage)
+        message.msg_controllen = CONTROL_ROOM

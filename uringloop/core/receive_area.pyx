@@ -45,7 +45,8 @@ cdef class ReceiveArea:
             message.msg_iov = &area.vectors[i]
             message.msg_iovlen = 1
             message.msg_name = &area.names[i]
-            message.msg_namelen = sizeof(sockaddr_storage)
+            message.msg_control = area.control + i * CONTROL_ROOM
+        make_ready(area, BATCH)
         self.area = area
         # For the program, when memory runs out and a transport ends: asyncio's loop, which
         # asks for as much each time it receives, leaves as much.

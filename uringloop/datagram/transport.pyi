@@ -31,6 +31,8 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
             address: Any = None, waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None) -> None: ...
     _address: Any
+    def _receive_trains(self) -> None:
+        """Have the kernel put together what comes in a row (UDP_GRO), if it knows how."""
     def sendto(
             self, data: bytes | bytearray | memoryview | Lease, addr: Any = None) -> None:
         """Send a datagram; never waits.

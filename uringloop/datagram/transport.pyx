@@ -7,6 +7,7 @@ from libc.stdint cimport uint32_t
 
 from uringloop.core.loop_core cimport LoopCore
 from uringloop.datagram.gathering cimport end_batch, gather, gathering, send_gathered
+from uringloop.datagram.offload cimport switch_on
 from uringloop.datagram.receiver cimport DatagramReceiver
 from uringloop.datagram.segmentation cimport LONGEST_SEGMENT
 from uringloop.datagram.queue cimport QUEUE_LIMIT
@@ -58,6 +59,11 @@ cdef class DatagramTransport(SocketTransport):
     def __class__(self):
         # asyncio's class cannot be a base: its slots conflict in layout.
         return AsyncioTransport
+
+    def _receive_trains(self):
+        """Have the kernel put together what comes in a row (UDP_GRO), if it knows how."""
+        if is_udp(self._sock):
+            (<DatagramReceiver>self.receiver).takes_trains = switch_on(self._sock_fd)
 
     # -- sending ---------------------------------------------------------------------------------
 

@@ -30,6 +30,12 @@ cdef extern from "<errno.h>" nogil:
         ETIME
 
 
+cdef extern from "<netinet/in.h>" nogil:
+    enum:
+        IPPROTO_IP
+        IPPROTO_IPV6
+
+
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
     struct sockaddr:
@@ -64,6 +70,7 @@ cdef extern from "<sys/socket.h>" nogil:
         MSG_DONTWAIT
         MSG_NOSIGNAL
         MSG_TRUNC
+        MSG_CTRUNC
 
 
 cdef extern from "<liburing.h>" nogil:
@@ -176,6 +183,9 @@ cdef extern from *:
     #endif
     #ifndef UDP_SEGMENT                   /* kernel 4.18, <linux/udp.h> */
     #define UDP_SEGMENT 103
+    #endif
+    #ifndef UDP_GRO                       /* kernel 5.0 */
+    #define UDP_GRO 104
     #endif
     #ifndef SOL_UDP
     #define SOL_UDP 17
@@ -305,4 +315,5 @@ cdef extern from *:
         IORING_SEND_ZC_REPORT_USAGE
         RING_FEAT_NO_IOWAIT
         UDP_SEGMENT
+        UDP_GRO
         SOL_UDP

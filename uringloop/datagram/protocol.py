@@ -1,0 +1,42 @@
+"""The base class of datagram protocols that says what this loop can call."""
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+
+class DatagramProtocol(asyncio.DatagramProtocol):
+    """asyncio's ``DatagramProtocol``; a place to read which methods a protocol may have.
+
+    It has asyncio's methods and no others: ``connection_made``, ``datagram_received``,
+    ``error_received``, ``pause_writing``, ``resume_writing``, ``connection_lost``.  What comes is
+    handed over by the first of these three that the protocol's class has, and by no other:
+
+    ``datagram_train_received(data: bytes, segment_size: int, addr)``
+        What the kernel has put together (UDP_GRO), in one piece: datagrams of ``segment_size``
+        bytes that lie side by side, from one sender, the last may be shorter.  A datagram that
+        came alone has a ``segment_size`` of its own length; of an empty one it is 1.
+
+    ``datagrams_received(batch: list[tuple[bytes, Any]])``
+        All that a turn of the loop has for this protocol, as ``(data, addr)`` in the order in
+        which they came: from several senders, but from one error to the next.  The list is the
+        protocol's own.
+
+    ``datagram_received(data: bytes, addr)``
+        As with asyncio: each by itself.
+
+    They are looked up on the type, as Python does with ``__len__``: one that is given to an
+    instance is not seen, and None in a class takes back what a base class has.  A protocol need
+    not be a subclass of this one.  docs/datagrams.md says when to use which.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        # For type checkers only: one that were there would be called.
+
+        def datagrams_received(self, batch: list[tuple[bytes, Any]]) -> None:
+            """All that a turn has."""
+
+        def datagram_train_received(self, data: bytes, segment_size: int, addr: Any) -> None:
+            """What the kernel has put together."""
