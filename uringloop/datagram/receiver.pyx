@@ -24,6 +24,9 @@ import os
 
 cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
+    enum:
+        EPERM
+        ENOSYS
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t recvmsg(int, msghdr*, int)
@@ -39,6 +42,9 @@ cdef enum:
 
 cdef enum:
     TRAINS_AT_ONCE = 4        # that are cut in one turn: each is up to 64 datagrams
+
+
+cdef bint forbidden = False         # recvmmsg is, by a filter of system calls
 
 
 @cython.final
@@ -71,17 +77,21 @@ cdef class DatagramReceiver(Receiver):
             # The program has closed it: the number may be another's.
             return transport.socket_closed()
         self.look_up(transport._protocol)
-        if self.long_ones or transport.family == AF_UNIX \
+        if self.long_ones or transport.family == AF_UNIX or forbidden \
                 or self.has_paused and self.method != BATCHES:
             return self.read_one_by_one()
         return self.read_batch()
 
     cdef int read_batch(self) except -1:
         """By one system call, from memory that is in the cache."""
+        global forbidden
         transport = <SocketTransport>self.transport
         cdef receive_area* area = transport.loop.receive_area.get()
         cdef int most = BATCH // self.weight()
         cdef int count = recvmmsg(transport._sock_fd, area.messages, most, MSG_DONTWAIT, NULL)
+        if count < 0 and (errno_now == EPERM or errno_now == ENOSYS):
+            forbidden = True
+            return self.read_one_by_one()
         if count < 0:
             return self.nothing_read(errno_now)
         try:
@@ -155,6 +165,8 @@ cdef class DatagramReceiver(Receiver):
             if transport.delivery.count and self.method != BATCHES:
                 break            # another protocol in the midst of a train
             left -= self.weight()
+            if transport.delivery.is_time_up():
+                break
         return 0
 
     cdef bint read_one(self) except -1:
@@ -261,7 +273,8 @@ cdef class DatagramReceiver(Receiver):
         cdef size_t start = 0, length = PyBytes_GET_SIZE(train)
         cdef const char* content = PyBytes_AS_STRING(train)
         try:
-            while start < length and not transport.delivery.paused and self.method == EACH:
+            while start < length and not transport.delivery.paused and self.method == EACH \
+                    and (start == 0 or not transport.delivery.is_time_up()):
                 data = PyBytes_FromStringAndSize(content + start,
                                                  min(segment_size, length - start))
                 start += segment_size

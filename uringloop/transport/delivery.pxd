@@ -28,6 +28,7 @@ cdef class Delivery:
         uint32_t first
         uint32_t count
         uint32_t size
+        double until                # when this turn's have taken long enough
         list errors                 # of sends: these don't wait for resume_reading()
         object internal_error       # an exception that is to end the transport, or None
         flag paused                 # by pause_reading()
@@ -44,6 +45,7 @@ cdef class Delivery:
     cdef int run(self) except -1
     cdef int call_protocol(self) except -1
     cdef int hand_over(self) except -1
+    cdef bint is_time_up(self) noexcept
     cdef int go_on_writing(self) except -1
     cdef int deliver_errors(self) except -1
     cdef int schedule_rest(self) except -1

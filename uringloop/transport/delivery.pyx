@@ -120,12 +120,18 @@ cdef class Delivery:
     cdef int call_protocol(self) except -1:
         transport = <SocketTransport>self.transport
         receiver = transport.receiver
+        self.until = clock_coarse() + LONG_ENOUGH
         if self.internal_error is not None:
             try:
                 transport.end_by_internal_error(self.internal_error)
             finally:
                 self.internal_error = None
-        self.hand_over()             # what a pause, or an exception that went on, has left
+        if self.count:
+            # What a pause, an exception that went on, or the end of the last turn has left.
+            self.hand_over()
+            if self.errors:
+                self.deliver_errors()
+            return 0
         if self.errors:
             self.deliver_errors()
         if receiver.readable and not self.count and not self.paused and transport.state < CLOSING:
@@ -136,13 +142,16 @@ cdef class Delivery:
     cdef int hand_over(self) except -1:
         """All that was posted, until the protocol pauses, or others have waited long enough."""
         cdef received_item item
-        cdef double until = clock_coarse() + LONG_ENOUGH
         while self.count and not self.paused:
             item = self.take()
             (<SocketTransport>self.transport).receiver.hand_over(&item)
-            if clock_coarse() >= until:
+            if self.is_time_up():
                 break
         return 0
+
+    cdef bint is_time_up(self) noexcept:
+        """Whether what is delivered in this turn has taken long enough."""
+        return clock_coarse() >= self.until
 
     cdef int go_on_writing(self) except -1:
         """There is room: send what waits for it, and tell the protocol, in one go.
