@@ -177,8 +177,10 @@ def show(report):
     print(f'{sent / report["seconds"]:,.0f} packets a second, '
           f'{sent * PACKET * 8 / 1e9 / report["seconds"]:.2f} Gbit/s, '
           f'by {report["trains"]:,} trains, {report["registered"]:,} sends from registered memory')
-    told = max(1, report['zerocopy'] + report['copied'])
-    print(f'copied by the kernel: {report["copied"] / told:.0%}'
+    told = report['zerocopy'] + report['copied']
+    print('copied by the kernel: '
+          + ('this one does not tell' if report['unknown'] and not told
+             else f'{report["copied"] / max(1, told):.0%}')
           + (' (receivers on the same machine make it copy)' if report['copied'] else ''))
     if report['copied'] and report['registered'] < sent // report['packets_of_frame']:
         print('the other sends left plainly: the path had been found to copy, and that is cheaper')

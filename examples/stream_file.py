@@ -219,6 +219,8 @@ class Sender(asyncio.DatagramProtocol):
         while self.under_way:
             self.under_way.popleft().release()
         await asyncio.gather(*self.sends, return_exceptions=True)
+        # From Python 3.12 on that goes on at once where all are done: let sent() hear of them.
+        await asyncio.sleep(0)
 
     async def put(self, kind, fill=None):
         """Send the next train; ``fill`` writes contents and says how long they are together."""

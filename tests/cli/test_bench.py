@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.support.features import needs_feature
 from tests.support.namespaces import needs_root
 from tests.support.programs import ROOT, python
 from tests.support.seccomp import FORBID
@@ -71,6 +72,7 @@ needs_compiler = pytest.mark.skipif(not (shutil.which('gcc') or shutil.which('cc
                                     reason='without a C compiler no row of C is measured')
 
 
+@needs_feature('send_zc', 'report_usage')
 @needs_root
 @needs_compiler
 def test_a_row_is_measured_delivered_and_shown(tmp_path):

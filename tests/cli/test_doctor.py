@@ -1,12 +1,16 @@
 """``python -m uringloop doctor``, as it is run: where all is well, and where it is not."""
+import errno
 import json
+import os
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
 
 import pytest
 
+from tests.support.features import needs_feature
 from tests.support.namespaces import Hole, Namespace, Wire, needs_root
 from tests.support.programs import ROOT, python
 from tests.support.seccomp import FORBID
@@ -14,11 +18,12 @@ from uringloop.cli.doctor import advice, command
 from uringloop.cli.doctor import path as path_module
 
 DOCTOR = [sys.executable, '-m', 'uringloop', 'doctor']
+ENVIRONMENT = {**os.environ, 'URINGLOOP_FEATURES': ''}
 
 
 def doctor(*arguments, before=()):
-    """Run it, behind ``before`` if need be."""
-    return subprocess.run([*before, *DOCTOR, *arguments], cwd=ROOT, timeout=60,
+    """Run it, behind ``before`` if need be; it is told of nothing that is switched off."""
+    return subprocess.run([*before, *DOCTOR, *arguments], cwd=ROOT, timeout=60, env=ENVIRONMENT,
                           capture_output=True, text=True, check=False)
 
 
@@ -151,7 +156,7 @@ class TestLimited:
             done = subprocess.run(
                 ['setpriv', '--bounding-set=-ipc_lock', '--inh-caps=-ipc_lock', *DOCTOR,
                  '--dest', hole.peer[0]], cwd=ROOT, capture_output=True, text=True, timeout=60,
-                check=False,
+                check=False, env=ENVIRONMENT,
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit)))
         assert done.returncode == 1, done.stdout
         assert 'locked memory   64 KiB, room for 1 x 64 KiB on the way' in done.stdout
@@ -199,6 +204,25 @@ class TestBlocked:
         assert facts['path'] is None
 
 
+class TestOutput:
+
+    @pytest.mark.parametrize('arguments', [[], ['--json']])
+    @pytest.mark.parametrize(('how', 'error'), [
+        ('>/dev/full', errno.ENOSPC), ('>&-', errno.EBADF), ('| exec 0<&-', errno.EPIPE)])
+    def test_that_cannot_be_written(self, arguments, how, error):
+        """One line and a status of its own, no traceback, and nothing more at the exit."""
+        line = f'{shlex.join([*DOCTOR, *arguments])} {how}; exit ${{PIPESTATUS[0]}}'
+        done = subprocess.run(['bash', '-c', line], cwd=ROOT, env=ENVIRONMENT, timeout=60,
+                              capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (4, '')
+        assert done.stderr == f'doctor: standard output: {os.strerror(error)}\n'
+
+    def test_with_nobody_to_tell(self):
+        done = subprocess.run(['bash', '-c', f'{shlex.join(DOCTOR)} >&- 2>&-'], cwd=ROOT,
+                              env=ENVIRONMENT, timeout=60, check=False)
+        assert done.returncode == 4
+
+
 class TestDestinations:
 
     @pytest.mark.parametrize('name', ['nowhere.invalid', 'a' * 70])
@@ -215,6 +239,7 @@ class TestDestinations:
         assert (done.returncode, done.stdout) == (2, '')
         assert done.stderr == 'doctor: --dest 192.0.2.1: Network is unreachable\n'
 
+    @needs_feature('send_zc', 'report_usage')
     @needs_root
     def test_a_neighbour_that_does_not_answer(self, monkeypatch):
         monkeypatch.setattr(path_module, 'PATIENCE', 0.01)

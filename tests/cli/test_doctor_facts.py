@@ -48,9 +48,18 @@ def facts(machine):
     """Facts of a machine on which nothing is short, but for what is given."""
     def make(files=(), *, ring=None, interfaces=(LO, ETH0), path=None, **changed):
         read = system(machine(**dict(files)))
-        read = dataclasses.replace(read, **{'memlock': None, **changed})
-        return Facts(read, ring or Ring(probe_ring()), list(interfaces), path)
+        read = dataclasses.replace(read, **{'memlock': None, 'features': '', **changed})
+        return Facts(read, ring or Ring(whole_ring()), list(interfaces), path)
     return make
+
+
+def whole_ring():
+    """One that lacks nothing, whatever this kernel has and the environment switches off."""
+    made = probe_ring()
+    return made._replace(
+        flags=made.flags + made.lacking_flags, lacking_flags=[],
+        requests=made.requests + made.lacking_requests, lacking_requests=[],
+        reports_copies=True, registered_trains=True, no_iowait=True)
 
 
 def refused(code):
@@ -68,9 +77,9 @@ class TestBlocked:
 
     @pytest.mark.parametrize(('files', 'words'), [
         ({'proc/sys/kernel/io_uring_disabled': '2'},
-         ['kernel.io_uring_disabled is 2', ': sysctl kernel.io_uring_disabled=0']),
+         ['kernel.io_uring_disabled is 2', ': set kernel.io_uring_disabled=0']),
         ({'proc/sys/kernel/io_uring_disabled': '1'},
-         ['kernel.io_uring_disabled is 1', 'kernel.io_uring_group=GID']),
+         ['kernel.io_uring_disabled is 1', 'kernel.io_uring_group to a group of this user']),
         # It is not the sysctl: this group may.
         ({'proc/sys/kernel/io_uring_disabled': '1', 'proc/sys/kernel/io_uring_group': 'MINE',
           'proc/self/status': 'CapEff: 0\nSeccomp: 2\n'}, ['a seccomp filter forbids']),
@@ -134,7 +143,7 @@ class TestLimited:
                                  'proc/self/uid_map': '0 1000 65536\n'})).memlock_counts
 
     def test_an_older_kernel(self, facts):
-        new = probe_ring()
+        new = whole_ring()
         old = new._replace(requests=new.requests[:-1], lacking_requests=['SENDMSG_ZC'],
                            reports_copies=False, registered_trains=False, entries=64)
         given = facts(ring=Ring(old))
@@ -143,6 +152,11 @@ class TestLimited:
         assert 'use Linux 6.2' in found[1]
         assert found[2].startswith('memory was there for 64 submissions only')
         assert 'pin it at each send' in report.to_text(given, findings(given))
+
+    def test_what_is_switched_off_on_purpose(self, facts):
+        [line] = lines(facts(features='-send_zc'))
+        assert line == ('URINGLOOP_FEATURES=-send_zc switches off what the kernel may have: '
+                        'unset it')
 
     @pytest.mark.parametrize(('change', 'word'), [
         ({'scatter_gather': False}, 'no interface that is up sends without copying'),

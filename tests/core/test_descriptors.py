@@ -352,14 +352,22 @@ class _TestClosedByTheLoop(Numbers):
             sock.setblocking(False)
             fd, address, seen = sock.fileno(), sock.getsockname(), []
             self.loop.add_reader(sock, seen.append, 'the program')
-            server = await self.loop.create_server(asyncio.Protocol, sock=sock)
+            accepted = self.loop.create_future()
+
+            class Accepted(asyncio.Protocol):
+                def connection_made(self, transport):
+                    accepted.set_result(transport)
+
+            server = await self.loop.create_server(Accepted, sock=sock)
             with socket.create_connection(address) as client:
                 client.setblocking(False)
-                await turns(10)
+                transport = await accepted
                 assert not seen
                 server.close()
                 await turns()
                 await self.number_is_usable(fd)
+                transport.abort()
+                await turns()
 
         self.run(main())
 

@@ -209,8 +209,14 @@ class _TestConnections(Streams):
 
     def test_connections_go_on_in_another_thread(self):
         """The connections, paused or not, go on when the loop runs in another thread."""
+        accepted = []
+
+        def accept():
+            accepted.append(Echo())
+            return accepted[-1]
+
         async def start():
-            server = await self.loop.create_server(Echo, *LOCAL)
+            server = await self.loop.create_server(accept, *LOCAL)
             address = server.sockets[0].getsockname()
             one, two = [
                 (await self.loop.create_connection(Recorder, *address))[1] for _ in range(2)]
@@ -241,6 +247,7 @@ class _TestConnections(Streams):
             server.close()
             for protocol in (one, two):
                 protocol.transport.close()
+            for protocol in (one, two, *accepted):
                 assert await protocol.until_lost() is None
             await turns()
 

@@ -117,7 +117,11 @@ class _TestDying(Case):
                         assert found[0][0] is None
 
         self.needs_pausing()
-        self.run(main())
+        gc.freeze()        # else each of those would look at all that other tests have left
+        try:
+            self.run(main())
+        finally:
+            gc.unfreeze()
 
 
 both_sides(globals(), _TestDying)

@@ -1,5 +1,7 @@
 """Timers: when they fire, in which order, and how they are cancelled and compared."""
 import asyncio
+import decimal
+import fractions
 import sys
 import time
 
@@ -96,6 +98,24 @@ class _TestTimers:
         handle = self.loop.call_later(1000, print)
         assert now + 1000 <= handle.when() <= self.loop.time() + 1000
         handle.cancel()
+
+    @pytest.mark.parametrize('kind', [decimal.Decimal, fractions.Fraction])
+    def test_a_handle_keeps_a_time_of_another_kind(self, kind):
+        seen = []
+        # Due at once, for asyncio cannot compute how long to wait for a Decimal.
+        self.loop.call_at(0, seen.append, 'float')
+        when = kind('0.1')
+        handle = self.loop.call_at(when, seen.append, 'other')
+        assert handle.when() is when
+        assert handle > self.loop.call_at(0.05, self.loop.stop)
+        assert f'when={when}' in repr(handle)
+        self.forever()
+        assert seen == ['float', 'other']
+
+    @pytest.mark.parametrize('delay', [decimal.Decimal('0.1'), '0.1'])
+    def test_a_delay_that_cannot_be_added_is_refused(self, delay):
+        with pytest.raises(TypeError):
+            self.loop.call_later(delay, print)
 
     def test_a_cancelled_one_does_not_fire(self):
         seen = []

@@ -8,6 +8,7 @@ import pytest
 import uringloop
 from tests.support.cases import UringCase
 from tests.support.endpoints import Sending
+from tests.support.features import needs_feature
 from tests.support.protocols import endpoint
 
 
@@ -98,6 +99,7 @@ class TestBulk(Sending, UringCase):
         loop.run_until_complete(on_again())
         loop.close()
 
+    @needs_feature('registered_files')
     def test_leaves_by_a_socket_that_the_program_closes(self):
         """What was sent before leaves by that socket, whatever its number means by then."""
         async def main():

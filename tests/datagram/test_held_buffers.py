@@ -9,6 +9,7 @@ import weakref
 import pytest
 
 from tests.support.cases import UringCase
+from tests.support.features import needs_feature
 from tests.support.namespaces import Wire, needs_root
 from tests.support.process import in_thread
 from tests.support.protocols import endpoint
@@ -17,6 +18,7 @@ from uringloop import SendReport
 from uringloop.ring import orphans
 
 
+@needs_feature('send_zc')
 @needs_root
 class TestHeld(UringCase):
     """The kernel has sent, as far as the program can see, and still holds the buffer."""
@@ -173,6 +175,7 @@ class TestHeld(UringCase):
 class TestLoopMoves(UringCase):
     """A loop that runs in another thread has another ring; the first may still hold memory."""
 
+    @needs_feature('send_zc')
     def test_no_report_before_the_memory_is_free(self, wire):
         async def send():
             transport, _ = await endpoint(sock=wire.socket(address=('10.98.1.1', 0)))
@@ -191,6 +194,7 @@ class TestLoopMoves(UringCase):
         transport, report = self.run(send())
         in_thread(lambda: self.run(wait()))
 
+    @needs_feature('send_zc')
     def test_no_report_of_a_closed_loop(self, wire):
         async def send():
             transport, _ = await endpoint(sock=wire.socket(address=('10.98.1.1', 0)))
@@ -235,6 +239,7 @@ class TestLoopMoves(UringCase):
 
 class TestCollected(UringCase):
 
+    @needs_feature('send_zc')
     @needs_root
     def test_cycle_collected_while_the_kernel_holds_the_buffer(self):
         async def main(wire):

@@ -201,6 +201,7 @@ class TestOwnership(Many, UringCase):
         finally:
             wire.release()
 
+    @needs_feature('send_zc')
     @needs_root
     @pytest.mark.parametrize('slices', [False, True])
     @only_uring

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.cases import UringCase, both_sides
 from tests.support.endpoints import Endpoints, numbered, numbers
+from tests.support.features import needs_feature
 from tests.support.namespaces import Wire, needs_root
 from tests.support.protocols import endpoint
 from tests.support.sockets import SO_RCVBUFFORCE, SO_SNDBUFFORCE, deserted, udp
@@ -48,6 +49,7 @@ class _TestPlainSends(Endpoints):
 
 class TestLentAmongPlainSends(Endpoints, UringCase):
 
+    @needs_feature('report_usage', where='send_zc')
     def test_lent_and_plain_ones_arrive_in_order(self):
         async def main():
             client, receiver = await self.pair()
@@ -132,6 +134,7 @@ class TestBrokenChains(UringCase):
 
         self.run(main())
 
+    @needs_feature('report_usage', where='send_zc')
     def test_zerocopy_futures_of_a_broken_chain(self):
         """Followers that were cancelled with their chain are sent again, and notify once each."""
         async def main():

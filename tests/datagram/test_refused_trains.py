@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.cases import UringCase
 from tests.support.endpoints import Sending, numbered, numbers
+from tests.support.features import needs_feature
 from tests.support.namespaces import Hole, Wire, needs_root
 from tests.support.programs import script
 from tests.support.protocols import endpoint
@@ -48,6 +49,7 @@ def without_checksums(namespace, device):
 @needs_root
 class TestPaths(UringCase):
 
+    @needs_feature('send_zc')
     def test_a_segment_beyond_the_mtu(self, narrow):
         """It is fragmented, as a single datagram is; and the path is remembered."""
         async def main():
@@ -78,6 +80,7 @@ class TestPaths(UringCase):
 
         self.run(main())
 
+    @needs_feature('send_zc')
     def test_another_path_takes_them_all_the_same(self):
         """One narrow path does not cost the others their trains."""
         async def main():
@@ -161,6 +164,7 @@ class TestPaths(UringCase):
 
         self.run(main())
 
+    @needs_feature('report_usage', where='send_zc')
     def test_a_device_that_cannot_help(self):
         """Without checksum offload: some kernels refuse a train, others cut it up by hand."""
         async def main():
@@ -183,6 +187,7 @@ class TestPaths(UringCase):
             wire.release()
             self.run(main())
 
+    @needs_feature('send_zc', 'report_usage')
     def test_the_route_goes_in_the_middle(self):
         async def main():
             transport, protocol = await endpoint(sock=hole.socket())
@@ -211,6 +216,7 @@ class TestPaths(UringCase):
 
 class TestOptions(Sending, UringCase):
 
+    @needs_feature('report_usage', where='send_zc')
     @pytest.mark.parametrize(('level', 'option'), [
         (socket.SOL_SOCKET, SO_NO_CHECK), (socket.IPPROTO_UDP, 103)])
     def test_with_which_a_socket_takes_no_train(self, level, option):
@@ -299,6 +305,7 @@ peer.close()
     return script(program)
 
 
+@needs_feature('report_usage', where='send_zc')
 @pytest.mark.skipif(os.uname().machine != 'x86_64', reason='knows the numbers of x86-64')
 class TestRefusedByTheCall:
     """A real seccomp filter answers sendmsg, by which copied trains leave, with an errno."""
@@ -355,6 +362,7 @@ class TestRefusedByTheCall:
 @needs_root
 class TestNoMemory:
 
+    @needs_feature('send_zc')
     def test_beyond_what_may_be_locked(self):
         """As somebody who may lock 1 MiB: all is delivered, by copy, and counted."""
         with Wire() as wire:

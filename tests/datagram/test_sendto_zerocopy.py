@@ -8,6 +8,7 @@ import pytest
 import uringloop
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.endpoints import Endpoints
+from tests.support.features import needs_feature
 from tests.support.sockets import unix_pair
 from tests.support.turns import turns
 
@@ -15,6 +16,7 @@ from tests.support.turns import turns
 class TestSendtoZerocopy(Endpoints, UringCase):
     """What only this loop has: buffers lent to the kernel, and given back."""
 
+    @needs_feature('report_usage', where='send_zc')
     @pytest.mark.parametrize('size', [0, 1, 1200, 20000, 65507])
     def test_report_tells_length_and_copy(self, size):
         async def main():
@@ -39,6 +41,7 @@ class TestSendtoZerocopy(Endpoints, UringCase):
 
         self.run(main())
 
+    @needs_feature('send_zc')
     @only_uring
     def test_a_lent_buffer_keeps_its_size(self):
         async def main():
@@ -54,6 +57,7 @@ class TestSendtoZerocopy(Endpoints, UringCase):
 
         self.run(main())
 
+    @needs_feature('send_zc')
     @only_uring
     def test_cancelling_calls_nothing_back(self):
         async def main():
@@ -114,6 +118,7 @@ class TestSendtoZerocopy(Endpoints, UringCase):
 
         self.run(main())
 
+    @needs_feature('report_usage', where='send_zc')
     def test_what_had_left_before_abort_is_reported(self):
         async def main():
             client, _ = await self.pair()

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.endpoints import Endpoints
+from tests.support.features import needs_feature
 from tests.support.namespaces import Namespace, needs_root
 from tests.support.protocols import endpoint
 from tests.support.turns import turns
@@ -55,6 +56,7 @@ class TestStats(Endpoints, UringCase):
 
         self.run(main())
 
+    @needs_feature('send_zc', 'report_usage')
     @only_uring
     def test_zerocopy_sends_are_counted(self):
         async def main():
@@ -83,6 +85,7 @@ class TestStats(Endpoints, UringCase):
 
         self.run(main())
 
+    @needs_feature('taskrun_flag')
     def test_a_turn_without_input_makes_no_syscall(self):
         async def main():
             await turns()

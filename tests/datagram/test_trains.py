@@ -27,6 +27,7 @@ def cut(data, size):
 
 class TestCut(Sending, UringCase):
 
+    @needs_feature('report_usage', where='send_zc')
     @pytest.mark.parametrize(('nbytes', 'size'), [
         (12_000, 1200),          # exactly
         (12_001, 1200), (11_999, 1200), (1201, 1200), (1500, 1499),
@@ -61,6 +62,7 @@ class TestCut(Sending, UringCase):
 
         self.run(main())
 
+    @needs_feature('send_zc')
     @only_uring
     def test_a_view_of_a_part(self):
         async def main():
@@ -242,6 +244,7 @@ class TestOrder(Sending, UringCase):
 
         self.run(main())
 
+    @needs_feature('report_usage', where='send_zc')
     @pytest.mark.parametrize('end', ['close', 'abort'])
     def test_those_that_wait_leave_before_the_end(self, end):
         async def main():
@@ -291,6 +294,7 @@ class TestWithoutCopies(UringCase):
 
         self.run(main())
 
+    @needs_feature('registered_messages')
     def test_leases_and_slices_of_them(self, hole):
         """By the calls that do not ask for zero-copy, too."""
         async def main():
@@ -478,6 +482,7 @@ class TestFullSocket(UringCase):
 
 class TestNobodyThere(UringCase):
 
+    @needs_feature('report_usage', where='send_zc')
     def test_the_second_train_is_told(self):
         """The answer to the first is the error of the second, of which nothing leaves."""
         async def main():

@@ -256,6 +256,7 @@ class TestPathsThatCopy(UringCase):
 
 class TestSameMachine(UringCase):
 
+    @needs_feature('send_zc', 'report_usage')
     def test_loopback_always_copies(self):
         async def main():
             receiver, received = await endpoint(local_addr=('127.0.0.1', 0))
@@ -340,6 +341,7 @@ with Hole() as hole:
 '''
 
 
+@needs_feature('send_zc')
 @needs_root
 def test_without_locked_memory_all_go_plainly():
     """Without room to pin, the same datagrams go plainly and nobody hears of it."""

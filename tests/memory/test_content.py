@@ -183,6 +183,7 @@ class TestMappedFile(UringCase):
                 memoryview(memory) as view:
             yield view
 
+    @needs_feature('send_zc', 'report_usage')
     @needs_root
     def test_nothing_is_copied(self, file):
         async def main():

@@ -9,6 +9,7 @@ import pytest
 
 import uringloop
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
+from tests.support.features import needs_feature
 from tests.support.protocols import endpoint
 from tests.support.sockets import LOCAL, Sockets
 from tests.support.turns import turns, turns_until
@@ -16,6 +17,7 @@ from tests.support.turns import turns, turns_until
 
 class TestDropped(UringCase):
 
+    @needs_feature('registered_buffers')
     @only_uring
     def test_pools_dropped_in_another_thread_leave_their_slots(self):
         """The ring is its own thread's: the loop unregisters them in its next turns."""

@@ -144,7 +144,7 @@ class TestRelease(UringCase):
         lease = pool.acquire_nowait()
         view = lease[:50]
         part = view[10:20]
-        registered = 'registered' if self.uring else 'not registered'
+        registered = 'registered' if pool.registered else 'not registered'
         assert f' 0 free, {registered}' in repr(pool)
         lease.release()
         assert (lease.released, pool.free, pool.held) == (True, 0, 1)

@@ -8,6 +8,7 @@ import pytest
 
 import uringloop
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
+from tests.support.features import needs_feature
 from tests.support.programs import script
 from tests.support.protocols import endpoint
 from tests.support.turns import turns
@@ -17,6 +18,7 @@ LOCAL = ('127.0.0.1', 0)
 
 class TestMaking(UringCase):
 
+    @needs_feature('registered_buffers')
     @only_uring
     def test_it_says_what_it_is(self):
         pool = self.loop.create_buffer_pool(4, 1500)
@@ -354,6 +356,7 @@ class TestClosing(UringCase):
 
         self.run(main())
 
+    @needs_feature('registered_buffers')
     @only_uring
     def test_its_slot_is_free_again(self):
         """There are 1,024; more pools than that, one after another."""
@@ -366,6 +369,7 @@ class TestClosing(UringCase):
 
         self.run(main())
 
+    @needs_feature('registered_buffers')
     @only_uring
     def test_more_pools_than_slots(self):
         """What the ring has no slot for is sent as ordinary memory."""

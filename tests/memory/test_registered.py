@@ -13,6 +13,7 @@ import pytest
 
 import uringloop
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
+from tests.support.features import needs_feature
 from tests.support.namespaces import Hole, needs_root
 from tests.support.process import in_thread
 from tests.support.programs import script
@@ -80,6 +81,7 @@ MEMORY = {
 @pytest.mark.parametrize('kind', MEMORY)
 class TestKinds(UringCase):
 
+    @needs_feature('send_zc', 'report_usage', 'registered_buffers')
     def test_sent_from(self, kind):
         async def main(memory):
             receiver, received = await endpoint(local_addr=LOCAL)
@@ -103,6 +105,7 @@ class TestKinds(UringCase):
         with MEMORY[kind]() as memory:
             self.run(main(memory))
 
+    @needs_feature('send_zc', 'report_usage', 'registered_buffers', 'registered_messages')
     @needs_root
     def test_really_without_a_copy(self, kind, hole):
         async def main(memory):
@@ -124,6 +127,7 @@ class TestKinds(UringCase):
 
 class TestRecognised(UringCase):
 
+    @needs_feature('send_zc', 'registered_buffers', 'registered_messages')
     @needs_root
     def test_by_every_zerocopy_call_and_by_no_other(self, hole):
         async def main():
@@ -157,6 +161,7 @@ class TestRecognised(UringCase):
 
         self.run(main())
 
+    @needs_feature('send_zc', 'report_usage', 'registered_buffers', 'registered_messages')
     @needs_root
     def test_overlapping_pieces(self, hole):
         """What lies inside either goes from registered memory; what lies across as any other."""
@@ -260,6 +265,7 @@ class TestRefused(UringCase):
             else:
                 self.run(registered.close())
 
+    @needs_feature('registered_buffers')
     @only_uring
     def test_no_slot(self):
         """The table is full: told, and all serves again when one is closed."""
@@ -274,6 +280,7 @@ class TestRefused(UringCase):
             registered.close()
         memory.append(0)
 
+    @needs_feature('registered_buffers')
     @needs_root
     @pytest.mark.parametrize('work', ['', 'print(work_on(loop))'])
     @only_uring
@@ -328,8 +335,11 @@ class TestClosing(UringCase):
         assert closing.done()
         assert registered.close() is closing
 
+    @needs_feature('send_zc', 'registered_buffers')
     @needs_root
-    @pytest.mark.parametrize('way', ['sendto_zerocopy', 'train', 'sendto_many_zerocopy', 'sock'])
+    @pytest.mark.parametrize('way', [
+        'sendto_zerocopy', pytest.param('train', marks=needs_feature('registered_messages')),
+        'sendto_many_zerocopy', 'sock'])
     @only_uring
     def test_it_waits_for_what_is_in_flight(self, wire, way):
         async def main():
@@ -374,6 +384,7 @@ class TestClosing(UringCase):
         finally:
             wire.release()
 
+    @needs_feature('send_zc')
     @needs_root
     @only_uring
     def test_a_cancelled_wait(self, wire):
@@ -426,6 +437,7 @@ class TestClosing(UringCase):
         if when == 'after':
             registered.close()
 
+    @needs_feature('send_zc', 'registered_buffers')
     def test_dropped(self):
         """The loop holds what is registered with it: it goes on being recognised."""
         async def main():
@@ -451,6 +463,7 @@ class TestClosing(UringCase):
 
 class TestMoved(UringCase):
 
+    @needs_feature('send_zc', 'report_usage', 'registered_buffers', 'registered_messages')
     @needs_root
     def test_the_new_ring_knows_it(self, hole):
         async def send():
@@ -476,6 +489,7 @@ class TestMoved(UringCase):
         view.release()
         memory.append(0)
 
+    @needs_feature('send_zc', 'registered_buffers')
     def test_forked(self):
         """The child has a copy of its own; the parent's goes on being sent."""
         assert script('''

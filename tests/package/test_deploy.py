@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.support.features import needs_feature
 from tests.support.namespaces import Hole, needs_root
 from tests.support.programs import ROOT
 from tests.support.seccomp_profiles import Profile, numbers
@@ -138,6 +139,7 @@ class TestSeccompProfile:
         assert facts['system']['seccomp'] == 'filter'
         assert facts['interfaces']
 
+    @needs_feature('send_zc', 'report_usage')
     @needs_root
     def test_datagrams_leave_without_a_copy(self):
         profile = Profile.of(DOCUMENT)
@@ -173,6 +175,7 @@ class TestSeccompProfile:
 class TestSecurity:
     """What SECURITY.md says."""
 
+    @needs_feature('send_zc')
     def test_filters_do_not_see_what_goes_through_the_ring(self):
         rules = [rule | {'names': [name for name in rule['names'] if not name.startswith('send')]}
                  for rule in DOCUMENT['syscalls']]

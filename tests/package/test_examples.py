@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import dnslib
 import pytest
 
+from tests.support.features import needs_feature
 from tests.support.namespaces import needs_root
 from tests.support.programs import ROOT
 
@@ -270,6 +271,7 @@ class TestStream:
         assert report['bytes'] == 8_000_000
         return report
 
+    @needs_feature('report_usage', where='send_zc')
     def test_over_loopback(self, sample, tmp_path):
         report = self.stream(sample, tmp_path, options=['--size', 60_000])
         # Hello, 134 of content, the end and the farewell.
@@ -366,6 +368,7 @@ class TestStream:
         assert sent.returncode == 1
         assert sent.stderr.startswith('stream_file: [Errno 2]')
 
+    @needs_feature('report_usage', where='send_zc')
     @needs_root
     def test_over_a_wire(self, sample, tmp_path, namespaces):
         with namespaces.veth_pair() as (sender, receiver, address):
@@ -374,6 +377,7 @@ class TestStream:
                 receiver=['ip', 'netns', 'exec', receiver, *STREAM], host=address)
         assert report['copied'] == report['released'] == report['datagrams']
 
+    @needs_feature('send_zc', 'report_usage')
     @needs_root
     def test_an_ordinary_mtu_is_what_it_expects_and_nothing_is_copied(self, sample, namespaces):
         with namespaces.black_hole('1500') as (name, address):
@@ -398,6 +402,7 @@ class TestStream:
         report = self.stream(sample, tmp_path, options=['--loop', 'asyncio'])
         assert report['released'] == 0
 
+    @needs_feature('send_zc', 'report_usage')
     @needs_root
     def test_nothing_is_copied(self, sample, namespaces):
         with namespaces.black_hole() as (name, address):
@@ -417,6 +422,7 @@ class TestFanout:
         assert (done.returncode, done.stderr) == (0, '')
         return json.loads(done.stdout)
 
+    @needs_feature('report_usage', where='send_zc')
     def test_receivers_get_the_stream(self):
         """At the speed of a video; what is lost is for the socket's room to say."""
         report = self.fan_out('--local', 3, '--frames', 10, '--packets', 20)
@@ -440,12 +446,14 @@ class TestFanout:
         assert [int.from_bytes(packet[2:4], 'big') for packet in packets] == list(range(40))
         assert [n for n, packet in enumerate(packets) if packet[1] & 0x80] == [19, 39]
 
+    @needs_feature('send_zc', 'report_usage', 'registered_buffers', 'registered_messages')
     @needs_root
     def test_nothing_is_copied_however_many(self):
         report = self.fan_out('--drop', 40, '--frames', 50, '--fps', 0)
         assert report['packets_sent'] == report['zerocopy'] == 40 * 50 * 50
         assert (report['copied'], report['trains'], report['registered']) == (0, 2000, 2000)
 
+    @needs_feature('report_usage', where='send_zc')
     def test_says_so_as_text(self):
         done = run(*FANOUT, '--local', 1, '--frames', 2)
         assert (done.returncode, done.stderr) == (0, '')
@@ -455,8 +463,8 @@ class TestFanout:
 
     def test_says_what_helps_against_losses(self):
         report = {'receivers': 1, 'packets_of_frame': 50, 'packets_written': 100,
-                  'packets_sent': 100, 'seconds': 1, 'zerocopy': 0, 'copied': 100, 'trains': 1,
-                  'registered': 1, 'lost': 7, 'wrong': 0, 'failures': {}, 'fps': 0}
+                  'packets_sent': 100, 'seconds': 1, 'zerocopy': 0, 'copied': 100, 'unknown': 0,
+                  'trains': 1, 'registered': 1, 'lost': 7, 'wrong': 0, 'failures': {}, 'fps': 0}
         code = f'import rtp_fanout; rtp_fanout.show({report!r})'
         done = run(*PYTHON, '-c', code, PYTHONPATH=f'{ROOT}{os.pathsep}{EXAMPLES}')
         assert (done.returncode, done.stderr) == (0, '')
@@ -537,6 +545,7 @@ def table(output):
 @needs_dig
 class TestDemo:
 
+    @needs_feature('send_zc', 'report_usage')
     @needs_root
     def test_shows_all_and_leaves_no_namespace(self):
         with started(*DEMO) as process:

@@ -3,6 +3,7 @@ import textwrap
 
 import pytest
 
+from tests.support.features import needs_feature
 from tests.support.namespaces import needs_root
 from tests.support.programs import python, script
 from tests.support.seccomp import FORBID, KILL, forbidden
@@ -154,6 +155,7 @@ class TestFurtherAPI:
     SAID = ("3000 True\n3003 True\n500 True\n500 True\nb'msg'\n"
             '[3, 4, 5, 100, 500, 600, 1200, 3000] ')
 
+    @needs_feature('report_usage', where='send_zc')
     def test_on_the_ring(self):
         assert script(FURTHER, '-W', 'error').startswith('Loop\n' + self.SAID)
 

@@ -14,6 +14,7 @@ import textwrap
 import pytest
 
 import uringloop
+from tests.support.features import needs_feature
 from tests.support.programs import ROOT, python, script
 from uringloop.stream.transport import StreamTransport
 
@@ -335,7 +336,32 @@ def test_examples_of_documents_are_typed(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize('document', PYTHON_DOCUMENTS)
+TYPED = '''
+import asyncio
+import socket
+import uringloop
+
+async def main(transport: uringloop.DatagramTransport, sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, uringloop.Loop)
+    async with loop.register_buffer(bytearray(1000)) as registered:
+        await transport.sendto_zerocopy(registered, segment_size=100)
+        await transport.sendto_many_zerocopy([registered, (registered, ('127.0.0.1', 9)), b'1'])
+        await loop.sock_sendto_zerocopy(sock, registered, ('127.0.0.1', 9), segment_size=100)
+'''
+
+
+def test_zerocopy_calls_are_typed_to_take_registered_memory(tmp_path):
+    pytest.importorskip('mypy')
+    (tmp_path / 'typed.py').write_text(TYPED)
+    done = python('-m', 'mypy', '--strict', '--config-file=', '--cache-dir', ROOT / '.mypy_cache',
+                  tmp_path / 'typed.py', cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize('document', [
+    pytest.param('README.md', marks=needs_feature('report_usage', where='send_zc')),
+    pytest.param('docs/zerocopy.md', marks=needs_feature('send_zc', 'report_usage'))])
 def test_examples_of_documents_print_what_they_say(document, tmp_path):
     blocks = examples(document, 'python')
     assert blocks

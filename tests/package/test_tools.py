@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.features import needs_feature
+
 ROOT = Path(__file__).resolve().parents[2]
 RING = ROOT / 'uringloop' / 'ring' / 'ring.c'
 INCLUDE = sysconfig.get_path('include')
@@ -148,6 +150,7 @@ def test_trace_has_one_line_an_entry(traced):
         assert line == line.rstrip()
 
 
+@needs_feature('send_zc', 'report_usage', 'registered_files')
 @needs_compiler
 def test_trace_tells_of_a_send(traced):
     asked, result, notification = (line.split(None, 4)[2:] for line in traced

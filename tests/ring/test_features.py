@@ -86,7 +86,7 @@ def test_the_kernel_is_asked_again_if_it_could_not_be():
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         uringloop.new_event_loop(require_uring=True).close()
         print(features_used()['send_zc'])
-        ''') == 'False\nTrue\n'
+        ''', URINGLOOP_FEATURES='') == 'False\nTrue\n'
 
 
 def test_without_registered_buffers_pools_have_ordinary_memory():

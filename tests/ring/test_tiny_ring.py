@@ -5,6 +5,7 @@ import socket
 import uringloop
 from tests.support.cases import UringCase
 from tests.support.endpoints import numbered, numbers
+from tests.support.features import needs_feature
 from tests.support.namespaces import needs_root
 from tests.support.protocols import Recorder, endpoint
 from tests.support.sockets import SO_RCVBUFFORCE, udp
@@ -36,6 +37,7 @@ class TestTinyRing(_TinyRing):
 
         self.run(main())
 
+    @needs_feature('report_usage', where='send_zc')
     def test_many_lent_buffers_are_reported(self):
         async def main():
             sock = udp(room=8 << 20)

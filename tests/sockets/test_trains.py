@@ -36,6 +36,7 @@ class TestTrains(Sockets, UringCase):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         return sock
 
+    @needs_feature('report_usage', where='send_zc')
     @pytest.mark.parametrize(('nbytes', 'size'), [
         (12_000, 1200), (12_001, 1200), (1200, 1200), (1199, 1200), (1, 1), (65, 1),
         (66_000, 1000), (250_000, 1472), (131_014, 65_507)])
@@ -181,6 +182,7 @@ class TestTrains(Sockets, UringCase):
 @needs_root
 class TestPaths(Sockets, UringCase):
 
+    @needs_feature('registered_buffers', 'registered_messages')
     def test_really_without_a_copy(self):
         async def main():
             pool = self.loop.create_buffer_pool(1, 120_000)

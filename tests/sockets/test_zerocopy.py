@@ -6,11 +6,13 @@ import pytest
 
 import uringloop
 from tests.support.cases import UringCase, on_the_fallback_too
+from tests.support.features import needs_feature
 from tests.support.sockets import Sockets
 
 
 class TestZerocopy(Sockets, UringCase):
 
+    @needs_feature('report_usage', where='send_zc')
     @pytest.mark.parametrize('size', [0, 1, 1200, 20000, 65507])
     def test_report_tells_length_and_copy(self, size):
         async def main():

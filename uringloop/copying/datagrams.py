@@ -186,7 +186,8 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
                 self._send(content, to, None)
 
     def sendto_many_zerocopy(
-            self, buffers: Iterable[ReadableBuffer | tuple[ReadableBuffer, Any]],
+            self, buffers: Iterable[
+                ReadableBuffer | RegisteredBuffer | tuple[ReadableBuffer | RegisteredBuffer, Any]],
             addr: Any = None) -> asyncio.Future[SendReport]:
         """Send many datagrams with one future: as ``uringloop.DatagramTransport`` does."""
         items = items_of(buffers)

@@ -140,6 +140,8 @@ cdef class Scheduler(RingOwner):
         if self._debug:
             self._check_thread()
             self._check_callback(callback, name)
+        if self._debug or not isinstance(when, (float, int)):
+            # asyncio's own keeps the time as it was given, a Decimal, say.
             if when != when:
                 raise ValueError(f'{name}() needs a time, not {when!r}')
             foreign = events.TimerHandle(when, callback, args, self, context)

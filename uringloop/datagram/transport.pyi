@@ -69,7 +69,8 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
         behind it don't.
         """
     def sendto_many_zerocopy(
-            self, buffers: Iterable[ReadableBuffer | tuple[ReadableBuffer, Any]],
+            self, buffers: Iterable[
+                ReadableBuffer | RegisteredBuffer | tuple[ReadableBuffer | RegisteredBuffer, Any]],
             addr: Any = None) -> asyncio.Future[SendReport]:
         """Send many datagrams without copying them; returns one future of ``SendReport`` for all.
 

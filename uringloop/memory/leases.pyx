@@ -303,8 +303,11 @@ cdef class Lease(LentMemory):
 
     def __del__(self):
         if self.pool is not None and not self.released:
-            text = f'{self!r} was not released'
-            self.release_now()           # first: the warning may be an error
+            try:
+                text = f'{self!r} was not released'
+            finally:
+                # Also without memory for a text; and the warning may be an error.
+                self.release_now()
             warnings.warn(text, ResourceWarning, source=self)
 
     def __repr__(self):

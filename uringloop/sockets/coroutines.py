@@ -26,6 +26,8 @@ _ASYNCIO_HAS_DATAGRAMS = hasattr(asyncio.SelectorEventLoop, 'sock_sendto')
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from uringloop.memory.registered import RegisteredBuffer
+
     class _Core(SocketCore, asyncio.AbstractEventLoop):
         """What the loop is besides."""
 else:
@@ -146,7 +148,7 @@ class SocketCoroutines(_Core):
         return sent
 
     def sock_sendto_zerocopy(
-            self, sock: socket.socket, data: ReadableBuffer, address: Any, *,
+            self, sock: socket.socket, data: ReadableBuffer | RegisteredBuffer, address: Any, *,
             segment_size: int | None = None) -> asyncio.Future[SendReport]:
         """Send a datagram without copying it; returns a future of ``SendReport``.
 
@@ -164,7 +166,8 @@ class SocketCoroutines(_Core):
         return sending
 
     async def _send_zerocopy_later(
-            self, sock: socket.socket, data: ReadableBuffer, address: Any) -> SendReport:
+            self, sock: socket.socket, data: ReadableBuffer | RegisteredBuffer,
+            address: Any) -> SendReport:
         try:
             for tries in itertools.count():
                 await self._wait_for_room(sock, tries)
@@ -176,7 +179,7 @@ class SocketCoroutines(_Core):
         raise AssertionError
 
     def _send_trains(
-            self, sock: socket.socket, data: ReadableBuffer, address: Any,
+            self, sock: socket.socket, data: ReadableBuffer | RegisteredBuffer, address: Any,
             segment_size: int) -> asyncio.Future[SendReport] | None:
         """None: ``data`` is empty, which is a datagram too, but no train."""
         report = BatchReport(self.create_future())

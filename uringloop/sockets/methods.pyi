@@ -1,11 +1,12 @@
 """The ``sock_*`` methods' halves that don't wait."""
 import asyncio
 from socket import socket
-from typing import Any
+from typing import Any, overload
 
 from _typeshed import ReadableBuffer, WriteableBuffer
 
 from uringloop.core.loop_core import LoopCore
+from uringloop.memory.registered import RegisteredBuffer
 from uringloop.ring.reports import BatchReport
 from uringloop.ring.zerocopy import SendReport
 from uringloop.sockets.calls import SocketCall
@@ -26,17 +27,21 @@ class SocketCore(LoopCore):
     def _send_now(self, sock: socket, data: ReadableBuffer, address: Any) -> int | None:
         """Send a datagram without waiting: the number of bytes, or None if there is no room."""
     def _send_zerocopy_now(
-            self, sock: socket, data: ReadableBuffer,
+            self, sock: socket, data: ReadableBuffer | RegisteredBuffer,
             address: Any) -> asyncio.Future[SendReport] | None:
         """A future of ``SendReport``; None: there is no room."""
     def _send_trains_now(
-            self, sock: socket, data: ReadableBuffer, address: Any, start: int,
+            self, sock: socket, data: ReadableBuffer | RegisteredBuffer, address: Any, start: int,
             segment_size: int, report: BatchReport) -> tuple[int, int]:
         """Send as datagrams of ``segment_size`` what there is room for, from ``start``.
 
         Returns where that ends, and where all does.
         """
-    def _held(self, data: ReadableBuffer) -> ReadableBuffer:
+    @overload
+    def _held(self, data: ReadableBuffer) -> ReadableBuffer: ...
+    @overload
+    def _held(
+            self, data: ReadableBuffer | RegisteredBuffer) -> ReadableBuffer | RegisteredBuffer:
         """What is sent later, by a zero-copy call: a lease may be released meanwhile."""
     def _kept(self, data: ReadableBuffer) -> ReadableBuffer:
         """What may be sent later: the caller may change ``data`` meanwhile."""

@@ -118,10 +118,12 @@ cdef class ZerocopySends(OperationOwner):
 cdef int resolve(operation* op, bint copied) except -1:
     """The kernel has let go of the memory.  (Errors have been told at the call.)"""
     future = <object>op.future
+    # What was refused has been copied, whether or not this kernel tells of others.
+    cdef bint reported = is_reported(op) or op.traits & RETRIED
     if type(future) is BatchReport:
         (<BatchReport>future).told(
-            max(op.status, 0), copied and op.status >= 0, is_reported(op) or op.status < 0, None)
+            max(op.status, 0), copied and op.status >= 0, reported or op.status < 0, None)
     elif op.status >= 0 and not future.done():
-        future.set_result(send_report(op.status, copied, is_reported(op)))
+        future.set_result(send_report(op.status, copied, reported))
     Py_CLEAR(op.future)
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from uringloop.cli import output
 from uringloop.cli.bench import loops, machine, measure, namespace, native, plot, png, report, rows
 from uringloop.cli.bench.measure import Plan
 from uringloop.cli.bench.namespace import EnteredError, NamespaceError
@@ -133,6 +134,17 @@ def _draw(results: Results, file: str) -> None:
         _fail(f'--plot {file}: {getattr(error, "strerror", None) or error}')
 
 
+def _write(file: str, results: Results) -> None:
+    try:
+        Path(file).write_text(results.to_json())
+    except OSError as error:
+        _fail(f'--json {file}: {error.strerror or error}')
+
+
+def _print(text: str) -> None:
+    output.write(text, 'bench', 1)
+
+
 def _report(options: argparse.Namespace) -> None:
     try:
         text = sys.stdin.read() if options.file == '-' else Path(options.file).read_text()
@@ -142,10 +154,8 @@ def _report(options: argparse.Namespace) -> None:
               f'{BENCH} zerocopy --json FILE makes such a file')
     if options.plot:
         _draw(results, options.plot)
-    if options.table:
-        print(report.table(results), end='')
-    else:
-        print(report.page(results, Path(options.plot).name), end='')
+    _print(report.table(results) if options.table
+           else report.page(results, Path(options.plot).name))
 
 
 def _peers(named: str | None) -> list[str]:
@@ -211,14 +221,14 @@ def _network(groups: list[rows.Group]) -> dict[str, str]:
 
 
 def _show(results: Results, options: argparse.Namespace) -> None:
-    if options.json == '-':
-        print(results.to_json(), end='')
-    else:
-        print(report.table(results), end='')
-        if options.json:
-            Path(options.json).write_text(results.to_json())
-    if options.plot:
-        _draw(results, options.plot)
+    # What cannot be written keeps nobody from the rest of what took minutes.
+    try:
+        if options.json not in ('', '-'):
+            _write(options.json, results)
+        if options.plot:
+            _draw(results, options.plot)
+    finally:
+        _print(results.to_json() if options.json == '-' else report.table(results))
     wrong: dict[str, list[str]] = {}
     for row, each in results.senders():
         if each.wrong or each.failed:

@@ -4,5 +4,6 @@ Facts are gathered, each as plain data: ``system`` (files below /proc), ``ring``
 kernel), ``interfaces`` (asked of the devices), ``path`` (tried, where a destination is named).
 ``advice`` judges them, ``report`` shows them, ``command`` reads the options.
 
-Imports the public face of the package, and ``ring.probe``.
+Imports the public face of the package, and of ``ring`` what asks and reads: ``probe``,
+``permissions``.
 """

@@ -67,6 +67,9 @@ def _of_ring(ring: Ring, system: System) -> Iterator[Finding]:
         yield _blocked(ring, system)
         return
     facts = ring.facts
+    if system.features:
+        yield Finding('limited', f'URINGLOOP_FEATURES={system.features} switches off what the '
+                      'kernel may have', 'unset it')
     if facts.lacking_requests or facts.lacking_flags:
         yield Finding('limited', 'the kernel lacks ' + ', '.join(
             facts.lacking_requests + facts.lacking_flags), 'use Linux 6.1 or newer')
@@ -80,16 +83,8 @@ def _of_ring(ring: Ring, system: System) -> Iterator[Finding]:
 
 def _blocked(ring: Ring, system: System) -> Finding:
     """Why there is no ring: EPERM is the sysctl's and seccomp's, so that is looked up."""
-    disabled = system.sysctls['kernel.io_uring_disabled']
-    if ring.errno == errno.EPERM:
-        if disabled == 2:
-            return Finding('blocked', 'the sysctl kernel.io_uring_disabled is 2, which switches '
-                           'io_uring off for all', 'sysctl kernel.io_uring_disabled=0')
-        if disabled == 1 and not system.may_use_when_restricted:
-            return Finding(
-                'blocked', 'the sysctl kernel.io_uring_disabled is 1, which leaves io_uring to '
-                'CAP_SYS_ADMIN and one group', "sysctl kernel.io_uring_group=GID with a group of "
-                "this user, or sysctl kernel.io_uring_disabled=0")
+    if ring.errno == errno.EPERM and system.switched_off:
+        return Finding('blocked', *system.switched_off)
     if system.container == 'gVisor':
         return Finding('blocked', 'gVisor has no such io_uring', 'use another runtime, as runc')
     # Of EPERM and ENOSYS both a filter may be the cause; without one the error's own words tell.

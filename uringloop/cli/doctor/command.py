@@ -5,6 +5,7 @@ import argparse
 import sys
 
 from uringloop import UringUnavailableError
+from uringloop.cli import output
 from uringloop.cli.doctor import report
 from uringloop.cli.doctor.advice import Facts, findings, status
 from uringloop.cli.doctor.interfaces import interfaces
@@ -15,6 +16,7 @@ from uringloop.cli.doctor.system import system
 DOCTOR = 'python -m uringloop doctor'
 # 2 is that of wrong arguments.
 EXIT = {'healthy': 0, 'limited': 1, 'blocked': 3}
+UNTOLD = 4
 _DESCRIPTION = f'''\
 Says what this machine and this process let the loop do: whether io_uring can
 be had, how much memory may be locked, which interfaces send without copying.
@@ -28,6 +30,7 @@ exit status:
   1  the loop works, and something is copied, or small, that need not be
   2  the arguments are wrong, or --dest names nothing that can be sent to
   3  io_uring cannot be had
+  4  the answer could not be written
 
 examples:
   {DOCTOR}
@@ -62,5 +65,5 @@ def main(arguments: list[str]) -> None:
     facts = Facts(system(), made, interfaces(), tried)
     found = findings(facts)
     show = report.to_json if options.json else report.to_text
-    print(show(facts, found), end='')
+    output.write(show(facts, found), 'doctor', UNTOLD)
     sys.exit(EXIT[status(found)])
