@@ -26,7 +26,8 @@ def hung_up(marker_peer, bound):
 
 
 def keep_until_torn_down(int marker_peer, OperationTable operations, ring_id):
-    """Keep what the operations of the ring number ``ring_id`` hold, until ``marker_peer`` sees the hang-up.
+    """Keep what the operations of the ring number ``ring_id`` hold, until ``marker_peer`` sees
+    the hang-up.
 
     -1: the ring has no marker, and what it may touch is kept for good.
     """

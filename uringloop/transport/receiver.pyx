@@ -2,9 +2,10 @@
 
 Nothing is taken from a socket before the protocol is about to be called with it, but for short
 datagrams, of which one call takes a few.  So what a protocol has not been given is still there:
-for whoever the socket is handed to, and for the peer to be slowed down by.  (Multishot receives into provided buffers take it earlier, and are
-not faster: an echo of 1 KiB to 32 TCP connections 1.02 times as fast, of 64 B datagrams 1.00,
-of 16 KiB 0.7 to 0.9, for which pieces are still in the cache when they are answered.)
+for whoever the socket is handed to, and for the peer to be slowed down by.  (Multishot receives
+into provided buffers take it earlier, and are not faster: an echo of 1 KiB to 32 TCP connections
+1.02 times as fast, of 64 B datagrams 1.00, of 16 KiB 0.7 to 0.9, for which pieces are still in
+the cache when they are answered.)
 """
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport POLL_IN
