@@ -3,6 +3,7 @@ import asyncio
 import random
 import socket
 import struct
+import time
 from unittest import mock
 
 import pytest
@@ -398,6 +399,42 @@ class TestTrains(Receiving):
             transport.close()
 
         second = None
+        self.run(main())
+
+
+class TestSlowProtocols(Receiving):
+
+    @pytest.mark.parametrize(('kind', 'count', 'size'), [
+        (Each, 60, 1000), (Each, 60, 100), (Each, 1, 20_000), (Trains, 6, 2000)])
+    def test_others_have_their_turn_in_the_midst(self, kind, count, size):
+        """After 5 ms, which a clock that ticks each 4 or 10 tells."""
+        class Slow(kind):
+
+            def take(self, *datagrams):
+                super().take(*datagrams)
+                time.sleep(0.002)
+                self.of_turn[turn] = self.of_turn.get(turn, 0) + 1
+
+        async def main():
+            nonlocal turn
+            transport, protocol, to = await self.open(Slow)
+            protocol.of_turn = {}
+            data = random.randbytes(count * size)
+            with self.sender() as sock:
+                for _ in range(60 // count):
+                    if count > 1:
+                        send_train(sock, to, data, size)
+                    else:
+                        sock.sendto(data, to)
+            while len(protocol.got) < 60:
+                await asyncio.sleep(0)
+                turn += 1
+            assert [each for each, _ in protocol.got] == cut(data, size) * (60 // count)
+            assert len(protocol.of_turn) > 1
+            assert max(protocol.of_turn.values()) <= 9
+            transport.close()
+
+        turn = 0
         self.run(main())
 
 
