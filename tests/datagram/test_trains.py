@@ -123,6 +123,7 @@ class TestCut(Sending, UringCase):
             sender.close()
             receiver.close()
 
+        self.needs_pausing()
         self.run(main())
 
     def test_connected(self):

@@ -163,6 +163,7 @@ def test_trace_tells_of_a_send(traced):
     assert notification[2].split() == ['op', operation, 'copied', '+notif']
 
 
+@needs_feature('send_zc', 'registered_files')
 @needs_compiler
 def test_trace_tells_of_a_poll(traced):
     """With its flags, what it tells, and the error that it ends with when it is cancelled."""
