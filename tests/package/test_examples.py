@@ -90,8 +90,8 @@ def sample(tmp_path):
 
 
 @pytest.mark.parametrize('arguments', [
-    ['udp_echo.py'], ['udp_relay.py'], ['dns_server.py'], ['demo.py'], ['rtp_fanout.py'],
-    ['stream_file.py'], ['stream_file.py', 'send'], ['stream_file.py', 'receive']], ids=' '.join)
+    ['udp_echo.py'], ['udp_relay.py'], ['reuseport_workers.py'], ['dns_server.py'], ['demo.py'],
+    ['rtp_fanout.py'], ['stream_file.py'], ['stream_file.py', 'send'], ['stream_file.py', 'receive']], ids=' '.join)
 def test_each_has_a_help(arguments):
     name, *command = arguments
     answer = run(*PYTHON, EXAMPLES / name, *command, '--help')
@@ -167,6 +167,30 @@ class TestRelay:
         refused = run(*PYTHON, EXAMPLES / 'udp_relay.py', *arguments)
         assert refused.returncode == 2
         assert complaint in refused.stderr
+
+
+class TestWorkers:
+
+    def test_share_a_port(self):
+        """Each answers, and none is missing that anybody has sent."""
+        with serving(*PYTHON, EXAMPLES / 'reuseport_workers.py', '--workers', 2) as (process, port):
+            for _ in range(40):
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                    sock.settimeout(LIMIT)
+                    sock.sendto(b'hello', ('127.0.0.1', port))
+                    assert sock.recvfrom(100) == (b'hello', ('127.0.0.1', port))
+            process.send_signal(signal.SIGINT)
+            counts = [int(line.split()[2]) for line in finish(process).splitlines()]
+            assert len(counts) == 2
+            assert sum(counts) == 40
+
+    def test_refuses_a_port_that_is_taken(self):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(('127.0.0.1', 0))
+            refused = run(*PYTHON, EXAMPLES / 'reuseport_workers.py', '--port',
+                          taken.getsockname()[1])
+        assert refused.returncode == 2
+        assert 'Address already in use' in refused.stderr
 
 
 class TestDNS:
