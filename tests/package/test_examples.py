@@ -91,7 +91,8 @@ def sample(tmp_path):
 
 @pytest.mark.parametrize('arguments', [
     ['udp_echo.py'], ['udp_relay.py'], ['reuseport_workers.py'], ['dns_server.py'], ['demo.py'],
-    ['rtp_fanout.py'], ['stream_file.py'], ['stream_file.py', 'send'], ['stream_file.py', 'receive']], ids=' '.join)
+    ['rtp_fanout.py'], ['stream_file.py'], ['stream_file.py', 'send'],
+    ['stream_file.py', 'receive']], ids=' '.join)
 def test_each_has_a_help(arguments):
     name, *command = arguments
     answer = run(*PYTHON, EXAMPLES / name, *command, '--help')
