@@ -10,6 +10,7 @@ import warnings
 import pytest
 
 from tests.support.cases import UringCase, both_sides
+from tests.support.process import in_thread
 from tests.support.turns import turns, turns_until
 
 MEBIBYTE = 1 << 20
@@ -444,6 +445,71 @@ class _TestTransports(Pipes):
         self.run(main())
 
 
+class _TestOthers(Pipes):
+    """What other threads, other processes and the collector do meanwhile."""
+
+    def test_a_pipe_that_was_made_one_that_blocks_stops_this_thread_only(self):
+        """As a child may do to its standard streams, which are the parent's pipes."""
+        def read_all(fd):
+            os.set_blocking(fd, True)
+            received = b''
+            while part := os.read(fd, MEBIBYTE):
+                received += part
+            os.close(fd)
+            return received
+
+        async def main():
+            transport, protocol, fd = await self.writer()
+            os.set_blocking(transport.get_extra_info('pipe').fileno(), True)
+            reading = self.loop.run_in_executor(None, read_all, fd)
+            transport.write(bytes(300_000))
+            transport.close()
+            assert await reading == bytes(300_000)
+            await turns_until(lambda: protocol.lost)
+
+        self.run(main())
+
+    def test_closed_by_another_thread_while_the_loop_does_not_run(self):
+        async def begin():
+            return await self.reader(), await self.writer()
+
+        async def end():
+            await turns_until(lambda: protocol.lost and other.lost)
+
+        (reading, protocol, fd), (writing, other, unread) = self.run(begin())
+        self.run(turns(3))
+        in_thread(reading.close)
+        in_thread(writing.close)
+        self.run(end())
+        assert os.read(unread, 1) == b''
+        with pytest.raises(BrokenPipeError):
+            os.write(fd, b'x')
+        os.close(fd)
+        os.close(unread)
+
+    def test_connection_lost_is_called_in_the_context_of_the_write_that_waited(self):
+        class Notes(Told):
+            def connection_lost(self, exc):
+                super().connection_lost(exc)
+                seen.append(variable.get())
+
+        async def main():
+            transport, protocol, fd = await self.writer(Notes())
+            variable.set('written')
+            transport.write(bytes(100_000))
+            transport.close()
+            variable.set('read')
+            length = 0
+            while part := await self.loop.run_in_executor(None, os.read, fd, MEBIBYTE):
+                length += len(part)
+            assert length == 100_000
+            await turns_until(lambda: protocol.lost)
+            os.close(fd)
+
+        seen = []
+        self.run(main())
+        assert seen == ['written']
+
 class TestIdle(Pipes, UringCase):
 
     def test_nothing_spins(self):
@@ -487,3 +553,4 @@ class TestIdle(Pipes, UringCase):
 both_sides(globals(), _TestReading)
 both_sides(globals(), _TestWriting)
 both_sides(globals(), _TestTransports)
+both_sides(globals(), _TestOthers)

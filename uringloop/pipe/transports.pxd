@@ -15,6 +15,7 @@ cdef class PipeTransport(WatchedSocket):
         public object _protocol
         public dict _extra
         object context              # that the protocol is called in
+        object lost_context
         object lost_exc             # for connection_lost, which waits for the kernel to let go
         operation* reading          # polls in flight: for something to read, or a hang-up
         operation* writing          # for room
@@ -55,7 +56,8 @@ cdef class WritePipeTransport(PipeTransport):
         public bint _protocol_paused
         flag for_hang_up
 
-    cdef Py_ssize_t write_now(self, const char* data, Py_ssize_t length) except -2
+    cdef Py_ssize_t write_now(self, const char* data, Py_ssize_t length) except? -1
+    cdef int write_failed(self, int error) except -1
     cdef int closed_by_peer(self) except -1
     cdef int write_queued(self) except -1
     cdef int tell_protocol(self, str name) except -1

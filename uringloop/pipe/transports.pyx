@@ -5,7 +5,7 @@ written by a system call at once.  Each poll tells once and is armed again when 
 so it does not matter whether a read has emptied the pipe (in packet mode one never does).
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from cpython.bytearray cimport PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
@@ -132,7 +132,9 @@ cdef class PipeTransport(WatchedSocket):
         try:
             return self._pipe is not None and self._pipe.fileno() == self.fd
         except ValueError:
-            return False
+            return False         # of a closed file
+        except Exception:
+            return True          # asyncio asks once only
 
     cdef int socket_closed(self) except -1:
         return self.stop()
@@ -218,19 +220,24 @@ cdef class PipeTransport(WatchedSocket):
         """Have ``connection_lost`` called in the next turn, once."""
         if not self.losing:
             self.losing = True
-            self.loop.call_soon(self._call_connection_lost, exc)
+            if self.lost_context is None:
+                self.lost_context = PyContext_CopyCurrent()
+            self.loop.call_soon(self._call_connection_lost, exc, context=self.lost_context)
         return 0
 
     def _call_connection_lost(self, exc):
         if self.reading is not NULL or self.writing is not NULL:
             self.held = True
             self.lost_exc = exc
+            if self.lost_context is None:
+                self.lost_context = PyContext_CopyCurrent()
+            self.stop()          # whoever closed in another thread could not
             return
         try:
             self._protocol.connection_lost(exc)
         finally:
             self._pipe.close()
-            self._pipe = self.sock = self._protocol = self.lost_exc = None
+            self._pipe = self.sock = self._protocol = self.lost_exc = self.lost_context = None
 
     cdef int report(self, object exc, str message) except -1:
         self.loop.call_exception_handler({
@@ -260,8 +267,7 @@ cdef class ReadPipeTransport(PipeTransport):
         if not self.is_reading():
             return
         self._paused = True
-        if self.reading is not NULL:
-            self.stop()
+        self.stop()
         if self.loop._debug:
             logger.debug('%r pauses reading', self)
 
@@ -336,9 +342,10 @@ cdef class ReadPipeTransport(PipeTransport):
             content = bytes_content(memory)
         else:
             content = self.loop.receive_area.get().content
-        length = read(self.fd, content, READ_SIZE)
-        if length < 0:
+        with nogil:              # others may have made it one that blocks
+            length = read(self.fd, content, READ_SIZE)
             error = errno_now
+        if length < 0:
             Py_CLEAR(memory)
             if error == EAGAIN or error == EINTR:
                 return None
@@ -387,11 +394,15 @@ cdef class WritePipeTransport(PipeTransport):
         try:
             if not self._buffer:
                 written = self.write_now(<char*>view.buf, view.len)
-            if written < 0 or written == view.len:
+            if written < 0:
+                self.write_failed(<int>-written)
+                return
+            if written == view.len:
                 return
             if not self._buffer:
                 self.flush_later()
-            self._buffer += (<char*>view.buf)[written:view.len]
+                self.context = PyContext_CopyCurrent()      # where it goes on, as with asyncio
+            self._buffer += memoryview(data).cast('B')[written:]
         finally:
             PyBuffer_Release(&view)
         self.maybe_pause()
@@ -400,22 +411,25 @@ cdef class WritePipeTransport(PipeTransport):
         """Write all of ``list_of_data``."""
         self.write(b''.join(list_of_data))
 
-    cdef Py_ssize_t write_now(self, const char* data, Py_ssize_t length) except -2:
-        """How much the pipe has taken; -1: it has failed."""
+    cdef Py_ssize_t write_now(self, const char* data, Py_ssize_t length) except? -1:
+        """How much the pipe has taken; or ``-errno``."""
         cdef ssize_t written
-        cdef int error = errno.EBADF
-        if self.is_open():
+        cdef int error
+        if not self.is_open():
+            return -<int>errno.EBADF
+        with nogil:              # others may have made it one that blocks
             written = write(self.fd, data, length)
-            if written >= 0:
-                return written
             error = errno_now
-            if error == EAGAIN or error == EINTR:
-                return 0
+        if written >= 0:
+            return written
+        return 0 if error == EAGAIN or error == EINTR else -error
+
+    cdef int write_failed(self, int error) except -1:
         self._conn_lost += 1
         self._buffer.clear()
         self._fatal_error(OSError(error, os.strerror(error)),
                           'Fatal write error on pipe transport')
-        return -1
+        return 0
 
     cdef bint wants_to_read(self) noexcept:
         return self.for_hang_up and self._pipe is not None and not self.readable \
@@ -439,10 +453,15 @@ cdef class WritePipeTransport(PipeTransport):
         return 0
 
     cdef int write_queued(self) except -1:
-        cdef Py_ssize_t written = self.write_now(
-            PyByteArray_AS_STRING(self._buffer), PyByteArray_GET_SIZE(self._buffer))
-        if written <= 0:
-            return 0
+        cdef Py_buffer view
+        cdef Py_ssize_t written
+        PyObject_GetBuffer(self._buffer, &view, PyBUF_SIMPLE)
+        try:
+            written = self.write_now(<char*>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+        if written < 0:
+            return self.write_failed(<int>-written)
         del self._buffer[:written]
         if self._buffer:
             return 0

@@ -32,11 +32,15 @@ cdef class WatchedSockets:
 
     cdef int check_all(self) except -1:
         """Tell those whose socket the program has closed."""
+        cdef WatchedSocket watched
+        cdef list found = []
         cdef PyObject* each = self.first
+        # Held, for to ask a program's own object may run anything, the collector too.
         while each is not NULL:
-            watched = <WatchedSocket>each
-            each = watched.after
-            if not watched.is_open():
+            found.append(<object>each)
+            each = (<WatchedSocket>each).after
+        for watched in found:
+            if watched.watched_sockets is not NULL and not watched.is_open():
                 watched.unwatch()
                 watched.socket_closed()
         return 0
