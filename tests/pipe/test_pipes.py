@@ -6,6 +6,7 @@ import os
 import pty
 import socket
 import warnings
+from asyncio import unix_events
 
 import pytest
 
@@ -14,6 +15,9 @@ from tests.support.process import in_thread
 from tests.support.turns import turns, turns_until
 
 MEBIBYTE = 1 << 20
+# From some release of Python 3.11 on (Debian 12 has 3.11.2) pipe transports say whether they read.
+ASYNCIO_TELLS = (unix_events._UnixReadPipeTransport.is_reading
+                 is not asyncio.ReadTransport.is_reading)
 variable = contextvars.ContextVar('variable', default='unset')
 
 
@@ -113,7 +117,8 @@ class _TestReading(Pipes):
         async def main():
             transport, protocol, fd = await self.reader()
             transport.pause_reading()
-            assert not transport.is_reading()
+            if self.uring or ASYNCIO_TELLS:
+                assert not transport.is_reading()
             os.write(fd, b'later')
             await turns(5)
             assert protocol.calls == ['made']
