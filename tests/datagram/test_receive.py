@@ -300,6 +300,28 @@ class _TestReceive(Endpoints):
         self.run(main())
 
 
+class TestDiscarded(Endpoints, UringCase):
+
+    @pytest.mark.parametrize('size', [10, 40_000])
+    def test_what_a_pause_has_left_is_counted_when_the_transport_closes(self, size):
+        """Nothing that was received is gone without a word."""
+        async def main():
+            transport, receiver = await self.endpoint(Pausing)
+            with bound() as peer:
+                for _ in range(10):
+                    peer.sendto(bytes(size), transport.get_extra_info('sockname'))
+                await receiver.datagrams.get()
+                await turns(5)
+            transport.close()
+            await receiver.lost
+            await turns(2)
+            stats = self.loop.stats()
+            assert receiver.calls.count('datagram') == 1
+            assert stats.datagrams_received == 1 + stats.datagrams_discarded
+
+        self.run(main())
+
+
 class TestClosedByTheProgram(Endpoints, UringCase):
 
     @pytest.mark.parametrize('size', [100, 40_000])

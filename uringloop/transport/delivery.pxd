@@ -45,6 +45,7 @@ cdef class Delivery:
     cdef int run(self) except -1
     cdef int call_protocol(self) except -1
     cdef int hand_over(self) except -1
+    cdef int discard(self) except -1
     cdef bint is_time_up(self) noexcept
     cdef int go_on_writing(self) except -1
     cdef int deliver_errors(self) except -1

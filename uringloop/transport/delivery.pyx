@@ -149,6 +149,14 @@ cdef class Delivery:
                 break
         return 0
 
+    cdef int discard(self) except -1:
+        """The transport is lost: the receiver counts what a pause has left undelivered."""
+        cdef received_item item
+        while self.count:
+            item = self.take()
+            (<SocketTransport>self.transport).receiver.hand_over(&item)
+        return 0
+
     cdef bint is_time_up(self) noexcept:
         """Whether what is delivered in this turn has taken long enough."""
         return clock_coarse() >= self.until

@@ -609,6 +609,7 @@ cdef class SocketTransport(OperationOwner):
             self._protocol = None
             self.lost_exc = self.lost_context = None
             self.enter(CLOSED)
+            self.delivery.discard()
 
 
 cdef int visit_attributes(PyObject* self, visitproc visit, void* arg) noexcept:
