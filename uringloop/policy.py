@@ -30,9 +30,10 @@ def new_event_loop(
 
     ``busy_poll`` is how many microseconds, up to 1000, the loop may look for
     something to do before it lets the processor sleep.  It does so only while
-    that keeps succeeding: an answer that is awaited then finds it awake.  0
-    switches it off.  (The same bargain as net.core.busy_poll, sysctl documentation
-    of Linux; 50 is the value recommended there.)
+    that keeps succeeding, and not after a turn that has received datagrams and sent
+    none: an answer that is awaited then finds it awake.  0 switches it off.  (The same
+    bargain as net.core.busy_poll, sysctl documentation of Linux; 50 is the value
+    recommended there.)
 
     ``batch=False``, or URINGLOOP_BATCH=0 in the environment, has every datagram and
     every piece of a stream leave at the call, also in bulk: none then waits for the end

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import threading
+import time
 
 import uringloop
 from tests.support.cases import UringCase
@@ -61,6 +62,47 @@ class TestBusyPoll(_BusyPoll):
         assert stats.busy_poll_hits == 0
         # The luck it begins with, and two tries every 32 waits.
         assert 0 < stats.busy_polls <= 20
+
+    async def listen(self, *, answer):
+        """200 datagrams, each sent when the one before it was received: looks per datagram."""
+        class Listener(asyncio.DatagramProtocol):
+            count = 0
+
+            def datagram_received(self, data, addr):
+                self.count += 1
+                if self.count == 100:
+                    self.looks = loop.stats().busy_polls
+                if self.count == 200:
+                    done.set_result(loop.stats().busy_polls - self.looks)
+                if answer:
+                    transport.sendto(data, (addr[0], silent.getsockname()[1]))
+                go_on.release()
+
+        def send():
+            for _ in range(200):
+                go_on.acquire()
+                time.sleep(0.0001)       # so that the loop has nothing to do
+                peer.sendto(b'x', transport.get_extra_info('sockname'))
+
+        loop, go_on = self.loop, threading.Semaphore(1)
+        done = loop.create_future()
+        transport, _ = await loop.create_datagram_endpoint(
+            Listener, local_addr=('127.0.0.1', 0))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer, \
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(('127.0.0.1', 0))
+            thread = threading.Thread(target=send)
+            thread.start()
+            try:
+                return await done
+            finally:
+                thread.join(self.timeout)
+                transport.close()
+
+    @needs_feature('taskrun_flag')
+    def test_who_only_listens_does_not_look(self):
+        assert self.run(self.listen(answer=False)) <= 3
+        assert self.run(self.listen(answer=True)) > 3
 
     def test_no_looking_where_a_timer_is_due_sooner(self):
         async def main():

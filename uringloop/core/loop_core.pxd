@@ -1,5 +1,6 @@
 """The loop's core: turns, waiting, running, closing."""
 cimport cython
+from libc.stdint cimport uint64_t
 
 from uringloop.core.receive_area cimport ReceiveArea
 from uringloop.core.registry cimport Registry
@@ -20,6 +21,8 @@ cdef class LoopCore(Scheduler):
         ReceiveArea receive_area
         ShortReads short_reads
         unsigned turns
+        uint64_t received_before        # datagrams, at the last wait
+        uint64_t sent_before
         double yield_at         # when other threads are to have their turn, at the latest
         unsigned writers        # stream transports that have written this turn
         bint many_writers       # there were several in the turn before
@@ -38,6 +41,9 @@ cdef class LoopCore(Scheduler):
 
     @cython.final
     cdef int wait_for_events(self) except -1
+
+    @cython.final
+    cdef bint only_listens(self) noexcept
     cdef int wait_by_selector(self) except -1
 
     @cython.final
