@@ -10,6 +10,7 @@ from uringloop.cli.bench.namespace import ORDINARY, WIDE, Device
 LARGEST = 65_435            # bytes of a datagram, as the kernel developers measured
 PACKET = 1_200              # what QUIC and media programs send
 TRAIN = 44 * PACKET         # bytes of a segmented send
+TRAINS_A_CALL = 64          # where a program has a large file to send
 # The baseline reads the error queue as often as the kernel's own test program does.
 MSG_ZEROCOPY_BATCH = 32
 BULK = 64                   # what a turn sends in bulk
@@ -154,6 +155,8 @@ def _trains(peers: list[str]) -> tuple[Row, ...]:
                  size=TRAIN, segment=PACKET),
             _own('zerocopy_bulk', 'sendto_zerocopy, registered', 'registered', 8,
                  size=TRAIN, segment=PACKET),
+            _own('zerocopy_bulk', f'the same, {TRAINS_A_CALL} trains a call', 'registered', 8,
+                 size=TRAINS_A_CALL * TRAIN, segment=PACKET),
         )),
         Row('slices', f'slices of one large bytes, {BULK} a turn',
             'as programs do that send a file', limit, (
