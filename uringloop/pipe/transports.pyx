@@ -14,6 +14,7 @@ from libc.stdint cimport uint32_t
 
 from uringloop._cpython cimport allocate_bytes, bytes_content, resize_bytes
 from uringloop.core.receive_area cimport keep_heap
+from uringloop.core.water_marks cimport water_marks
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport POLL_IN, POLL_OUT, Role, operation
 from uringloop.ring.watched cimport WatchedSocket
@@ -21,7 +22,6 @@ from uringloop.ring.watched cimport WatchedSocket
 import errno
 import os
 import stat
-import sys
 import warnings
 from asyncio import constants, futures, unix_events
 from asyncio.log import logger
@@ -486,14 +486,7 @@ cdef class WritePipeTransport(PipeTransport):
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Set the bytes at which the protocol is told to pause (high) and resume (low)."""
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f'high ({high!r}) must be >= low ({low!r}) must be >= 0')
-        self._high_water = <size_t>min(high, sys.maxsize)
-        self._low_water = <size_t>min(low, sys.maxsize)
+        self._high_water, self._low_water = water_marks(high, low)
         if self._protocol is not None:
             self.maybe_pause()
 

@@ -12,6 +12,7 @@ from uringloop._cpython cimport (
     family_of, fd_of, give_attributes, inquiry, replace_traverse, traverseproc, visitproc)
 from uringloop.core.loop_core cimport LoopCore, send_deferred_datagrams
 from uringloop.core.registry cimport Registry
+from uringloop.core.water_marks cimport water_marks
 from uringloop.ring.abi cimport (
     IORING_OP_POLL_ADD, IORING_POLL_ADD_MULTI, IOSQE_FIXED_FILE, io_uring_sqe)
 from uringloop.ring.operations cimport (
@@ -23,7 +24,6 @@ from uringloop.transport.socket_names cimport name_of
 
 import errno
 import os
-import sys
 import warnings
 from asyncio import constants
 from asyncio.log import logger
@@ -196,15 +196,7 @@ cdef class SocketTransport(OperationOwner):
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Set the bytes at which the protocol is told to pause (high) and resume (low)."""
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f'high ({high!r}) must be >= low ({low!r}) must be >= 0')
-        # Numbers of any kind, infinite too; sizes are whole.
-        self.sender.high_water = <size_t>min(high, sys.maxsize)
-        self.sender.low_water = <size_t>min(low, sys.maxsize)
+        self.sender.high_water, self.sender.low_water = water_marks(high, low)
         self.get_write_buffer_size()      # what is only deferred is no reason to pause
         self.sender.maybe_pause()
 
