@@ -238,6 +238,8 @@ RAISING = '''
             self.lost = True
 
     signal.signal(signal.SIGUSR1, raising)
+    # Where the child loses its processor between the two, a callback runs when the signal comes.
+    loop.set_exception_handler(lambda loop, context: loop.stop())
     near, far = socket.socketpair()
     parent = os.getpid()
     child = os.fork()
