@@ -160,6 +160,25 @@ class _TestLeavesAtTheCall(Sending):
         if self.uring or sys.version_info >= (3, 11):
             self.run(main())
 
+    def test_by_a_pipe_behind_a_bulk(self):
+        async def main():
+            transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
+            reading, writing = os.pipe()
+            pipe, _ = await self.loop.connect_write_pipe(
+                asyncio.Protocol, os.fdopen(writing, 'wb', 0))
+            for _ in range(5):
+                for i in range(20):
+                    transport.sendto(b'%02d' % i, self.to)
+                pipe.write(b'all are there')
+                assert self.arrived() == [b'%02d' % i for i in range(20)]
+                assert os.read(reading, 100) == b'all are there'
+                await asyncio.sleep(0)
+            os.close(reading)
+            pipe.close()
+            transport.close()
+
+        self.run(main())
+
     def test_before_a_fork(self):
         async def main():
             transport, _ = await endpoint(local_addr=('127.0.0.1', 0))

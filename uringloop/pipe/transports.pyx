@@ -13,6 +13,7 @@ from cpython.ref cimport Py_CLEAR
 from libc.stdint cimport uint32_t
 
 from uringloop._cpython cimport allocate_bytes, bytes_content, resize_bytes
+from uringloop.core.loop_core cimport send_deferred_datagrams
 from uringloop.core.receive_area cimport keep_heap
 from uringloop.core.water_marks cimport water_marks
 from uringloop.ring.abi cimport *
@@ -392,6 +393,7 @@ cdef class WritePipeTransport(PipeTransport):
             return
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
+            send_deferred_datagrams(self.loop)
             if not self._buffer:
                 written = self.write_now(<char*>view.buf, view.len)
             if written < 0:
