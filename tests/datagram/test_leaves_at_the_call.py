@@ -15,6 +15,7 @@ from tests.support.cases import both_sides
 from tests.support.endpoints import Sending
 from tests.support.namespaces import needs_root
 from tests.support.protocols import Recorder, endpoint
+from tests.support.turns import turns_until
 
 UDP_SEGMENT = 103                       # linux/udp.h
 IP_RECVTTL = 12                         # linux/in.h
@@ -84,6 +85,38 @@ class _TestLeavesAtTheCall(Sending):
             assert [exc.errno for exc in protocol.errors] == [errno.EMSGSIZE]
             transport.sendto(b'x', (self.to[0], 0))
             assert [exc.errno for exc in protocol.errors] == [errno.EMSGSIZE, errno.EINVAL]
+            transport.close()
+
+        self.run(main())
+
+    def test_errors_come_in_the_order_of_the_calls(self):
+        async def main():
+            transport, protocol = await endpoint(local_addr=('127.0.0.1', 0))
+            for _ in range(5):
+                protocol.errors.clear()
+                for size in [60_000] * 20 + [65_508, 10, 65_508]:
+                    transport.sendto(bytes(size), (self.to[0], 0) if size < 65_508 else self.to)
+                await turns_until(lambda: len(protocol.errors) == 23)
+                assert [exc.errno for exc in protocol.errors] == [errno.EINVAL] * 20 + [
+                    errno.EMSGSIZE, errno.EINVAL, errno.EMSGSIZE]
+            transport.close()
+
+        self.run(main())
+
+    @pytest.mark.parametrize('kind', [bytes, bytearray])
+    def test_what_error_received_raises_is_the_callers(self, kind):
+        class Raising(asyncio.DatagramProtocol):
+            def error_received(self, exc):
+                raise ArithmeticError(exc.errno)
+
+        async def main():
+            transport, _ = await self.loop.create_datagram_endpoint(
+                Raising, local_addr=('127.0.0.1', 0))
+            for size in (10, 20_000, 60_000):
+                with pytest.raises(ArithmeticError, match=str(errno.EINVAL)):
+                    transport.sendto(kind(size), (self.to[0], 0))
+            with pytest.raises(ArithmeticError, match=str(errno.EMSGSIZE)):
+                transport.sendto(kind(65_508), self.to)
             transport.close()
 
         self.run(main())

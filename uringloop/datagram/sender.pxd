@@ -28,6 +28,7 @@ cdef class DatagramSender(DatagramQueue):
     cdef int send_reported(self, object owner, payload* memory, size_t segment_size,
                            sockaddr_storage* address, uint32_t address_length,
                            object future) except -1
+    cdef int tell_at_the_call(self) except -1
     cdef int send_now(self, object owner, payload* memory, sockaddr_storage* address,
                       uint32_t address_length) except -1
     cdef bint goes_zerocopy(self, const void* base, size_t length, size_t datagram,

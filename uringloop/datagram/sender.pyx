@@ -90,6 +90,8 @@ cdef class DatagramSender(DatagramQueue):
         if not self.waits() and not bulk:
             if self.queue is not NULL:
                 self.send_queued()
+                while transport.delivery.errors:
+                    transport.deliver_error(transport.delivery.errors.pop(0))
             if self.queue is NULL and not zerocopy and not self.waits():
                 return self.send_now(owner, memory, address, address_length)
         if not memory.immutable:
@@ -99,10 +101,18 @@ cdef class DatagramSender(DatagramQueue):
             self.defer()
         else:
             self.send_queued()
-            while transport.delivery.errors and not bulk:
-                # At the call, as asyncio tells it.
-                transport.deliver_error(transport.delivery.errors.pop(0))
+            if not bulk:
+                self.tell_at_the_call()
         return self.maybe_pause_full()
+
+    cdef int tell_at_the_call(self) except -1:
+        """What has failed, as asyncio tells it: what ``error_received`` raises is for the caller."""
+        transport = <DatagramTransport>self.transport
+        while transport.delivery.errors:
+            exc = transport.delivery.errors.pop(0)
+            if transport._protocol is not None and not transport.aborted:
+                transport._protocol.error_received(exc)
+        return 0
 
     cdef int send_reported(self, object owner, payload* memory, size_t segment_size,
                            sockaddr_storage* address, uint32_t address_length,

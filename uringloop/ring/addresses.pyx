@@ -192,9 +192,9 @@ cdef bint make_inet6(object address, sockaddr_in6* into, uint32_t* length) excep
     into.sin6_family = AF_INET6
     numeric = set_host(AF_INET6, host, into, address)
     into.sin6_port = htons(check_port(port, address))
-    if not 0 <= flowinfo <= 0xfffff:
+    if flowinfo & 0xffffffff > 0xfffff:           # CPython looks no further either
         raise OverflowError(f'sendto(): flowinfo must be 0-1048575, not {flowinfo}')
-    into.sin6_flowinfo = htonl(flowinfo)
+    into.sin6_flowinfo = htonl(<uint32_t>(flowinfo & 0xffffffff))
     # A scope in the host ("fe80::1%eth0") is overridden, as in CPython.
     into.sin6_scope_id = <uint32_t>(scope & 0xffffffff)
     length[0] = sizeof(sockaddr_in6)
