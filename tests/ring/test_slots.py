@@ -1,5 +1,6 @@
 """Registered files: their slots, transports that have none, and numbers that change hands."""
 import asyncio
+import gc
 import os
 import resource
 
@@ -44,6 +45,30 @@ class TestSlots(UringCase):
         with limited(256):
             uringloop.new_event_loop(require_uring=True).close()
             assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 256
+
+    @pytest.mark.filterwarnings('ignore:unclosed transport')
+    @pytest.mark.parametrize('many', [1, 40])
+    def test_closing_a_loop_lets_go_of_sockets_at_once(self, monkeypatch, many):
+        """Of those of transports that nobody has closed: the ring's end is not waited for."""
+        async def main():
+            transports = [(await endpoint(local_addr=('127.0.0.1', 0)))[0] for _ in range(many)]
+            for transport in transports[:-1:2]:
+                transport.close()
+            await settle()
+            return transports
+
+        waits = []
+        transports = self.run(main())
+        monkeypatch.setattr(ring_module, 'hung_up', lambda *arguments: waits.append(arguments))
+        self.loop.close()
+        assert not waits
+        address = transports[-1].get_extra_info('sockname')
+        transports[-1].get_extra_info('socket')._sock.close()
+        udp(address).close()             # nobody else has the port
+        for left in transports:
+            left.get_extra_info('socket')._sock.close()
+        del left, transports
+        gc.collect()
 
     def test_slots_are_used_again(self):
         async def main():

@@ -154,6 +154,7 @@ cdef class RingOwner(Submitter):
             self.ring.poll()
             self.closing = True
             self.ring.cancel_all(end - PROOF_BOUND - monotonic())
+            self.ring.files.remove_all()
         except OSError as exc:
             # It can't be entered any more.  Closing it does without.
             self.call_exception_handler({
