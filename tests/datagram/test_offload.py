@@ -544,6 +544,49 @@ class TestMethods(Receiving):
         for name in 'datagrams_received', 'datagram_train_received':
             assert name in uringloop.DatagramProtocol.__doc__
 
+    @pytest.mark.parametrize('other', [
+        0, [], property(lambda self: 1), lambda self: 1, lambda self, one, two, three, four: 1,
+        staticmethod(lambda: 1)], ids=lambda other: type(other).__name__)
+    def test_what_only_has_the_name_is_none(self, other):
+        """A counter, say, of a program that was made for asyncio."""
+        for name in 'datagrams_received', 'datagram_train_received':
+            kind = type('Counting', (asyncio.DatagramProtocol,), {
+                name: other, '__init__': lambda self: setattr(self, 'called', []),
+                'datagram_received': lambda self, data, addr: self.called.append('each')})
+            assert self.run(self.deliver(kind)) == 'each'
+
+    def test_a_slot_of_the_name_is_none(self):
+        class Counting(asyncio.DatagramProtocol):
+            __slots__ = ('called', 'datagrams_received')
+
+            def __init__(self):
+                self.datagrams_received = 0
+                self.called = []
+
+            def datagram_received(self, data, addr):
+                self.datagrams_received += 1
+                self.called.append(self.datagrams_received)
+
+        assert self.run(self.deliver(Counting)) == 1
+
+    def test_methods_of_other_kinds(self):
+        called = []
+
+        class Static(asyncio.DatagramProtocol):
+            @staticmethod
+            def datagrams_received(batch):
+                called.append('batch')
+
+        class OfTheClass(asyncio.DatagramProtocol):
+            @classmethod
+            def datagram_train_received(cls, data, size, addr, more=None):
+                called.append('train')
+
+        for kind, expected in (Static, 'batch'), (OfTheClass, 'train'):
+            kind.called = called
+            assert self.run(self.deliver(kind)) == expected
+            called.clear()
+
     def test_a_mock_is_a_protocol_like_any(self):
         """It seems to have every method; what its class has counts."""
         async def main():
@@ -562,6 +605,23 @@ class TestMethods(Receiving):
 
 class TestOnTheFallback(FallbackMixin, Receiving):
     """Each by itself, but by the method that the protocol has."""
+
+    def test_what_only_has_the_name_is_none(self):
+        class Counting(asyncio.DatagramProtocol):
+            datagrams_received = 0
+
+            def datagram_received(self, data, addr):
+                self.datagrams_received += 1
+
+        async def main():
+            transport, protocol, to = await self.open(Counting)
+            with self.sender() as sock:
+                sock.sendto(b'one', to)
+            while not protocol.datagrams_received:
+                await asyncio.sleep(0)
+            transport.close()
+
+        self.run(main())
 
     @pytest.mark.parametrize('kind', KINDS)
     def test_each_comes(self, kind):

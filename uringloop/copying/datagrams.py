@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from uringloop.copying.streams import is_lent
+from uringloop.datagram.protocol import takes
 from uringloop.datagram.transport import AsyncioTransport, DatagramTransport, items_of, pair
 from uringloop.memory.registered import RegisteredBuffer
 from uringloop.ring.trains import check_segment_size
@@ -136,6 +137,8 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
     """asyncio's datagram transport, with the further calls of ``uringloop.DatagramTransport``."""
 
     _sock: Any
+    _kind: type | None = None            # of the protocol that was looked at
+    _takes_trains = _takes_batches = False
 
     def __init__(self, loop: Any, sock: socket.socket, *arguments: Any) -> None:
         super().__init__(loop, sock, *arguments)
@@ -243,8 +246,11 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
     def _read_ready(self) -> None:
         # One at a time, as asyncio does.
         kind = type(self._protocol)
-        takes_trains = getattr(kind, 'datagram_train_received', None) is not None
-        if not takes_trains and getattr(kind, 'datagrams_received', None) is None:
+        if kind is not self._kind:
+            self._takes_trains = takes(kind, 'datagram_train_received', 3)
+            self._takes_batches = takes(kind, 'datagrams_received', 1)
+            self._kind = kind
+        if not self._takes_trains and not self._takes_batches:
             super()._read_ready()
             return
         if self._conn_lost:
@@ -256,7 +262,7 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
         except OSError as exc:
             self._protocol.error_received(exc)
             return
-        if takes_trains:
+        if self._takes_trains:
             self._protocol.datagram_train_received(data, len(data) or 1, addr)
         else:
             self._protocol.datagrams_received([(data, addr)])

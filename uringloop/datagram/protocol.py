@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any
 
 
@@ -26,8 +27,9 @@ class DatagramProtocol(asyncio.DatagramProtocol):
         As with asyncio: each by itself.
 
     They are looked up on the type, as Python does with ``__len__``: one that is given to an
-    instance is not seen, and None in a class takes back what a base class has.  A protocol need
-    not be a subclass of this one.  docs/datagrams.md says when to use which.
+    instance is not seen, and None in a class takes back what a base class has.  What cannot be
+    called so, a counter that has the name, is none of them.  A protocol need not be a subclass of
+    this one.  docs/datagrams.md says when to use which.
     """
 
     __slots__ = ()
@@ -40,3 +42,21 @@ class DatagramProtocol(asyncio.DatagramProtocol):
 
         def datagram_train_received(self, data: bytes, segment_size: int, addr: Any) -> None:
             """What the kernel has put together."""
+
+
+def takes(kind: type, name: str, count: int) -> bool:
+    """Whether a class has that method, for ``count`` arguments.
+
+    asyncio's programs may have a counter of that name, or a method of their own.
+    """
+    if not callable(getattr(kind, name, None)):
+        return False
+    method = inspect.getattr_static(kind, name)
+    bound = isinstance(method, (staticmethod, classmethod))
+    try:
+        inspect.signature(getattr(kind, name)).bind(*[None] * (count + (not bound)))
+    except TypeError:
+        return False
+    except ValueError:
+        return True              # it does not say what it takes
+    return True

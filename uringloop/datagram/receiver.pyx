@@ -21,6 +21,8 @@ from uringloop.transport.socket_transport cimport CLOSING, SocketTransport
 
 import os
 
+from uringloop.datagram.protocol import takes
+
 
 cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
@@ -61,9 +63,9 @@ cdef class DatagramReceiver(Receiver):
         kind = type(protocol)
         if kind is self.kind:
             return 0
-        if getattr(kind, 'datagram_train_received', None) is not None:
+        if takes(kind, 'datagram_train_received', 3):
             self.method = TRAINS
-        elif getattr(kind, 'datagrams_received', None) is not None:
+        elif takes(kind, 'datagrams_received', 1):
             self.method = BATCHES
         else:
             self.method = EACH

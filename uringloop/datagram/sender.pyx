@@ -106,7 +106,7 @@ cdef class DatagramSender(DatagramQueue):
         return self.maybe_pause_full()
 
     cdef int tell_at_the_call(self) except -1:
-        """What has failed, as asyncio tells it: what ``error_received`` raises is for the caller."""
+        """What has failed, as asyncio tells it: what ``error_received`` raises is the caller's."""
         transport = <DatagramTransport>self.transport
         while transport.delivery.errors:
             exc = transport.delivery.errors.pop(0)

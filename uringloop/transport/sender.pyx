@@ -19,7 +19,7 @@ cdef extern from "<poll.h>":
         POLLERR
         POLLHUP
 
-cdef double RETRY_FIRST = 0.001      # seconds
+cdef double RETRY_FIRST = 0.00006    # seconds; a reader that is fast has made room by then
 cdef double RETRY_LAST = 0.016
 
 
