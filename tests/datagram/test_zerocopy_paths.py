@@ -224,6 +224,10 @@ class TestPathsThatCopy(UringCase):
             await turns_until(lambda: self.loop.stats().datagrams_sent == 5)
             stats = self.loop.stats()
             assert (stats.zerocopy_sent, stats.zerocopy_copied) == (1, 1)
+            # The way to a host is the same to each of its ports.
+            other_port = (narrow.peer[0], narrow.peer[1] + 1)
+            assert await transport.sendto_zerocopy(bytes(LONG), other_port) == (LONG, True)
+            assert self.loop.stats().zerocopy_sent == 1
             # What fits the path still goes zero-copy there, and others know nothing of it.
             assert await transport.sendto_zerocopy(bytes(1400), narrow.peer) == (1400, False)
             assert await transport.sendto_zerocopy(bytes(LONG), narrow.other_peer) == (LONG, True)

@@ -27,6 +27,17 @@ cdef double now() noexcept:
     return ts.tv_sec + ts.tv_nsec * 1e-9
 
 
+cdef enum:
+    HOST = 4                         # where the host begins in a socket address of IP
+
+
+cdef bint leads_to(const path* known, const void* address, uint32_t length) noexcept:
+    """Whether that path is this address's: whatever port, for that is no matter on the way."""
+    return known.length == length and (
+        length <= HOST
+        or memcmp(known.address + HOST, <const uint8_t*>address + HOST, length - HOST) == 0)
+
+
 cdef class PathReports:
     """What has been learned about destinations: from which size on the kernel does a thing.
 
@@ -36,8 +47,8 @@ cdef class PathReports:
 
     cdef path* find(self, const void* address, uint32_t length) noexcept:
         cdef const uint8_t* data = <const uint8_t*>address
-        cdef uint32_t h = 0, i
-        for i in range(length):
+        cdef uint32_t h = length, i
+        for i in range(HOST, length):
             h = h * 31 + data[i]
         return &self.paths[h % PATHS]
 
@@ -45,8 +56,7 @@ cdef class PathReports:
         """Whether it is known to do so with ``size`` bytes."""
         cdef path* found = self.find(address, length)
         return (found.from_size != 0 and size >= found.from_size
-                and found.length == length and memcmp(found.address, address, length) == 0
-                and now() < found.until)
+                and leads_to(found, address, length) and now() < found.until)
 
     cdef void record(self, const void* address, uint32_t length, size_t size, bint so) noexcept:
         """It did so with ``size`` bytes, or did not."""
@@ -54,7 +64,7 @@ cdef class PathReports:
         if length > sizeof(found.address):
             return
         found = self.find(address, length)
-        if found.length != length or memcmp(found.address, address, length) != 0:
+        if not leads_to(found, address, length):
             if not so:
                 return
             found.length = length
