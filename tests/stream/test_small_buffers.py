@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from tests.support.cases import Case, UringCase, both_sides
+from tests.support.features import needs_feature
 from tests.support.sockets import PAIRS
 from tests.support.turns import turns
 
@@ -53,6 +54,39 @@ class TestOnTheRing(UringCase):
                     await asyncio.sleep(0)
                 transport.close()
                 await turns(3)
+
+        self.run(main())
+
+    @needs_feature('send_zc')
+    @pytest.mark.parametrize('room', [None, 4096, 2304])
+    def test_into_a_small_buffer_of_the_peer_is_copied(self, room):
+        """What goes there zero-copy comes by 2 KiB each 200 ms."""
+        async def main():
+            with socket.socket() as listening:
+                if room:
+                    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+                listening.bind(('127.0.0.1', 0))
+                received = 0
+
+                async def serve(reader, writer):
+                    nonlocal received
+                    while data := await reader.read(1 << 16):
+                        received += len(data)
+                    writer.close()
+                    done.set()
+
+                done = asyncio.Event()
+                server = await asyncio.start_server(serve, sock=listening)
+                transport, _ = await self.loop.create_connection(
+                    asyncio.Protocol, *listening.getsockname())
+                for _ in range(16):
+                    transport.write(bytes(1 << 16))
+                transport.write_eof()
+                await done.wait()
+                assert received == MEBIBYTE
+                assert bool(self.loop.stats().zerocopy_sent) == (room is None)
+                transport.close()
+                server.close()
 
         self.run(main())
 

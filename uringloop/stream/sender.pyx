@@ -27,14 +27,27 @@ import socket
 cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
 
+cdef extern from "<netinet/in.h>":
+    enum:
+        IPPROTO_TCP
+
 cdef extern from "<sys/socket.h>" nogil:
     enum:
         MSG_PEEK
+        SO_SNDBUF
+    int getsockopt(int, int, int, void*, socklen_t*)
     ssize_t recv(int, void*, size_t, int)
     ssize_t send(int, const void*, size_t, int)
     ssize_t sendmsg(int, const msghdr*, int)
 
+cdef extern from "<linux/tcp.h>" nogil:
+    enum:
+        TCP_INFO
+    struct tcp_info:
+        uint32_t tcpi_snd_wnd     # bytes that the peer has room for (Linux 5.4)
+
 cdef enum:
+    NARROW = 16384                # a window; who has not made its buffer small begins with 64,000
     PIECES = 64                   # of one send
     KEPT_SIZE = 1024              # pieces that there is room for, once there were so many
 
@@ -297,15 +310,29 @@ cdef class StreamSender(Sender):
                 or transport.family != AF_INET and transport.family != AF_INET6 \
                 or not transport.peername or not self.may_submit():
             return False
-        # Pages that the kernel only refers to count in full against the receiver's buffer on
-        # this machine: a small one then advertises less than a segment, and each goes by the
-        # persist timer (seen: 200 ms for 2 KiB).  Buffers made small on purpose are copied into.
-        if transport._sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) \
-                < <Py_ssize_t>first.length:
+        if self.buffers_are_small(first.length):
             return False
         self.host_of_peer(&peer, &length)
         return stream_zerocopy_pays(
             &peer, length, first.length, transport.loop.paths, transport.loop.operations.pinned)
+
+    cdef bint buffers_are_small(self, size_t length) noexcept:
+        """Whether this socket's buffer, or its peer's, was made small on purpose.
+
+        Pages that the kernel only refers to count in full against a receiver on this machine: a
+        small one then advertises less than a segment, and each goes by the persist timer (seen:
+        200 ms for 2 KiB, with SO_RCVBUF 4096 there).  Into such is copied.
+        """
+        cdef int fd = (<StreamTransport>self.transport)._sock_fd
+        cdef int room = 0
+        cdef tcp_info told
+        cdef socklen_t size = sizeof(room)
+        if getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, &size) == 0 and <size_t>room < length:
+            return True
+        size = sizeof(told)
+        memset(&told, 0, sizeof(told))
+        return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &told, &size) == 0 \
+            and told.tcpi_snd_wnd < NARROW
 
     cdef int host_of_peer(self, sockaddr_storage* into, uint32_t* length) except -1:
         """The peer's address without its port: every connection has another one."""
