@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from tests.support.cases import Case, UringCase, both_sides
-from tests.support.turns import turns
+from tests.support.turns import turns, turns_until
 
 variable = contextvars.ContextVar('variable', default='unset')
 SIZE = 3_000_000
@@ -40,6 +40,22 @@ class _TestDescriptors:
             assert self.loop.remove_reader(two.fileno()) is True
             assert self.loop.remove_reader(two) is False
             assert self.loop.remove_writer(one) is False
+
+    def test_all_that_are_ready_are_called_in_one_turn(self):
+        async def main():
+            pipes = [os.pipe() for _ in range(200)]
+            calls = []
+            for reading, writing in pipes:
+                self.loop.add_reader(reading, calls.append, reading)
+                os.write(writing, b'!')
+            await turns_until(lambda: calls)
+            assert sorted(calls) == sorted(reading for reading, _ in pipes)
+            for reading, writing in pipes:
+                self.loop.remove_reader(reading)
+                os.close(reading)
+                os.close(writing)
+
+        self.run(main())
 
     def test_the_first_is_added_by_another_thread(self):
         """Which asyncio does not allow; but it works, and is relied on."""

@@ -28,7 +28,7 @@ cdef extern from "<sys/epoll.h>" nogil:
 
 
 cdef enum:
-    EVENTS = 64          # of add_reader and add_writer, a system call
+    EVENTS = 1024        # of add_reader and add_writer, a turn (asyncio: all)
 
 
 cdef class PollWatch(OperationOwner):
