@@ -6,24 +6,31 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.support.programs import ROOT
-from uringloop.cli.bench import command, loops, measure, plot, png, report, rows, ways
+from uringloop.cli.bench import command, loops, picture, plot, png, report
 from uringloop.cli.bench.results import (
     Group,
     Measured,
     Results,
     ResultsError,
     Row,
-    Sample,
+    Sent,
+    best,
     from_json,
 )
-from uringloop.cli.bench.sender import PAYLOADS, Job, turns_of
+from uringloop.cli.bench.rows import NO_LOOP, chosen
+from uringloop.cli.bench.zerocopy import measure, rows, ways
+from uringloop.cli.bench.zerocopy.look import copied as copied_of
+from uringloop.cli.bench.zerocopy.look import peer
+from uringloop.cli.bench.zerocopy.sender import PAYLOADS, Job, turns_of
+from uringloop.cli.bench.zerocopy.suite import SUITE
 
+LOOK = SUITE.look
 SVG = '{http://www.w3.org/2000/svg}'
 
 
 def sample(datagrams, zerocopy=0, copied=0, **more):
     more = {'zerocopy_bytes': (zerocopy - copied) * 1000, **more}
-    return Sample(1.0, datagrams, datagrams * 1000, zerocopy, copied, datagrams, **more)
+    return Sent(1.0, datagrams, datagrams * 1000, zerocopy, copied, datagrams, **more)
 
 
 def measured(side, label, *samples, **more):
@@ -32,13 +39,14 @@ def measured(side, label, *samples, **more):
 
 @pytest.fixture
 def results():
-    best = measured('C', 'best', sample(4000, 4000), sample(6000, 6000), limit=True)
+    limit = measured('C', 'best', sample(4000, 4000), sample(6000, 6000), limit=True)
     base = measured('C', 'base', sample(2000), sample(2000))
     own = measured('uringloop', 'sendto', sample(3000, 3000, 900), sample(3000, 3000))
-    peer = measured('uvloop', 'sendto <bytes>', sample(1000), sample(1500))
+    theirs = measured('uvloop', 'sendto <bytes>', sample(1000), sample(1500))
     none = measured('uringloop', 'lease', missing='this build has no pool')
-    everyone = Row('one', 'a row', 'a note', [best, base, own, peer, none])
-    return Results({'processor': 'P', 'kernel': 'Linux 6.1'}, {'CPython': '3.11'}, 0.5, 2, 0, [
+    everyone = Row('one', 'a row', 'a note', [limit, base, own, theirs, none], 'speed')
+    machine = {'processor': 'P', 'kernel': 'Linux 6.1'}
+    return Results('zerocopy', machine, {'CPython': '3.11'}, 0.5, 2, 0, [
         Group('rfc', 'datagrams & more', 'BASE', '', base, [everyone]),
         Group('mtu1500', 'others', 'x', 'no rights', None, []),
     ])
@@ -60,33 +68,35 @@ def test_json_of_something_else_is_refused(results):
 
 def test_ratios_are_medians_of_the_rounds(results):
     [row] = results.groups[0].rows
-    best, _, own, peer, none = row.senders
-    assert own.against(best) == (0.75 + 0.5) / 2
-    assert own.against(results.groups[0].baseline) == 1.5
-    assert results.groups[0].peer('uringloop') is peer
-    assert own.against(none) is none.against(own) is None
-    assert row.limit is best
+    first, _, own, theirs, none = row.entrants
+    assert own.against(first, 'speed') == (0.75 + 0.5) / 2
+    assert own.against(results.groups[0].baseline, 'speed') == 1.5
+    assert peer(results.groups[0]) is theirs
+    assert own.against(none, 'speed') is none.against(own, 'speed') is None
+    assert best([own, none, theirs], 'speed') is own
+    assert best([none], 'speed') is None
+    assert row.limit is first
 
 
 def test_copied_is_the_share_of_the_bytes(results):
-    best, base, own, *_ = results.groups[0].rows[0].senders
-    assert [report.copied(each) for each in (best, base, own)] == ['0 %', '100 %', '15 %']
+    limit, base, own, *_ = results.groups[0].rows[0].entrants
+    assert [copied_of(each) for each in (limit, base, own)] == ['0 %', '100 %', '15 %']
 
 
 @pytest.mark.parametrize(('zerocopy_bytes', 'words'), [
     (1_000_000, '0 %'), (999_999, '< 1 %'), (843_750, '16 %'), (1, '> 99 %'), (0, '100 %')])
 def test_all_and_none_are_exactly_that(zerocopy_bytes, words):
     """Packets may be of any length: half of these are copied."""
-    each = measured('uringloop', 'sendto', Sample(
+    each = measured('uringloop', 'sendto', Sent(
         1.0, 1000, 1_000_000, 1, 0, 2, zerocopy_bytes=zerocopy_bytes))
-    assert report.copied(each) == words
+    assert copied_of(each) == words
 
 
 @pytest.mark.parametrize(('zerocopy', 'copied', 'words'), [
     (2, 0, '0 %'), (0, 0, '100 %'), (2, 2, '100 %'), (1, 0, '-')])
 def test_without_bytes_packets_tell_of_all_or_none(zerocopy, copied, words):
-    each = measured('uringloop', 'sendto', Sample(1.0, 1000, 1_000_000, zerocopy, copied, 2))
-    assert report.copied(each) == words
+    each = measured('uringloop', 'sendto', Sent(1.0, 1000, 1_000_000, zerocopy, copied, 2))
+    assert copied_of(each) == words
 
 
 @pytest.mark.parametrize(('sent', 'packets', 'payload', 'trains', 'words'), [
@@ -106,7 +116,7 @@ def test_what_arrives_is_compared(sent, packets, payload, trains, words):
 # -- shown ---------------------------------------------------------------------------------------
 
 def test_table(results):
-    lines = report.table(results).splitlines()
+    lines = report.table(results, LOOK).splitlines()
     heads = lines[1].split('  ')
     assert [head.strip() for head in heads if head.strip()] == [
         'MB/s', 'datagrams/s', 'x BASE', 'of C', 'x uvloop', 'copied']
@@ -118,7 +128,7 @@ def test_table(results):
 
 
 def test_page(results):
-    page = report.page(results, 'benchmarks.svg')
+    page = report.page(results, LOOK, 'benchmarks.svg')
     assert page.startswith('# Benchmarks\n')
     assert '](benchmarks.svg)' in page
     assert '- kernel: Linux 6.1\n' in page
@@ -134,11 +144,11 @@ def test_loopback_alone_needs_no_word_on_devices(results):
     [group, _] = results.groups
     group.name = 'loopback'
     results.groups = [group]
-    assert 'ifb' not in report.page(results) + report.table(results)
+    assert 'ifb' not in report.page(results, LOOK) + report.table(results, LOOK)
 
 
 def test_picture_is_well_formed_and_labelled(results):
-    text = plot.svg(plot.picture(results))
+    text = picture.svg(plot.picture(results, LOOK))
     root = ElementTree.fromstring(text)
     words = [element.text for element in root.iter(f'{SVG}text')]
     assert 'datagrams & more' in words
@@ -146,8 +156,8 @@ def test_picture_is_well_formed_and_labelled(results):
     assert '3 MB/s, 0.00 M/s, 1.50x, 15 % copied' in words
     assert 'uringloop  lease' not in words
     # A card of its own is behind all, in both colours.
-    assert text.count(plot.COLOURS['card'][0]) >= 1
-    assert f'.card {{ fill: {plot.COLOURS["card"][1]}; }}' in text
+    assert text.count(picture.COLOURS['card'][0]) >= 1
+    assert f'.card {{ fill: {picture.COLOURS["card"][1]}; }}' in text
     limits = [element for element in root.iter(f'{SVG}rect')
               if element.get('class') == 'limit']
     assert len(limits) >= 2         # in the legend and in the row
@@ -159,7 +169,7 @@ def test_picture_is_well_formed_and_labelled(results):
 
 def test_nothing_to_draw_is_told():
     with pytest.raises(plot.PlotError, match='nothing that can be drawn'):
-        plot.picture(Results({}, {}, 1, 1, 0, []))
+        plot.picture(Results('zerocopy', {}, {}, 1, 1, 0, []))
 
 
 def test_png_without_a_library_says_what_to_install(monkeypatch):
@@ -172,25 +182,25 @@ def test_png(library, results, tmp_path, monkeypatch):
     pytest.importorskip(library)
     monkeypatch.setattr(png, 'LIBRARIES', (library,))
     file = tmp_path / 'figures.png'
-    png.write(plot.picture(results), str(file))
+    png.write(plot.picture(results, LOOK), str(file))
     assert file.read_bytes().startswith(b'\x89PNG\r\n')
 
 
 def test_what_is_wrong_fails_the_command(results, capsys):
-    results.groups[0].rows[0].senders[2].samples[1].wrong = '2 datagrams sent, 1 arrived'
+    results.groups[0].rows[0].entrants[2].samples[1].wrong = '2 datagrams sent, 1 arrived'
     with pytest.raises(SystemExit) as ended:
-        command._show(results, command.parser().parse_args(['zerocopy']))
+        command._show(results, LOOK, command.parser().parse_args(['zerocopy']))
     assert ended.value.code == 1
     out, errors = capsys.readouterr()
     assert '    NOT ALL DELIVERED: 2 datagrams sent, 1 arrived\n' in out
     assert errors == 'bench: one: uringloop sendto: 2 datagrams sent, 1 arrived\n'
-    for each in results.groups[0].rows[0].senders[:2]:
+    for each in results.groups[0].rows[0].entrants[:2]:
         each.samples = []
         each.missing, each.failed = 'no memory', True
     with pytest.raises(SystemExit):
-        command._show(results, command.parser().parse_args(['zerocopy']))
+        command._show(results, LOOK, command.parser().parse_args(['zerocopy']))
     _, errors = capsys.readouterr()
-    first = results.groups[0].rows[0].senders[0]
+    first = results.groups[0].rows[0].entrants[0]
     assert errors == (f'bench: one: {first.who} {first.label} and 1 more: no memory\n'
                       'bench: one: uringloop sendto: 2 datagrams sent, 1 arrived\n')
 
@@ -209,10 +219,10 @@ def test_each_sender_exists():
     for group in EVERYTHING:
         for row in group.rows:
             assert row.limit.side == 'C'
-            for sender in row.senders:
+            for sender in row.entrants:
                 if sender.side == 'C':
-                    assert (ROOT / f'uringloop/cli/bench/{sender.program}.c').exists()
-                elif sender.side == rows.NO_LOOP:
+                    assert (ROOT / f'uringloop/cli/bench/zerocopy/{sender.program}.c').exists()
+                elif sender.side == NO_LOOP:
                     assert sender.way in ways.SOCKET_WAYS
                 else:
                     assert sender.way in ways.WAYS
@@ -221,8 +231,8 @@ def test_each_sender_exists():
 
 
 def test_rows_are_chosen_by_their_names_or_their_groups():
-    chosen = rows.chosen(EVERYTHING, ['zc-8', 'mtu1500'])
-    assert [[row.name for row in group.rows] for group in chosen] == [
+    some = chosen(EVERYTHING, ['zc-8', 'mtu1500'])
+    assert [[row.name for row in group.rows] for group in some] == [
         ['zc-8'], ['trains', 'slices', 'packets']]
 
 

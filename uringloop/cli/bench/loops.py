@@ -6,6 +6,9 @@ import importlib
 import importlib.metadata
 import importlib.util
 
+from uringloop import UringUnavailableError
+from uringloop.cli.bench.process import MissingError
+
 OWN = 'uringloop'
 # Those that are compared if they are installed; asyncio always is.
 KNOWN = ('asyncio', 'uvloop', 'rloop', 'uringcore')
@@ -23,6 +26,14 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
     else:
         loop = getattr(module, attribute or 'new_event_loop')()
     return loop
+
+
+def loop_of(name: str) -> asyncio.AbstractEventLoop:
+    """The same; MissingError if it cannot be had here."""
+    try:
+        return new_loop(name)
+    except (ImportError, AttributeError, UringUnavailableError) as error:
+        raise MissingError(getattr(error, 'strerror', None) or str(error)) from None
 
 
 def missing(name: str) -> str:

@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 from typing import Any
 
-from uringloop.cli.bench.plot import COLOURS, Picture, svg
+from uringloop.cli.bench.picture import COLOURS, Picture, svg
 
 SCALE = 2                   # pixels of a PNG for one of the picture
 LIBRARIES = ('cairosvg', 'matplotlib', 'PIL')

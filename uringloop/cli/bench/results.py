@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 
 
 class ResultsError(Exception):
@@ -15,8 +15,8 @@ class ResultsError(Exception):
 
 
 @dataclass
-class Sample:
-    """One measurement: what the sender says, and what has arrived."""
+class Sent:
+    """One measurement of ``bench zerocopy``: what the sender says, and what has arrived."""
 
     seconds: float
     datagrams: int
@@ -48,41 +48,70 @@ class Sample:
 
 
 @dataclass
+class Work:
+    """One measurement of the others: how much was done, and the processor time that it took."""
+
+    seconds: float
+    units: float
+    cpu: float              # seconds, of the process that is measured
+    lost: int = 0           # units that were not done
+    wrong: str = ''         # how what was asked and what was done differ
+
+    @property
+    def rate(self) -> float:
+        """Units a second."""
+        return self.units / self.seconds
+
+    @property
+    def per_cpu(self) -> float:
+        """Units a second of processor time; the clock of that may stand still for a while."""
+        return self.units / max(self.cpu, 1e-6)
+
+
+# What counts in a row: the larger, the better.
+MEASURES: dict[str, Callable[[Any], float]] = {
+    'speed': lambda sample: sample.speed,       # Sent
+    'rate': lambda sample: sample.rate,         # Work, as are the others
+    'cpu': lambda sample: sample.per_cpu,
+    'less': lambda sample: 1 / max(sample.rate, 1e-9),
+}
+
+
+@dataclass
 class Measured:
-    """One sender in a row."""
+    """One that takes part in a row."""
 
     side: str               # 'C', '' for Python without a loop, or a loop
     label: str
     limit: bool = False
     missing: str = ''       # why there are no samples
     failed: bool = False    # it should have been there
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[Any] = field(default_factory=list)    # of Sent or of Work
 
     @property
     def who(self) -> str:
         return self.side or 'Python'
 
-    def median(self, of: Callable[[Sample], float]) -> float:
+    def median(self, of: Callable[[Any], float]) -> float:
         return statistics.median(map(of, self.samples))
-
-    @property
-    def copied(self) -> float | None:
-        """The share of the bytes that were copied; None: that is not known."""
-        of_each = [sample.bytes_copied for sample in self.samples]
-        known = [copied for copied in of_each if copied is not None]
-        total = sum(sample.bytes for sample in self.samples)
-        return sum(known) / total if total and len(known) == len(of_each) else None
 
     @property
     def wrong(self) -> str:
         return next((sample.wrong for sample in self.samples if sample.wrong), '')
 
-    def against(self, other: Measured | None) -> float | None:
-        """How many times as fast; the median of the rounds' ratios."""
+    def against(self, other: Measured | None, by: str) -> float | None:
+        """How many times as good; the median of the rounds' ratios."""
         if other is None or not other.samples or not self.samples:
             return None
-        return statistics.median(mine.speed / theirs.speed for mine, theirs in zip(
+        measure = MEASURES[by]
+        return statistics.median(measure(mine) / measure(theirs) for mine, theirs in zip(
             self.samples, other.samples, strict=False))
+
+
+def best(among: list[Measured], by: str) -> Measured | None:
+    """By the median."""
+    return max((each for each in among if each.samples),
+               key=lambda each: each.median(MEASURES[by]), default=None)
 
 
 @dataclass
@@ -90,12 +119,13 @@ class Row:
     name: str
     title: str
     note: str
-    senders: list[Measured]
+    entrants: list[Measured]
+    by: str                 # what counts, one of MEASURES
 
     @property
     def limit(self) -> Measured | None:
         """What C reaches."""
-        return next((each for each in self.senders if each.limit and each.samples), None)
+        return next((each for each in self.entrants if each.limit and each.samples), None)
 
 
 @dataclass
@@ -107,16 +137,10 @@ class Group:
     baseline: Measured | None   # measured in any case, whatever rows were chosen
     rows: list[Row]
 
-    def peer(self, own: str) -> Measured | None:
-        """The fastest of the other loops."""
-        others = [each for row in self.rows for each in row.senders
-                  if each.samples and each.side not in ('C', '', own)]
-        return max(others, key=lambda each: each.median(lambda sample: sample.speed),
-                   default=None)
-
 
 @dataclass
 class Results:
+    bench: str              # the command
     machine: dict[str, str]
     versions: dict[str, str]
     seconds: float
@@ -124,18 +148,19 @@ class Results:
     memory: int
     groups: list[Group]
 
-    def senders(self) -> Iterator[tuple[Row, Measured]]:
+    def entrants(self) -> Iterator[tuple[Row, Measured]]:
         for group in self.groups:
             for row in group.rows:
-                for each in row.senders:
+                for each in row.entrants:
                     yield row, each
 
     def to_json(self) -> str:
         return json.dumps({'format': FORMAT, **asdict(self)}, indent=1) + '\n'
 
 
-def _measured(data: dict[str, Any]) -> Measured:
-    return Measured(**{**data, 'samples': [Sample(**one) for one in data['samples']]})
+def others(entrants: list[Measured], own: str) -> list[Measured]:
+    """The loops that are not our own."""
+    return [each for each in entrants if each.side not in ('C', '', own)]
 
 
 def from_json(text: str) -> Results:
@@ -144,11 +169,16 @@ def from_json(text: str) -> Results:
         data: dict[str, Any] = json.loads(text)
         if data.pop('format') != FORMAT:
             raise ResultsError('its format is another version\'s: measure again')
+        kind = Sent if data['bench'] == 'zerocopy' else Work
+
+        def measured(one: dict[str, Any]) -> Measured:
+            return Measured(**{**one, 'samples': [kind(**each) for each in one['samples']]})
+
         groups = [
-            Group(**{**group, 'baseline': group['baseline'] and _measured(group['baseline']),
-                     'rows': [Row(**{**row, 'senders': [*map(_measured, row['senders'])]})
+            Group(**{**group, 'baseline': group['baseline'] and measured(group['baseline']),
+                     'rows': [Row(**{**row, 'entrants': [*map(measured, row['entrants'])]})
                               for row in group['rows']]})
             for group in data.pop('groups')]
         return Results(groups=groups, **data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ResultsError(f'it is not what bench zerocopy --json writes ({error})') from None
+        raise ResultsError(f'it is not what --json writes ({error})') from None

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
+from uringloop.cli.bench.process import MissingError
+
 Turn = Callable[[list[Any]], Awaitable[None]]
 
 SO_ZEROCOPY = 60
@@ -22,10 +24,6 @@ EXTENDED_ERROR = struct.Struct('=IBBBBII')
 SO_EE_ORIGIN_ZEROCOPY = 5
 SO_EE_CODE_ZEROCOPY_COPIED = 1
 LAST_NOTIFICATIONS = 2.0        # seconds they may take after the last datagram
-
-
-class Missing(Exception):
-    """What cannot be measured, and why."""
 
 
 def memory_of(size: int) -> mmap.mmap:
@@ -136,7 +134,7 @@ def need(thing: Any, kind: str, name: str) -> Any:
     """A method that not every version, and no other loop, has."""
     method = getattr(thing, name, None)
     if method is None:
-        raise Missing(f'this version has no {kind}.{name}')
+        raise MissingError(f'this version has no {kind}.{name}')
     return method
 
 
@@ -199,7 +197,7 @@ def _send_zerocopy(endpoint: Endpoint) -> Callable[[Any], asyncio.Future[Any]]:
     if not endpoint.segment:
         return send        # type: ignore[no-any-return]
     if 'segment_size' not in inspect.signature(send).parameters:
-        raise Missing('this version has no segment_size of transport.sendto_zerocopy')
+        raise MissingError('this version has no segment_size of transport.sendto_zerocopy')
     segment = endpoint.segment
     return lambda payload: send(payload, segment_size=segment)
 

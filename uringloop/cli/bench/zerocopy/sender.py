@@ -1,6 +1,6 @@
 """One measurement of one Python sender, in a process of its own.
 
-``python -m uringloop.cli.bench.sender JOB`` prints what it has sent; both are JSON.
+``python -m uringloop.cli.bench.zerocopy.sender JOB`` prints what it has sent; both are JSON.
 """
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from uringloop import UringUnavailableError
-from uringloop.cli.bench import ways
-from uringloop.cli.bench.loops import new_loop
-from uringloop.cli.bench.ways import Endpoint, Missing
+from uringloop.cli.bench.loops import loop_of
+from uringloop.cli.bench.process import GRACE, MissingError
+from uringloop.cli.bench.zerocopy import ways
+from uringloop.cli.bench.zerocopy.ways import Endpoint
 
-# Whatever happens, the process ends so many seconds after it should have.
-GRACE = 20
 # So many different turns at most, however small the datagrams are.
 MOST_TURNS = 1 << 14
 
@@ -133,7 +131,7 @@ async def _on_a_loop(job: Job) -> Sent:
         _count(job, sent, count)
         sent.zerocopy, sent.copied, sent.zerocopy_bytes = await endpoint.zerocopied()
         if job.payload in ('registered', 'leases') and not loop.stats().registered_sends:
-            raise Missing('the ring could not register the memory: raise ulimit -l')
+            raise MissingError('the ring could not register the memory: raise ulimit -l')
     return sent
 
 
@@ -154,24 +152,17 @@ def _without_loop(job: Job) -> Sent:
     return sent
 
 
-def _loop(name: str) -> asyncio.AbstractEventLoop:
-    try:
-        return new_loop(name)
-    except (ImportError, AttributeError, UringUnavailableError) as error:
-        raise Missing(getattr(error, 'strerror', None) or str(error)) from None
-
-
 def main() -> None:
     signal.alarm(int(float(json.loads(sys.argv[1])['seconds'])) + GRACE)
     job = Job(**json.loads(sys.argv[1]))
     try:
         if job.loop:
-            loop = _loop(job.loop)
+            loop = loop_of(job.loop)
             asyncio.set_event_loop(loop)
             sent = loop.run_until_complete(_on_a_loop(job))
         else:
             sent = _without_loop(job)
-    except Missing as error:
+    except MissingError as error:
         sent = Sent(missing=str(error))
     except NotImplementedError:
         sent = Sent(missing=f'{job.loop} has no {job.way}')

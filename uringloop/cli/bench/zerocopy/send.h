@@ -1,31 +1,13 @@
-/* What the C senders of `python -m uringloop bench` share: arguments, memory, socket and report. */
+/* What the C senders of `bench zerocopy` share: arguments, memory, socket and report. */
 #ifndef URINGLOOP_BENCH_SEND_H
 #define URINGLOOP_BENCH_SEND_H
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
+#include "../common.h"
 
-#ifndef SOL_UDP
-#define SOL_UDP 17
-#endif
-#ifndef UDP_SEGMENT     /* Linux 4.18, <linux/udp.h> */
-#define UDP_SEGMENT 103
-#endif
+#include <sys/mman.h>
 
 #define USAGE "usage: %s WAY ADDRESS PORT SIZE SEGMENT BATCH MEMORY SECONDS\n"
 #define SEND_BUFFER (4 << 20)
-/* Whatever happens, the program ends so many seconds after it should have. */
-#define GRACE 20
-/* The exit status where the kernel does not offer what is to be measured. */
-#define MISSING 3
 
 struct job {
     const char *way;
@@ -47,15 +29,6 @@ struct walk {
     char *memory;
     size_t length, size, offset;
 };
-
-static inline void end(int status, const char *what, int error) {
-    fprintf(stderr, "%s: %s\n", what, strerror(error));
-    exit(status);
-}
-
-static inline void fail(const char *what, int error) {
-    end(1, what, error);
-}
 
 static inline struct job job_of(int argc, char **argv) {
     struct job job = {.to = {.sin_family = AF_INET}};
@@ -112,12 +85,6 @@ static inline int socket_of(const struct job *job) {
         && setsockopt(fd, SOL_UDP, UDP_SEGMENT, &job->segment, sizeof job->segment))
         fail("UDP_SEGMENT", errno);
     return fd;
-}
-
-static inline double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec + time.tv_nsec * 1e-9;
 }
 
 static inline void report(const struct job *job, const struct count *count, double seconds) {

@@ -13,6 +13,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from uringloop.cli.bench.turns import BenchError
+
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 HEADERS = 14 + 20 + 8           # Ethernet, IPv4, UDP: what a device counts besides the payload
@@ -22,7 +24,7 @@ class NamespaceError(Exception):
     """Why there is no such network, and what would cure it."""
 
 
-class EnteredError(Exception):
+class EnteredError(BenchError):
     """This process is in a namespace already, in which nothing can be measured."""
 
 
