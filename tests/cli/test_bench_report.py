@@ -169,7 +169,7 @@ def test_picture_is_well_formed_and_labelled(results):
 
 def test_nothing_to_draw_is_told():
     with pytest.raises(plot.PlotError, match='nothing that can be drawn'):
-        plot.picture(Results('zerocopy', {}, {}, 1, 1, 0, []))
+        plot.picture(Results('zerocopy', {}, {}, 1, 1, 0, []), LOOK)
 
 
 def test_png_without_a_library_says_what_to_install(monkeypatch):

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 from uringloop.cli import output
 from uringloop.cli.bench import loops, machine, native, picture, plot, png, report, rows
+from uringloop.cli.bench.datagrams import suite as datagrams
+from uringloop.cli.bench.everyday import suite as everyday
 from uringloop.cli.bench.look import Look
 from uringloop.cli.bench.plot import PlotError
 from uringloop.cli.bench.results import Results, ResultsError, from_json
@@ -21,7 +23,8 @@ from uringloop.cli.bench.zerocopy import suite as zerocopy
 
 BENCH = 'python -m uringloop bench'
 MOST_SECONDS = 60.0
-SUITES = {suite.name: suite for suite in (zerocopy.SUITE,)}
+SUITES = {suite.name: suite for suite in (zerocopy.SUITE, datagrams.SUITE,
+                                       everyday.SUITE)}
 _REPORT = f'''\
 Shows what --json of the other commands has written as a page of Markdown, or
 as a table, and draws it.
@@ -185,7 +188,7 @@ def _measure(suite: Suite, options: argparse.Namespace) -> None:
     facts = machine.machine(), machine.versions(_peers(options.against))
     memory = options.memory * 1_000_000 if suite.memory else 0
     with tempfile.TemporaryDirectory(prefix='uringloop-bench-') as folder:
-        plan = Plan(options.seconds, options.rounds, memory,
+        plan = Plan(options.seconds, options.rounds, memory, Path(folder),
                     *native.build(Path(folder), suite.name))
         try:
             measured = suite.run(groups, plan)

@@ -87,9 +87,15 @@ def outcome(process: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         raise FailedError('it did not end') from None
     if process.returncode:
-        said = errors.strip().splitlines() or [f'it ended with status {process.returncode}']
+        said = errors.strip().splitlines() or [_ending(process.returncode)]
         raise (MissingError if process.returncode == MISSING else FailedError)(said[-1])
     return _said(out)
+
+
+def _ending(status: int) -> str:
+    if status == -signal.SIGALRM:
+        return 'it did not end'
+    return f'{signal.Signals(-status).name} ended it' if status < 0 else f'its status was {status}'
 
 
 def _said(text: str) -> dict[str, Any]:

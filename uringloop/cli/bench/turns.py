@@ -19,13 +19,14 @@ class BenchError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, how often, from how much memory; the C programs, and why others are missing."""
+    """How long, how often, from how much memory, and what a run has besides."""
 
     seconds: float
     rounds: int
     memory: int
-    programs: dict[str, Path]
-    missing: dict[str, str]
+    folder: Path            # which is removed when all is done
+    programs: dict[str, Path]       # of C
+    missing: dict[str, str]         # why there are no others
 
     def program(self, name: str) -> str:
         """Its path."""
@@ -52,7 +53,10 @@ def take(groups: list[G], absent: dict[str, str], plan: Plan,
                 if measured.missing:
                     continue
                 try:
-                    measured.samples.append(sample(by_name[name], entrant))
+                    done = sample(by_name[name], entrant)
+                    if not done.rate:
+                        raise FailedError('nothing was done')
+                    measured.samples.append(done)
                 except MissingError as error:
                     measured.missing = str(error)
                 except FailedError as error:
