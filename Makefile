@@ -28,7 +28,7 @@ BARE      := bookworm
 export PATH := $(PATH):/usr/sbin:/sbin
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help demo test tests test-all features conformance soak bench asan portable profile trace wheels wheel lint build system clean
+.PHONY: help demo test tests test-all features conformance soak bench benchmarks asan portable profile trace wheels wheel lint build system clean
 
 help:
 	@echo 'make demo         run the demonstration (examples/demo.py)'
@@ -42,6 +42,8 @@ help:
 	@echo '                  asyncio itself, and compare; ARGS="--bound 60 test_streams" for some'
 	@echo 'make soak         a mix of everything, MINUTES=10 of it: does anything grow?'
 	@echo 'make bench        how fast next to asyncio and uvloop, in two minutes; ARGS=--help'
+	@echo 'make benchmarks   measure what the pages of benchmarks in docs show, as root;'
+	@echo '                  ARGS="datagrams everyday" for some'
 	@echo 'make asan         the tests under the sanitizers of addresses and undefined behaviour;'
 	@echo '                  ARGS="tests/ring -k close" for some'
 	@echo 'make portable     the tests on a build that assumes nothing of how CPython is made'
@@ -107,6 +109,9 @@ conformance: $(STAMP)-built
 
 bench: $(STAMP)-built
 	@tools/bench $(PY) $(ARGS)
+
+benchmarks: $(STAMP)-built
+	@tools/benchmarks $(PY) $(ARGS)
 
 asan: $(STAMP)-built
 	@$(PY) tools/variant.py asan

@@ -26,25 +26,43 @@ def bench(*arguments, **environment):
 
 # -- options -------------------------------------------------------------------------------------
 
+COMMANDS = ['zerocopy', 'datagrams', 'everyday']
+
+
+@pytest.mark.parametrize('command', COMMANDS)
 @pytest.mark.parametrize(('arguments', 'words'), [
-    (['--rows', 'nothing'], '--rows nothing: choose from rfc, copy, msg-zerocopy, zc-1'),
+    (['--rows', 'nothing'], '--rows nothing: choose from '),
     (['--seconds', '0'], '--seconds 0: from 0.05 to 60'),
     (['--rounds', '0'], '--rounds 0: at least 1'),
-    (['--memory', '-1'], '--memory -1: from 0 to'),
     (['--against', 'no_such_loop'], '--against no_such_loop: there is no such module; pip'),
     (['--plot', 'figures.gif'], 'name a file that ends in .svg or .png'),
     (['--plot', '/nowhere/figures.svg'], '--plot /nowhere/figures.svg: nothing can be written'),
     (['--json', '/nowhere/figures.json'], '--json /nowhere/figures.json: nothing can be written'),
 ])
-def test_what_is_wrong_is_one_line(arguments, words):
-    done = bench('zerocopy', *arguments)
+def test_what_is_wrong_is_one_line(command, arguments, words):
+    done = bench(command, *arguments)
     assert (done.returncode, done.stdout) == (1, '')
     line, = done.stderr.splitlines()
     assert line.startswith('bench: ')
     assert words in line
 
 
-@pytest.mark.parametrize('arguments', [['--help'], ['zerocopy', '--help'], ['report', '--help']])
+@pytest.mark.parametrize(('command', 'words'), [
+    ('zerocopy', 'rfc, copy, msg-zerocopy, zc-1'), ('datagrams', 'echo, echo-64, echo-1200'),
+    ('everyday', 'connections, tcp-1k, tcp-64k')])
+def test_rows_there_are(command, words):
+    assert f'--rows nothing: choose from {words}, ' in bench(command, '--rows', 'nothing').stderr
+
+
+def test_memory_is_of_zerocopy():
+    done = bench('zerocopy', '--memory', '-1')
+    assert (done.returncode, done.stdout) == (1, '')
+    assert done.stderr == 'bench: --memory -1: from 0 to 65536 MB\n'
+    assert bench('datagrams', '--memory', '1').returncode == 2
+
+
+@pytest.mark.parametrize('arguments', [
+    ['--help'], ['report', '--help'], *([command, '--help'] for command in COMMANDS)])
 def test_help_shows_examples_and_fits_80_columns(arguments):
     done = bench(*arguments)
     assert (done.returncode, done.stderr) == (0, '')
@@ -167,13 +185,17 @@ def inhabitants(namespace):
             if process.isdigit() and namespace_of(process) == namespace]
 
 
-def is_sender(process):
-    """And not the compiler, whose own children end a moment after it."""
+def arguments_of(process):
     try:
         with open(f'/proc/{process}/cmdline', 'rb') as file:
-            program, *arguments = file.read().split(b'\0')
+            return file.read().split(b'\0')
     except OSError:
-        return False        # it has ended
+        return [b'']        # it has ended
+
+
+def is_sender(process):
+    """And not the compiler, whose own children end a moment after it."""
+    program, *arguments = arguments_of(process)
     return program.endswith((b'/ring_send', b'/socket_send')) or (
         b'uringloop.cli.bench.zerocopy.sender' in arguments)
 
@@ -205,4 +227,40 @@ def test_nothing_is_left_when_it_is_ended(tmp_path, ending):
         assert errors.endswith('bench: interrupted\n')
     # Not more: its number may be another's by now, that somebody else has made.
     assert set(inside).isdisjoint(inhabitants(namespace))
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_compiler
+@pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(('command', 'row', 'there'), [
+    ('datagrams', 'echo-64', [b'/udp_load', b'/udp_serve']),
+    ('everyday', 'tcp-1k', [b'/stream_load']),
+])
+def test_servers_and_loads_end_too(tmp_path, command, row, there, ending):
+    started = [sys.executable, *BENCH, command, '--seconds', '30', '--rows', row]
+
+    def running():
+        """The programs that are told of its folder, or are in there."""
+        return [arguments[0] for process in os.listdir('/proc') if process.isdigit()
+                if str(tmp_path).encode() in b' '.join(arguments := arguments_of(process))]
+
+    with subprocess.Popen(started, cwd=ROOT, stderr=subprocess.PIPE, text=True,
+                          env={**os.environ, 'TMPDIR': str(tmp_path)}) as process:
+        try:
+            end = time.monotonic() + 30
+            while not all(any(name in program for program in running())
+                          for name in there):
+                assert time.monotonic() < end
+                assert process.poll() is None
+                time.sleep(0.02)
+            process.send_signal(ending)
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert 'Traceback' not in errors
+    assert process.returncode == (-ending if ending == signal.SIGINT else 128 + ending)
+    # What a worker has started sees a moment later that it is gone.
+    while running():
+        assert time.monotonic() < end
+        time.sleep(0.02)
     assert list(tmp_path.iterdir()) == []

@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
                         description=_DESCRIPTION)
     commands.add_parser('doctor', help='say what this machine lets the loop do '
                         '(python -m uringloop doctor --help)')
-    commands.add_parser('bench', help='measure how fast datagrams leave '
+    commands.add_parser('bench', help='measure how fast the loop is '
                         '(python -m uringloop bench --help)')
     return parser
 

@@ -1,9 +1,10 @@
-"""``python -m uringloop bench``: how fast datagrams leave, next to C and to other loops.
+"""``python -m uringloop bench``: how fast this loop is, next to C and to other loops.
 
-A run goes this way: ``command`` reads the options, ``rows`` says what is compared, ``namespace``
-makes a network that drops everything, ``native`` compiles the C senders, ``measure`` has all
-senders take turns, each in a process of its own (``sender`` and ``ways`` are what Python runs
-there), ``results`` keeps the figures, and ``report``, ``plot`` and ``png`` show them.
+A command that measures is a ``suite``, a folder of its own: ``zerocopy``, ``datagrams``,
+``everyday``. Its rows (``rows``) say what is compared; ``turns`` has all take turns, each time in
+new processes (``process``), with programs in C that ``native`` compiles; ``results`` keeps the
+figures, and ``report``, ``plot``, ``picture`` and ``png`` show them as the suite's ``look`` has
+it. ``command`` reads the options.
 
 Imports the public face of the package only.
 """

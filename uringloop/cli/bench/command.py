@@ -45,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     whole = argparse.ArgumentParser(
         prog=BENCH, formatter_class=raw, description='How fast this loop is on this machine.',
-        epilog=f'examples:\n  {BENCH} zerocopy\n  {BENCH} zerocopy --help')
+        epilog='\n'.join(['examples:', *(f'  {BENCH} {name}' for name in SUITES),
+                          f'  {BENCH} zerocopy --help']))
     commands = whole.add_subparsers(title='commands', metavar='COMMAND', dest='command',
                                     required=True)
     for suite in SUITES.values():

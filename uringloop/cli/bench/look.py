@@ -13,11 +13,20 @@ def ratio(value: float | None) -> str:
 class Look(ABC):
     """Each command has one."""
 
+    command: str
     heading: str            # of the page
-    made: str               # the commands that made the page
     legend: str             # what the columns say
     picture: str            # its title
+    beside = ''             # what the page says of other pages
     one_scale: bool         # whether the bars of a group's rows can be compared
+
+    @property
+    def made(self) -> str:
+        """The commands that made the page."""
+        return (
+            f'Made by `python -m uringloop bench {self.command} --json FILE` and `python -m '
+            'uringloop bench report FILE`. Ratios hold within one run; absolute figures of two '
+            'machines, or of two days, do not compare.')
 
     @abstractmethod
     def columns(self, group: Group) -> list[str]:

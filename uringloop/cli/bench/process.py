@@ -66,9 +66,8 @@ def started(command: list[str], processor: int | None = None) -> Iterator[subpro
     finally:
         if process is not None:
             with process:           # which waits for it
-                if process.poll() is None:
-                    # With what it has started.
-                    os.killpg(process.pid, signal.SIGKILL)
+                # What it has started itself ends with its sockets and pipes.
+                process.kill()
 
 
 def first_line(process: subprocess.Popen[str]) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def page(results: Results, look: Look, plot: str = '') -> str:
     parts = [
         f'# {look.heading}',
         _fill(look.made),
+        *([_fill(look.beside)] if look.beside else []),
         *map(_fill, look.setting(results)),
         '\n'.join(f'- {fact}' for fact in facts),
         _fill(f'{conditions}. {look.legend}'),

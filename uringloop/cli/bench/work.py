@@ -25,14 +25,11 @@ class WorkLook(Look):
     one_scale = False
 
     def __init__(self, command: str, *, heading: str, picture: str, unit: str, legend: str) -> None:
+        self.command = command
         self.heading = heading
         self.picture = picture
         self.unit = unit        # the head of the column with what counts
         self.legend = f'{COLUMNS} {legend}'
-        self.made = (
-            f'Made by `python -m uringloop bench {command} --json FILE` and `python -m uringloop '
-            'bench report FILE`. Ratios hold within one run; absolute figures of two machines, or '
-            'of two days, do not compare.')
 
     def columns(self, group: Group) -> list[str]:
         heads = [self.unit, 'x best', 'CPU us', 'x by CPU']

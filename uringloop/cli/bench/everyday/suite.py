@@ -13,7 +13,7 @@ installed (pip install uvloop rloop): connections, TLS, pipes, processes,
 threads, callbacks, tasks, timers, and starting. Shows how much of it a loop
 gets done in a second, and the processor time that each takes. Each measurement
 is a new process on one processor; a load of its own, in C, has another. All
-rows take eight minutes.
+rows take ten minutes.
 
 What is sent is compared with what arrives. If that differs the row says so,
 and the command fails.
@@ -22,7 +22,7 @@ Rows of servers take gcc, those of TLS openssl.
 
 examples:
   {_BENCH}
-  {_BENCH} --rows threads,pipes --against asyncio,uvloop
+  {_BENCH} --rows threads,pipes --against uvloop
   {_BENCH} --rows tls-64k --seconds 2 --rounds 3
   {_BENCH} --json figures.json --plot figures.svg
 ''', rows.groups, measure.run, WorkLook(

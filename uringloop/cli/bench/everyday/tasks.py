@@ -263,7 +263,7 @@ async def tls_64k(watch: Watch) -> None:
 # -- pipes and processes -------------------------------------------------------------------------
 
 @task('pipes', 'MB', 'pipe, 64 KiB a write, both ends in the loop')
-async def pipes(watch: Watch) -> None:
+async def pipe(watch: Watch) -> None:
     sent = received = 0
     ended, writable = asyncio.Event(), asyncio.Event()
     writable.set()

@@ -43,11 +43,12 @@ def peer(group: Group) -> Measured | None:
 
 
 class ZerocopyLook(Look):
+    command = 'zerocopy'
     heading = 'Benchmarks'
-    made = (
-        'Made by `python -m uringloop bench zerocopy --json FILE` and `python -m uringloop bench '
-        'report FILE`. Ratios hold within one run; absolute figures of two machines, or of two '
-        'days, do not compare.')
+    beside = (
+        '`bench datagrams` measures in the same way how datagrams are answered and received over '
+        'loopback, `bench everyday` what programs do besides: connections, TLS, pipes, threads, '
+        'callbacks. `make benchmarks` makes a page of each.')
     legend = (
         'Medians of the rounds, in which all take turns; ratios are medians of the rounds\' '
         'ratios. MB: a million bytes. A row, as of the RFC, is a name and the senders below it. '
