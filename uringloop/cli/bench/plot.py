@@ -67,8 +67,9 @@ def _legend(picture: Picture, results: Results) -> None:
     """Who has which colour, of those who are there."""
     measured = [(row, each) for row, each in results.entrants() if each.samples]
     colours = {_colour(each) for _, each in measured}
+    without = ', Python without one' * any(not each.side for _, each in measured)
     x = 20.0
-    for colour, words in (('own', 'uringloop'), ('peer', 'other loops, Python without one'),
+    for colour, words in (('own', 'uringloop'), ('peer', f'other loops{without}'),
                           ('c', 'C')):
         if colour in colours:
             picture.shapes.append(Shape(colour, x, 50, 12, 12))

@@ -87,7 +87,7 @@ def page(results: Results, look: Look, plot: str = '') -> str:
         _fill(f'{conditions}. {look.legend}'),
     ]
     if plot:
-        parts.append(f'![Bars of the figures below, with what C reaches marked]({plot})')
+        parts.append(f'![Bars of the figures below]({plot})')
     for group in results.groups:
         parts += _sections(group, look)
     return '\n\n'.join(parts) + '\n'

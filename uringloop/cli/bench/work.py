@@ -24,18 +24,20 @@ class WorkLook(Look):
 
     one_scale = False
 
-    def __init__(self, command: str, *, heading: str, picture: str, unit: str, legend: str) -> None:
+    def __init__(self, command: str, *, heading: str, picture: str, unit: str, legend: str,
+                 lossy: bool = False) -> None:
         self.command = command
         self.heading = heading
         self.picture = picture
         self.unit = unit        # the head of the column with what counts
+        self.lossy = lossy      # whether some of what is sent may never be done
         self.legend = f'{COLUMNS} {legend}'
 
     def columns(self, group: Group) -> list[str]:
         heads = [self.unit, 'x best', 'CPU us', 'x by CPU']
         if self._with_c(group):
             heads.append('of C by CPU' if group.rows[0].by == 'cpu' else 'of C')
-        return [*heads, 'lost'] if self._with_loss(group) else heads
+        return [*heads, 'lost'] if self.lossy else heads
 
     def figures(self, group: Group, row: Row, each: Measured) -> list[str]:
         rate = 'less' if row.by == 'less' else 'rate'
@@ -46,7 +48,7 @@ class WorkLook(Look):
             self._times_best(row, each, 'cpu')]
         if self._with_c(group):
             cells.append(ratio(each.against(row.limit, row.by)))
-        return [*cells, self._lost(each)] if self._with_loss(group) else cells
+        return [*cells, self._lost(each)] if self.lossy else cells
 
     def bar(self, group: Group, row: Row, each: Measured) -> str:
         figure, times, cpu, times_by_cpu, *_ = self.figures(group, row, each)
@@ -69,11 +71,6 @@ class WorkLook(Look):
     @staticmethod
     def _with_c(group: Group) -> bool:
         return any(each.side == 'C' for row in group.rows for each in row.entrants)
-
-    @staticmethod
-    def _with_loss(group: Group) -> bool:
-        """Datagrams are lost, and nothing else is."""
-        return group.name in ('echo', 'receive')
 
     @staticmethod
     def _lost(each: Measured) -> str:

@@ -29,7 +29,7 @@ examples:
 ''', rows.groups, measure.run, WorkLook(
         'datagrams', heading='Benchmarks of datagrams over loopback',
         picture='Datagrams answered and received by uringloop, by other loops and in C',
-        unit='datagrams/s', legend=(
+        unit='datagrams/s', lossy=True, legend=(
             '"of C": of the better of the two of C by rate; where datagrams are only received, of '
             'the first one, by processor time, for as many are sent as can be. "lost": what the '
             'socket had no room for, or was not answered. Each answer is compared with what was '
