@@ -1,5 +1,10 @@
 """``python -m uringloop bench datagrams`` and ``bench everyday``: figures, tables, real rows."""
 import asyncio
+import contextlib
+import json
+import socket
+import subprocess
+import threading
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -166,6 +171,86 @@ def test_what_arrives_is_compared(load, sent, served, words):
     said = dict(zip(('sent', 'answered', 'lost'), sent, strict=True))
     counted = dict(zip(('datagrams', 'bytes', 'dropped'), served, strict=True))
     assert measure.difference(load, said, counted) == words
+
+
+def answer_all(sock, data, address, number):
+    sock.sendto(data, address)
+
+
+def swallow_some(sock, data, address, number):
+    if number % 10:
+        sock.sendto(data, address)
+
+
+def swap_pairs():
+    held = []
+
+    def answer(sock, data, address, number):
+        held.append(data)
+        while number % 2 and held:
+            sock.sendto(held.pop(), address)
+    return answer
+
+
+def change(sock, data, address, number):
+    sock.sendto(data[:-1] + b'x', address)
+
+
+def shorten(sock, data, address, number):
+    sock.sendto(data[:-1], address)
+
+
+def answer_twice(sock, data, address, number):
+    sock.sendto(data, address)
+    sock.sendto(data, address)
+
+
+@pytest.fixture(scope='module')
+def udp_load(tmp_path_factory):
+    programs, _ = native.build(tmp_path_factory.mktemp('programs'), 'datagrams')
+    return str(programs['udp_load'])
+
+
+def load_a_server(udp_load, answer):
+    """What a load says of a server that answers so: the process, and how many it was sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((server.HOST, 0))
+        sock.settimeout(30)
+        command = [udp_load, 'echo', str(sock.getsockname()[1]), '64', '0.2', '1', '8']
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True) as process:
+            threading.Thread(target=lambda: (process.wait(), sock.sendto(b'', sock.getsockname()))
+                             ).start()
+            arrived = 0
+            while True:
+                data, address = sock.recvfrom(65536)
+                if not data:
+                    break
+                with contextlib.suppress(ConnectionRefusedError):       # it has ended
+                    answer(sock, data, address, arrived)
+                arrived += 1
+            out, errors = process.communicate()
+    return process.returncode, json.loads(out or '{}'), errors, arrived
+
+
+@needs_compiler
+@pytest.mark.parametrize(('answer', 'least', 'most'), [
+    (answer_all, 0, 0), (swap_pairs(), 0, 1), (swallow_some, 1, 10_000)])
+def test_the_load_counts_what_is_lost(udp_load, answer, least, most):
+    status, said, errors, arrived = load_a_server(udp_load, answer)
+    assert (status, errors) == (0, '')
+    assert said['sent'] == arrived == said['answered'] + said['lost'] > 8
+    assert least <= said['lost'] <= most
+
+
+@needs_compiler
+@pytest.mark.parametrize(('answer', 'words'), [
+    (change, 'an answer is not what was sent'), (shorten, 'an answer is not what was sent'),
+    (answer_twice, 'an answer came twice')])
+def test_the_load_looks_at_answers(udp_load, answer, words):
+    status, _, errors, _ = load_a_server(udp_load, answer)
+    assert status == 1
+    assert errors.startswith(words)
 
 
 @pytest.mark.parametrize('names', ['echo', 'receive'])
