@@ -1,6 +1,7 @@
 """An asyncio event loop on io_uring that sends datagrams without copying them."""
 from uringloop import _main_interpreter as _main_interpreter  # isort: skip
 from uringloop import policy
+from uringloop.datagram.metadata import DatagramInfo
 from uringloop.datagram.protocol import DatagramProtocol
 from uringloop.datagram.transport import DatagramTransport
 from uringloop.loop import Loop, LoopStats
@@ -15,6 +16,7 @@ __version__ = '0.1.0'
 
 __all__ = [
     'BufferPool',
+    'DatagramInfo',
     'DatagramProtocol',
     'DatagramTransport',
     'EventLoopPolicy',

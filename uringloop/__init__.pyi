@@ -1,6 +1,7 @@
 """An asyncio event loop on io_uring that sends datagrams without copying them."""
 import asyncio
 
+from uringloop.datagram.metadata import DatagramInfo as DatagramInfo
 from uringloop.datagram.protocol import DatagramProtocol as DatagramProtocol
 from uringloop.datagram.transport import DatagramTransport as DatagramTransport
 from uringloop.loop import Loop as Loop
@@ -18,6 +19,7 @@ __version__: str
 
 __all__ = [
     'BufferPool',
+    'DatagramInfo',
     'DatagramProtocol',
     'DatagramTransport',
     'EventLoopPolicy',

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from uringloop._inherited import warn_of_changes
 from uringloop.core.plain_sockets import PLAIN_SOCKET, is_plain_socket
+from uringloop.datagram.metadata import check_asked
 from uringloop.datagram.transport import DatagramTransport
 from uringloop.memory.pools import BufferPool
 from uringloop.memory.registered import RegisteredBuffer
@@ -67,6 +68,8 @@ class LoopStats(NamedTuple):
     """Datagrams received that nobody was given: the protocol had closed its transport."""
     datagrams_truncated: int
     """Datagrams received that were longer than a buffer."""
+    datagrams_overflowed: int
+    """Datagrams that came, and that a socket had no room for: of those with ``drops=True``."""
     zerocopy_sent: int
     """Sends that were to go zero-copy, and went out."""
     zerocopy_copied: int
@@ -288,8 +291,9 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             raise
         selector.on_first_use = self._watch_selector
         self._transports = self._registry
-        # Of the datagram transport that asyncio makes next: ``batch``, and whether it has UDP_GRO.
-        self._switches_next: tuple[bool | None, bool] = (None, False)
+        # Of the datagram transport that asyncio makes next: ``batch``, whether it has UDP_GRO, and
+        # what the kernel is to tell with each datagram.
+        self._switches_next: tuple[bool | None, bool, int] = (None, False, 0)
         _loops.add(self)
 
     def stats(self) -> LoopStats:
@@ -383,20 +387,31 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             self, protocol_factory: Callable[[], _ProtocolT],
             local_addr: tuple[str, int] | str | None = None,
             remote_addr: tuple[str, int] | str | None = None, *,
-            batch: bool | None = None, gro: bool | None = None, family: int = 0, proto: int = 0,
-            flags: int = 0, reuse_port: bool | None = None, allow_broadcast: bool | None = None,
+            batch: bool | None = None, gro: bool | None = None, ecn: bool | None = None,
+            pktinfo: bool | None = None, timestamps: bool | None = None,
+            drops: bool | None = None, family: int = 0, proto: int = 0, flags: int = 0,
+            reuse_port: bool | None = None, allow_broadcast: bool | None = None,
             sock: socket.socket | None = None,
             **options: Any) -> tuple[DatagramTransport, _ProtocolT]:
-        """As asyncio's, with two switches more.
+        """As asyncio's, with some switches more.
 
         ``batch=False``: no datagram waits for the end of its turn.
 
         ``gro``: whether the kernel may put together what comes in a row (UDP_GRO, udp(7)), which
         spares most of what each datagram costs; they are cut apart again here.  By default it
         may on a socket that this makes, unless the loop says otherwise, and not on ``sock``.
+
+        ``ecn``, ``pktinfo``, ``timestamps``, ``drops``: have the kernel tell that with each
+        datagram, for a protocol with ``datagram_received_with_info`` (see ``DatagramProtocol``).
+        ValueError where the family has none of it.
         """
-        check_switches(batch=batch, gro=gro)
-        switches = batch, self._gro and sock is None if gro is None else gro
+        metadata = {'ecn': ecn, 'pktinfo': pktinfo, 'timestamps': timestamps, 'drops': drops}
+        check_switches(batch=batch, gro=gro, **metadata)
+        asked = check_asked(family if sock is None else sock.family, metadata)
+        if asked and sock is not None and not is_plain_socket(sock):
+            raise ValueError(f'{sock!r} is of a class of its own, and asyncio reads from it: '
+                             'there is no metadata')
+        switches = batch, self._gro and sock is None if gro is None else gro, asked
 
         def make_protocol() -> _ProtocolT:
             protocol = protocol_factory()
@@ -417,7 +432,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             self, sock: socket.socket, protocol: asyncio.BaseProtocol, address: Any = None,
             waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None) -> asyncio.DatagramTransport:
-        (batch, gro), self._switches_next = self._switches_next, (None, False)
+        (batch, gro, asked), self._switches_next = self._switches_next, (None, False, 0)
         self._check_no_transport(sock)
         if sock.family not in _DATAGRAM_FAMILIES or not is_plain_socket(sock):
             # Netlink, packet, vsock, ...; or one that wants to be asked: asyncio's transport.
@@ -428,6 +443,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             transport._set_batching(batch)
         if gro:
             transport._receive_trains()
+        if asked:
+            transport._receive_metadata(asked)
         return transport
 
     def _make_socket_transport(

@@ -90,9 +90,9 @@ def sample(tmp_path):
 
 
 @pytest.mark.parametrize('arguments', [
-    ['udp_echo.py'], ['udp_relay.py'], ['reuseport_workers.py'], ['dns_server.py'], ['demo.py'],
-    ['rtp_fanout.py'], ['stream_file.py'], ['stream_file.py', 'send'],
-    ['stream_file.py', 'receive']], ids=' '.join)
+    ['udp_echo.py'], ['ecn_echo.py'], ['udp_relay.py'], ['reuseport_workers.py'],
+    ['dns_server.py'], ['demo.py'], ['rtp_fanout.py'], ['stream_file.py'],
+    ['stream_file.py', 'send'], ['stream_file.py', 'receive']], ids=' '.join)
 def test_each_has_a_help(arguments):
     name, *command = arguments
     answer = run(*PYTHON, EXAMPLES / name, *command, '--help')
@@ -117,6 +117,30 @@ class TestEcho:
             assert client.recv(100) == b'one'
             process.send_signal(signal.SIGINT)
             assert finish(process).startswith('1 datagrams received, 1 sent, 0 dropped, 0 system')
+
+
+class TestECNEcho:
+
+    @pytest.mark.parametrize('changes', [{}, WITHOUT_URING])
+    def test_answers_as_it_was_asked(self, changes):
+        command = [*PYTHON, EXAMPLES / 'ecn_echo.py']
+        with serving(*command, **changes) as (process, port):
+            for host in '127.0.0.1', '127.0.0.2':
+                asked = run(*command, '--ask', host, '--port', port, **changes)
+                assert (asked.returncode, asked.stderr) == (0, '')
+                answers = [line.rpartition(',')[0] for line in asked.stdout.splitlines()]
+                assert answers == [f'{ecn}: answered by {host}, marked {ecn}'
+                                   for ecn in ('Not-ECT', 'ECT(1)', 'ECT(0)', 'CE')]
+            process.send_signal(signal.SIGINT)
+            assert finish(process) == '8 datagrams received, 8 sent, 0 found no room\n'
+
+    def test_says_that_nobody_answers(self):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+            gone.bind(('127.0.0.1', 0))
+            port = gone.getsockname()[1]
+        asked = run(*PYTHON, EXAMPLES / 'ecn_echo.py', '--ask', '127.0.0.1', '--port', port)
+        assert asked.returncode == 0, asked.stderr
+        assert asked.stdout.startswith('Not-ECT: no answer (')
 
 
 class TestRelay:

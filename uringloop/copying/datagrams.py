@@ -2,14 +2,28 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import socket
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from uringloop.copying.streams import is_lent
-from uringloop.datagram.protocol import takes
-from uringloop.datagram.transport import AsyncioTransport, DatagramTransport, items_of, pair
+from uringloop.datagram.control import (
+    joined_buffers,
+    packed_ancdata,
+    packed_metadata,
+    unpacked_ancdata,
+)
+from uringloop.datagram.metadata import ask, ask_for_errors, info_of
+from uringloop.datagram.protocol import method_of, takes_errors
+from uringloop.datagram.transport import (
+    AsyncioTransport,
+    DatagramTransport,
+    check_data,
+    items_of,
+    pair,
+)
 from uringloop.memory.registered import RegisteredBuffer
 from uringloop.ring.trains import check_segment_size
 from uringloop.ring.zerocopy import SendReport
@@ -22,6 +36,9 @@ if TYPE_CHECKING:
 
     # What is told of a datagram: None if it has left, or why not.
     _Told = Callable[[Exception | None], None]
+
+CONTROL_ROOM = 2048
+ERRORS_AT_ONCE = 32
 
 # As asyncio: see ``uringloop.datagram.transport``.
 EMPTY_ALLOWED = sys.version_info >= (3, 13)
@@ -48,6 +65,13 @@ class _Datagram(bytes):
 
     def __bool__(self) -> bool:
         return True               # before Python 3.13 asyncio leaves empty ones out
+
+
+class _Message(_Datagram):
+    """One that has control messages and flags."""
+
+    ancdata: list[tuple[int, int, Any]]
+    flags: int
 
 
 class _Report:
@@ -100,15 +124,32 @@ class _CountingSocket:
         return getattr(self._sock, name)
 
     def send(self, data: bytes) -> int:
+        if isinstance(data, _Message):
+            return self._counted(data, self._sock.sendmsg, [data], data.ancdata, data.flags)
         return self._counted(data, self._sock.send, data)
 
     def sendto(self, data: bytes, address: Any) -> int:
+        if isinstance(data, _Message):
+            return self._counted(
+                data, self._sock.sendmsg, [data], data.ancdata, data.flags, address)
         return self._counted(data, self._sock.sendto, data, address)
 
     def recvfrom(self, size: int) -> tuple[bytes, Any]:
         received = self._sock.recvfrom(size)
         self._counters.datagrams_received += 1
         return received
+
+    def recvmsg(
+            self, size: int, control_size: int,
+            flags: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        received = self._sock.recvmsg(size, control_size, flags)
+        self._counters.datagrams_received += 1
+        return received
+
+    def error_message(
+            self, size: int,
+            control_size: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        return self._sock.recvmsg(size, control_size, socket.MSG_ERRQUEUE)
 
     def _counted(self, data: bytes, method: Callable[..., int], *arguments: Any) -> int:
         try:
@@ -138,7 +179,11 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
 
     _sock: Any
     _kind: type | None = None            # of the protocol that was looked at
-    _takes_trains = _takes_batches = False
+    _method = 'datagram_received'        # that it has, and is called by
+    _takes_errors = False
+    _errors_asked = False                # the socket has IP_RECVERR, by us
+    _asked = 0                           # of the kernel: metadata.Asked
+    _drops = 0                           # that were told of last
 
     def __init__(self, loop: Any, sock: socket.socket, *arguments: Any) -> None:
         super().__init__(loop, sock, *arguments)
@@ -209,6 +254,37 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
             report.close()
         return future
 
+    def sendmsg(
+            self, buffers: Iterable[ReadableBuffer],
+            ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (), flags: int = 0,
+            addr: Any = None) -> None:
+        """Send one datagram with control messages: as ``uringloop.DatagramTransport.sendmsg``."""
+        message = _Message(joined_buffers(buffers))
+        message.ancdata = unpacked_ancdata(packed_ancdata(ancdata))
+        message.flags = operator.index(flags) | socket.MSG_DONTWAIT
+        self._send_message(message, addr)
+
+    def sendto_with(
+            self, data: bytes | bytearray | memoryview | Lease, addr: Any = None, *,
+            ecn: int | None = None, source: str | None = None) -> None:
+        """Send a datagram with metadata: as ``uringloop.DatagramTransport.sendto_with``."""
+        check_data(data)
+        if self._sock is None:
+            self._drop()
+            return
+        message = _Message(self._home._content(data))
+        message.ancdata = unpacked_ancdata(packed_metadata(
+            self._sock.fileno(), int(self._sock.family), ecn, source))
+        message.flags = socket.MSG_DONTWAIT
+        if message or EMPTY_ALLOWED:
+            self._send_message(message, addr)
+
+    def _send_message(self, message: _Message, addr: Any) -> None:
+        if self._conn_lost:
+            self._drop()
+        else:
+            self._send(message, addr, None)
+
     # -- what becomes of them --------------------------------------------------------------------
 
     def _send(self, content: bytes, addr: Any, report: _Report | None) -> None:
@@ -217,7 +293,7 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
         Errors of the network are told to the report, or to the protocol; others are raised.
         """
         outcomes: list[Exception | None] = []
-        datagram = _Datagram(content)
+        datagram = content if isinstance(content, _Message) else _Datagram(content)
         datagram.told = outcomes.append
         super().sendto(datagram, addr)
         if outcomes and outcomes[0] is not None and not _is_of_the_network(outcomes[0]):
@@ -243,29 +319,70 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
                 'message': f'Exception in callback {self!r}', 'exception': exc,
                 'transport': self, 'protocol': self._protocol})
 
+    # -- receiving -------------------------------------------------------------------------------
+
+    def _receive_metadata(self, asked: int) -> None:
+        ask(self._sock, asked)
+        self._asked = asked
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Call another protocol from now on."""
+        super().set_protocol(protocol)
+        self._look_up()
+
+    def _look_up(self) -> None:
+        kind = type(self._protocol)
+        if kind is self._kind:
+            return
+        self._kind = kind
+        self._method = method_of(kind)
+        self._takes_errors = takes_errors(kind)
+        if self._takes_errors and not self._errors_asked:
+            self._errors_asked = True
+            ask_for_errors(self._sock)
+
     def _read_ready(self) -> None:
         # One at a time, as asyncio does.
-        kind = type(self._protocol)
-        if kind is not self._kind:
-            self._takes_trains = takes(kind, 'datagram_train_received', 3)
-            self._takes_batches = takes(kind, 'datagrams_received', 1)
-            self._kind = kind
-        if not self._takes_trains and not self._takes_batches:
+        self._look_up()
+        if self._takes_errors:
+            self._read_errors()
+        if self._conn_lost or getattr(self, '_paused', False):
+            return
+        method = self._method
+        if method == 'datagram_received' and not self._asked:
             super()._read_ready()
             return
-        if self._conn_lost:
-            return
         try:
-            data, addr = self._sock.recvfrom(self.max_size)
+            data, ancdata, flags, addr = self._sock.recvmsg(
+                self.max_size, CONTROL_ROOM, socket.MSG_CMSG_CLOEXEC)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as exc:
             self._protocol.error_received(exc)
             return
-        if self._takes_trains:
-            self._protocol.datagram_train_received(data, len(data) or 1, addr)
+        info = info_of(ancdata, self._asked)
+        self._counters.datagrams_overflowed += (info.drops or self._drops) - self._drops
+        self._drops = info.drops or self._drops
+        told = (info,) if method.endswith('_with_info') else ()
+        call = getattr(self._protocol, method)
+        if method == 'datagram_msg_received':
+            call(data, ancdata, int(flags) & ~int(socket.MSG_CMSG_CLOEXEC), addr)
+        elif method.startswith('datagram_train_received'):
+            call(data, len(data) or 1, addr, *told)
+        elif method.startswith('datagrams_received'):
+            call([(data, addr, *told)])
         else:
-            self._protocol.datagrams_received([(data, addr)])
+            call(data, addr, *told)
+
+    def _read_errors(self) -> None:
+        for _ in range(ERRORS_AT_ONCE):
+            if self._conn_lost or getattr(self, '_paused', False):
+                return
+            try:
+                error = self._sock.error_message(self.max_size, CONTROL_ROOM)
+            except OSError:
+                return
+            self._protocol.datagram_errqueue_received(*error)
 
     def _refuse(
             self, future: asyncio.Future[SendReport], dropped: int, count: int, of: str) -> None:

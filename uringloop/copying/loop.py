@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uringloop.copying.datagrams import CopyingDatagramTransport, pieces_of
 from uringloop.copying.streams import CopyingStreamTransport, is_lent
 from uringloop.core.lender import Lender
+from uringloop.datagram.metadata import check_asked
 from uringloop.loop import LoopStats, check_switches
 from uringloop.memory.pools import BufferPool
 from uringloop.memory.registered import RegisteredBuffer
@@ -25,6 +26,8 @@ _SelectorEventLoop = asyncio.SelectorEventLoop
 
 class CopyingLoop(Lender, _SelectorEventLoop):
     """asyncio's own loop, with what ``uringloop.Loop`` has besides; nothing of io_uring in it."""
+
+    _asked_next = 0        # metadata.Asked, of the datagram transport that asyncio makes next
 
     def stats(self) -> LoopStats:
         """The counters of ``uringloop.Loop.stats()``; those of the ring are 0."""
@@ -51,17 +54,33 @@ class CopyingLoop(Lender, _SelectorEventLoop):
 
     async def create_datagram_endpoint(  # type: ignore[override]
             self, protocol_factory: Callable[[], asyncio.BaseProtocol], *args: Any,
-            batch: bool | None = None, gro: bool | None = None, **options: Any) -> tuple[
+            batch: bool | None = None, gro: bool | None = None, ecn: bool | None = None,
+            pktinfo: bool | None = None, timestamps: bool | None = None,
+            drops: bool | None = None, **options: Any) -> tuple[
                 asyncio.DatagramTransport, asyncio.BaseProtocol]:
-        """As asyncio's.  Nothing ever waits for the end of its turn, nor comes put together.
+        """As ``uringloop.Loop.create_datagram_endpoint``.
 
-        Whatever ``batch`` and ``gro`` say.
+        But nothing ever waits for the end of its turn, nor comes put together, whatever ``batch``
+        and ``gro`` say.
         """
-        check_switches(batch=batch, gro=gro)
-        return await super().create_datagram_endpoint(protocol_factory, *args, **options)
+        metadata = {'ecn': ecn, 'pktinfo': pktinfo, 'timestamps': timestamps, 'drops': drops}
+        check_switches(batch=batch, gro=gro, **metadata)
+        sock = options.get('sock')
+        asked = check_asked(options.get('family', 0) if sock is None else sock.family, metadata)
+
+        def make_protocol() -> asyncio.BaseProtocol:
+            protocol = protocol_factory()
+            self._asked_next = asked         # asyncio makes the transport next
+            return protocol
+
+        return await super().create_datagram_endpoint(make_protocol, *args, **options)
 
     def _make_datagram_transport(self, *arguments: Any, **options: Any) -> CopyingDatagramTransport:
-        return CopyingDatagramTransport(self, *arguments, **options)
+        transport = CopyingDatagramTransport(self, *arguments, **options)
+        asked, self._asked_next = self._asked_next, 0
+        if asked:
+            transport._receive_metadata(asked)
+        return transport
 
     def _make_socket_transport(self, *arguments: Any, **options: Any) -> CopyingStreamTransport:
         return CopyingStreamTransport(self, *arguments, **options)

@@ -16,6 +16,7 @@ cdef class Counters:
         uint64_t datagrams_dropped
         uint64_t datagrams_discarded
         uint64_t datagrams_truncated
+        uint64_t datagrams_overflowed
         uint64_t buffers_released
         uint64_t registered_sends
         uint64_t trains_sent

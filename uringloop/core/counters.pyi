@@ -15,6 +15,7 @@ class Counters:
     datagrams_dropped: int
     datagrams_discarded: int
     datagrams_truncated: int
+    datagrams_overflowed: int
     buffers_released: int
     registered_sends: int
     trains_sent: int

@@ -19,6 +19,7 @@ cdef class Counters:
             'datagrams_dropped': self.datagrams_dropped,
             'datagrams_discarded': self.datagrams_discarded,
             'datagrams_truncated': self.datagrams_truncated,
+            'datagrams_overflowed': self.datagrams_overflowed,
             'zerocopy_sent': self.zerocopy_sent,
             'zerocopy_copied': self.zerocopy_copied,
             'zerocopy_bytes': self.zerocopy_bytes,

@@ -6,8 +6,10 @@ tells the size; without one it is a single datagram.  (Linux 5.0, udp(7).)
 """
 from libc.string cimport memcpy
 
+from uringloop.datagram.control cimport (
+    control_message, control_walk, next_message, walk_control)
 from uringloop.ring.abi cimport (
-    IPPROTO_IP, IPPROTO_IPV6, MSG_CTRUNC, SOL_UDP, UDP_GRO, cmsghdr, msghdr)
+    IPPROTO_IP, IPPROTO_IPV6, MSG_CTRUNC, SOL_UDP, UDP_GRO, msghdr)
 
 cdef extern from "<sys/socket.h>" nogil:
     int setsockopt(int, int, int, const void*, unsigned)
@@ -26,27 +28,16 @@ cdef ssize_t segment_size_of(const msghdr* message) noexcept:
     room for) the size is not among those if one of IP's own is there: the kernel writes those of
     the socket first, then the size, then those of IP.
     """
-    cdef const char* control = <const char*>message.msg_control
-    cdef size_t left = message.msg_controllen, step
+    cdef control_walk walk = walk_control(message)
+    cdef control_message found
     cdef bint may_be_lost = message.msg_flags & MSG_CTRUNC != 0
-    cdef cmsghdr header
     cdef int size
-    while left >= sizeof(header):
-        memcpy(&header, control, sizeof(header))
-        if header.cmsg_len < sizeof(header):
-            break
-        if header.cmsg_level == SOL_UDP and header.cmsg_type == UDP_GRO:
-            if header.cmsg_len < sizeof(header) + sizeof(size) or header.cmsg_len > left:
+    while next_message(&walk, &found):
+        if found.level == SOL_UDP and found.type == UDP_GRO:
+            if found.length < sizeof(size):
                 return SIZE_LOST
-            memcpy(&size, control + sizeof(header), sizeof(size))
+            memcpy(&size, found.data, sizeof(size))
             return size if size > 0 else 0
-        if header.cmsg_level == IPPROTO_IP or header.cmsg_level == IPPROTO_IPV6:
+        if found.level == IPPROTO_IP or found.level == IPPROTO_IPV6:
             may_be_lost = False
-        if header.cmsg_len >= left:
-            break
-        step = (header.cmsg_len + sizeof(size_t) - 1) // sizeof(size_t) * sizeof(size_t)
-        if step >= left:
-            break
-        control += step
-        left -= step
     return SIZE_LOST if may_be_lost else 0

@@ -5,13 +5,27 @@ import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from uringloop.datagram.metadata import DatagramInfo
+
 
 class DatagramProtocol(asyncio.DatagramProtocol):
     """asyncio's ``DatagramProtocol``; a place to read which methods a protocol may have.
 
     It has asyncio's methods and no others: ``connection_made``, ``datagram_received``,
     ``error_received``, ``pause_writing``, ``resume_writing``, ``connection_lost``.  What comes is
-    handed over by the first of these three that the protocol's class has, and by no other:
+    handed over by the first of these that the protocol's class has, and by no other:
+
+    ``datagram_msg_received(data: bytes, ancdata: list[tuple[int, int, bytes]], flags: int, addr)``
+        Each by itself, with its control messages, as ``socket.recvmsg`` has them: those that the
+        program has set socket options for.
+
+    ``datagram_train_received_with_info(data, segment_size, addr, info: uringloop.DatagramInfo)``
+    ``datagrams_received_with_info(batch: list[tuple[bytes, Any, uringloop.DatagramInfo]])``
+    ``datagram_received_with_info(data, addr, info: uringloop.DatagramInfo)``
+        As the three below, with what ``ecn=``, ``pktinfo=``, ``timestamps=`` and ``drops=`` of
+        ``create_datagram_endpoint`` have the kernel tell.  The datagrams of a train have one
+        ``info``.
 
     ``datagram_train_received(data: bytes, segment_size: int, addr)``
         What the kernel has put together (UDP_GRO), in one piece: datagrams of ``segment_size``
@@ -26,6 +40,12 @@ class DatagramProtocol(asyncio.DatagramProtocol):
     ``datagram_received(data: bytes, addr)``
         As with asyncio: each by itself.
 
+    And what the network, or this machine, says of what was sent is handed over by
+
+    ``datagram_errqueue_received(data: bytes, ancdata, flags: int, addr)``
+        As ``socket.recvmsg`` has it with MSG_ERRQUEUE.  A protocol with this method has the
+        socket options IP_RECVERR and IPV6_RECVERR set.
+
     They are looked up on the type, as Python does with ``__len__``: one that is given to an
     instance is not seen, and None in a class takes back what a base class has.  What cannot be
     called so, a counter that has the name, is none of them.  A protocol need not be a subclass of
@@ -37,11 +57,55 @@ class DatagramProtocol(asyncio.DatagramProtocol):
     if TYPE_CHECKING:
         # For type checkers only: one that were there would be called.
 
+        def datagram_msg_received(
+                self, data: bytes, ancdata: list[tuple[int, int, bytes]], flags: int,
+                addr: Any) -> None:
+            """Each with its control messages."""
+
+        def datagram_train_received_with_info(
+                self, data: bytes, segment_size: int, addr: Any, info: DatagramInfo) -> None:
+            """What the kernel has put together."""
+
+        def datagrams_received_with_info(
+                self, batch: list[tuple[bytes, Any, DatagramInfo]]) -> None:
+            """All that a turn has."""
+
+        def datagram_received_with_info(
+                self, data: bytes, addr: Any, info: DatagramInfo) -> None:
+            """Each by itself."""
+
         def datagrams_received(self, batch: list[tuple[bytes, Any]]) -> None:
             """All that a turn has."""
 
         def datagram_train_received(self, data: bytes, segment_size: int, addr: Any) -> None:
             """What the kernel has put together."""
+
+        def datagram_errqueue_received(
+                self, data: bytes, ancdata: list[tuple[int, int, bytes]], flags: int,
+                addr: Any) -> None:
+            """From the error queue."""
+
+
+# What a protocol is called by: the first of these that it has, with so many arguments.
+METHODS = {
+    'datagram_msg_received': 4,
+    'datagram_train_received_with_info': 4,
+    'datagrams_received_with_info': 1,
+    'datagram_received_with_info': 3,
+    'datagram_train_received': 3,
+    'datagrams_received': 1,
+}
+
+
+def method_of(kind: type) -> str:
+    """The name of the method that such a protocol is called by."""
+    return next((name for name, count in METHODS.items() if takes(kind, name, count)),
+                'datagram_received')
+
+
+def takes_errors(kind: type) -> bool:
+    """Whether such a protocol is given what the error queue has."""
+    return takes(kind, 'datagram_errqueue_received', 4)
 
 
 def takes(kind: type, name: str, count: int) -> bool:

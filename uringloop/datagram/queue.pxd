@@ -43,6 +43,10 @@ cdef class DatagramQueue(Sender):
                     sockaddr_storage* address, uint32_t address_length, object future) except -1
 
     @cython.final
+    cdef int append_message(self, bytes data, bytes control, int flags,
+                            sockaddr_storage* address, uint32_t address_length) except -1
+
+    @cython.final
     cdef bint extends_last(self, object owner, payload* memory, sockaddr_storage* address,
                            uint32_t address_length, object future) except -1
 

@@ -1,5 +1,6 @@
 """The queue of a datagram sender: operations, each a datagram or a train of them."""
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcmp
@@ -8,7 +9,7 @@ from uringloop._cpython cimport of_one_export
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport sockaddr_storage
 from uringloop.ring.lent_pieces cimport hold_too
-from uringloop.ring.operations cimport EXPLICIT, LENT, operation
+from uringloop.ring.operations cimport EXPLICIT, LENT, MESSAGE, operation
 from uringloop.ring.payloads cimport payload
 from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.ring.reports cimport BatchReport
@@ -54,6 +55,25 @@ cdef class DatagramQueue(Sender):
         self.queue_end = &op.next
         self.queued += 1
         self.buffered += op.length + HEADER * datagrams(op)
+        return 0
+
+    @cython.final
+    cdef int append_message(self, bytes data, bytes control, int flags,
+                            sockaddr_storage* address, uint32_t address_length) except -1:
+        """Queue a datagram that leaves by itself, with these control messages and flags."""
+        cdef operation* op
+        cdef payload memory
+        memory.base = PyBytes_AS_STRING(data)
+        memory.length = PyBytes_GET_SIZE(data)
+        memory.immutable = True
+        memory.lent = False
+        self.append((data, control), &memory, 0, address, address_length, None)
+        op = self.last
+        op.traits |= MESSAGE
+        op.status = BY_CALL
+        op.message.msg_control = PyBytes_AS_STRING(control)
+        op.message.msg_controllen = PyBytes_GET_SIZE(control)
+        op.message.msg_flags = flags
         return 0
 
     @cython.final

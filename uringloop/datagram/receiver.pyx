@@ -2,6 +2,9 @@
 
 The kernel may put several together (UDP_GRO): a *train*.  It is cut apart here, unless the
 protocol takes it whole.
+
+Where more is to be told than the address, there is a ``MessageHead`` in the address's place on
+the way to the protocol: an *origin* is either.
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -13,6 +16,9 @@ from uringloop._cpython cimport allocate_bytes, bytes_content, resize_bytes
 from uringloop.core.counters cimport Counters
 from uringloop.core.receive_area cimport (
     BATCH, CONTROL_ROOM, make_ready, mmsghdr, receive_area)
+from uringloop.datagram.control cimport received_ancdata
+from uringloop.datagram.metadata cimport (
+    DROPS, MessageHead, datagram_facts, head_of, info_from, read_facts, says)
 from uringloop.datagram.offload cimport SIZE_LOST, segment_size_of
 from uringloop.ring.abi cimport *
 from uringloop.transport.delivery cimport RECEIVE_ERROR, Delivery, received_item
@@ -21,7 +27,8 @@ from uringloop.transport.socket_transport cimport CLOSING, SocketTransport
 
 import os
 
-from uringloop.datagram.protocol import takes
+from uringloop.datagram.metadata import ask_for_errors
+from uringloop.datagram.protocol import method_of, takes_errors
 
 
 cdef extern from "<errno.h>" nogil:
@@ -30,13 +37,21 @@ cdef extern from "<errno.h>" nogil:
         EPERM
         ENOSYS
 
+cdef extern from "<poll.h>":
+    enum:
+        POLLERR
+
 cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        MSG_CMSG_CLOEXEC
+        MSG_ERRQUEUE
     ssize_t recvmsg(int, msghdr*, int)
     int recvmmsg(int, mmsghdr*, unsigned, int, void*)
 
 cdef enum:
     LONGEST = 65536           # of IP
     LONGEST_LOCAL = 262144    # AF_UNIX; as asyncio
+    LOCAL_CONTROL_ROOM = 2048  # for its control messages: 253 descriptors, and credentials
 
 cdef enum:
     # kind of a received_item.  That of a train is larger, by the size of its datagrams.
@@ -44,6 +59,17 @@ cdef enum:
 
 cdef enum:
     TRAINS_AT_ONCE = 4        # that are cut in one turn: each is up to 64 datagrams
+
+
+cdef dict CALLED = {
+    'datagram_msg_received': (EACH, MESSAGES),
+    'datagram_train_received_with_info': (TRAINS, INFO),
+    'datagrams_received_with_info': (BATCHES, INFO),
+    'datagram_received_with_info': (EACH, INFO),
+    'datagram_train_received': (TRAINS, NO_DETAIL),
+    'datagrams_received': (BATCHES, NO_DETAIL),
+    'datagram_received': (EACH, NO_DETAIL),
+}
 
 
 cdef bint forbidden = False         # recvmmsg is, by a filter of system calls
@@ -61,16 +87,29 @@ cdef class DatagramReceiver(Receiver):
     cdef int look_up(self, object protocol) except -1:
         """How the protocol is called: what its type has, for a mock seems to have anything."""
         kind = type(protocol)
-        if kind is self.kind:
-            return 0
-        if takes(kind, 'datagram_train_received', 3):
-            self.method = TRAINS
-        elif takes(kind, 'datagrams_received', 1):
-            self.method = BATCHES
-        else:
-            self.method = EACH
+        return 0 if kind is self.kind else self.look_up_new(kind)
+
+    cdef int look_up_new(self, object kind) except -1:
+        self.method, self.detail = CALLED[method_of(kind)]
+        self.describing = self.detail != NO_DETAIL or self.asked & DROPS
+        self.takes_errors = takes_errors(kind)
+        if self.takes_errors and not self.errors_asked:
+            self.have_errors_queued()
         self.kind = kind
         return 0
+
+    cdef int have_errors_queued(self) except -1:
+        """Have the kernel queue what the network says of what was sent."""
+        transport = <SocketTransport>self.transport
+        if transport.has_socket():
+            self.errors_asked = True
+            ask_for_errors(transport._sock)
+        return 0
+
+    cdef int noticed(self, int events) except -1:
+        if events & POLLERR:
+            self.errors_queued = True
+        return Receiver.noticed(self, events)
 
     cdef int read(self) except -1:
         """As many as others may wait for."""
@@ -79,6 +118,8 @@ cdef class DatagramReceiver(Receiver):
             # The program has closed it: the number may be another's.
             return transport.socket_closed()
         self.look_up(transport._protocol)
+        if self.errors_queued and self.takes_errors:
+            return self.read_errors()
         if self.long_ones or transport.family == AF_UNIX or forbidden \
                 or self.has_paused and self.method != BATCHES:
             return self.read_one_by_one()
@@ -129,6 +170,8 @@ cdef class DatagramReceiver(Receiver):
             segment_size = 0
         self.count(message.msg_flags, received.msg_len, segment_size)
         address = transport.loop.addresses.to_python(message.msg_name, message.msg_namelen)
+        if self.describing:
+            address = self.described(message, address)
         if segment_size and self.method != TRAINS:
             return self.post_cut(content, received.msg_len, segment_size, address)
         data = PyBytes_FromStringAndSize(content, received.msg_len)
@@ -152,6 +195,79 @@ cdef class DatagramReceiver(Receiver):
         return transport.delivery.post(RECEIVE_ERROR, OSError(
             EMSGSIZE, f'{os.strerror(EMSGSIZE)}: more than {CONTROL_ROOM} bytes of control '
             f'messages; gro=False is for sockets with such'), None)
+
+    cdef object described(self, const msghdr* message, object address):
+        """The origin of a datagram: its address with what its control messages say."""
+        transport = <SocketTransport>self.transport
+        cdef datagram_facts facts
+        cdef MessageHead head
+        if self.detail == INFO or self.asked & DROPS:
+            read_facts(message, self.asked, &facts)
+            if facts.drops:
+                # It may have run over.
+                transport.loop.counters.datagrams_overflowed += \
+                    <uint32_t>(facts.drops - self.drops)
+                self.drops = facts.drops
+        if self.detail == NO_DETAIL:
+            return address
+        self.heads = True
+        head = MessageHead.__new__(MessageHead)
+        head.address = address
+        if self.detail == MESSAGES:
+            head.ancdata = received_ancdata(message, self.takes_trains)
+            head.flags = message.msg_flags & ~MSG_CMSG_CLOEXEC
+            return head
+        if not says(self.info, &facts):
+            self.info = info_from(&facts, transport.loop.addresses)
+        head.info = self.info
+        return head
+
+    # -- the error queue -----------------------------------------------------------------------
+
+    cdef int read_errors(self) except -1:
+        """Hand over what the error queue has, before what was received: that is read next.
+
+        (And so an error of the network is not told by ``error_received``, too: the kernel takes
+        that back when the error queue has been read.)
+        """
+        transport = <SocketTransport>self.transport
+        cdef int left = BATCH
+        while left > 0 and self.errors_queued and self.takes_errors \
+                and transport.state < CLOSING and not transport.delivery.paused \
+                and transport.has_socket() and not transport.delivery.is_time_up():
+            if not self.read_error():
+                self.errors_queued = False
+            self.look_up(transport._protocol)
+            left -= 1
+        if transport.state >= CLOSING or transport.delivery.paused or self.errors_queued:
+            return 0             # ``readable`` stays
+        return self.read()
+
+    cdef bint read_error(self) except -1:
+        """Whether there was one."""
+        transport = <SocketTransport>self.transport
+        cdef receive_area* area = transport.loop.receive_area.get()
+        cdef msghdr* message = &area.messages[0].msg_hdr
+        cdef ssize_t length = recvmsg(
+            transport._sock_fd, message, MSG_ERRQUEUE | MSG_DONTWAIT)
+        if length < 0:
+            return False
+        try:
+            data = PyBytes_FromStringAndSize(<char*>message.msg_iov.iov_base, length)
+            address = transport.loop.addresses.to_python(message.msg_name, message.msg_namelen)
+            ancdata = received_ancdata(message, False)
+            flags = message.msg_flags
+        finally:
+            make_ready(area, 1)
+        try:
+            transport._protocol.datagram_errqueue_received(data, ancdata, flags, address)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            transport.report(exc, f'Exception in callback {transport!r}')
+        return True
+
+    # -- one by one ----------------------------------------------------------------------------
 
     cdef int read_one_by_one(self) except -1:
         """Each is answered while it is in the cache, and none taken before the one before it.
@@ -177,7 +293,7 @@ cdef class DatagramReceiver(Receiver):
         cdef iovec vector
         cdef msghdr message
         cdef sockaddr_storage name
-        cdef char control[CONTROL_ROOM]
+        cdef char control[LOCAL_CONTROL_ROOM]
         cdef ssize_t length, segment_size = 0
         cdef int error
         cdef size_t longest = LONGEST_LOCAL if transport.family == AF_UNIX else LONGEST
@@ -189,10 +305,11 @@ cdef class DatagramReceiver(Receiver):
         message.msg_iovlen = 1
         message.msg_name = &name
         message.msg_namelen = sizeof(name)
-        if self.takes_trains:
+        if self.takes_trains or self.describing:
             message.msg_control = control
-            message.msg_controllen = CONTROL_ROOM
-        length = recvmsg(transport._sock_fd, &message, MSG_DONTWAIT)
+            message.msg_controllen = \
+                LOCAL_CONTROL_ROOM if transport.family == AF_UNIX else CONTROL_ROOM
+        length = recvmsg(transport._sock_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
         if length < 0:
             error = errno_now
             Py_CLEAR(memory)
@@ -208,9 +325,11 @@ cdef class DatagramReceiver(Receiver):
         if segment_size >= length:
             segment_size = 0
         self.count(message.msg_flags, length, segment_size)
+        origin = transport.loop.addresses.to_python(&name, message.msg_namelen)
+        if self.describing:
+            origin = self.described(&message, origin)
         # Let go before the next is made: it is to get the same memory.
-        self.give(resize_bytes(memory, length), segment_size,
-                  transport.loop.addresses.to_python(&name, message.msg_namelen))
+        self.give(resize_bytes(memory, length), segment_size, origin)
         return True
 
     cdef int give(self, bytes data, size_t segment_size, object address) except -1:
@@ -307,19 +426,28 @@ cdef class DatagramReceiver(Receiver):
         """That, and the datagrams that wait behind it."""
         cdef Delivery delivery = (<SocketTransport>self.transport).delivery
         cdef received_item item
-        cdef list batch = [(data, address)]
+        cdef list batch = [self.batch_item(data, address)]
         while delivery.count and delivery.items[delivery.first].kind == DATAGRAM_RECEIVED:
             item = delivery.take()
-            batch.append((<object>item.payload, <object>item.address))
+            batch.append(self.batch_item(<object>item.payload, <object>item.address))
             Py_CLEAR(item.payload)
             Py_CLEAR(item.address)
         return batch
+
+    cdef tuple batch_item(self, object data, object origin):
+        cdef MessageHead head
+        if not self.heads and self.detail == NO_DETAIL:
+            return (data, origin)
+        head = head_of(origin)
+        return (data, head.address, head.info) if self.detail == INFO else (data, head.address)
 
     cdef int deliver_batch(self, list batch) except -1:
         transport = <SocketTransport>self.transport
         try:
             if transport.state >= CLOSING:
                 transport.loop.counters.datagrams_discarded += len(batch)
+            elif self.detail == INFO:
+                transport._protocol.datagrams_received_with_info(batch)
             else:
                 transport._protocol.datagrams_received(batch)
         except (SystemExit, KeyboardInterrupt):
@@ -334,6 +462,8 @@ cdef class DatagramReceiver(Receiver):
             if transport.state >= CLOSING:
                 transport.loop.counters.datagrams_discarded += datagrams_of(
                     len(data), segment_size)
+            elif self.heads or self.detail != NO_DETAIL:
+                self.call_with_detail(data, segment_size, head_of(address))
             elif self.method == TRAINS:
                 # Never 0, by which a program might divide.
                 transport._protocol.datagram_train_received(
@@ -344,6 +474,25 @@ cdef class DatagramReceiver(Receiver):
             raise
         except BaseException as exc:
             transport.report(exc, f'Exception in callback {transport!r}')
+        return 0
+
+    cdef int call_with_detail(self, object data, size_t segment_size,
+                              MessageHead head) except -1:
+        """Call the protocol where there is more than an address, or was once."""
+        protocol = (<SocketTransport>self.transport)._protocol
+        if self.detail == MESSAGES:
+            # A list for each, as from recvmsg, also of a train's.
+            protocol.datagram_msg_received(
+                data, [] if head.ancdata is None else head.ancdata[:], head.flags, head.address)
+        elif self.method == TRAINS and self.detail == INFO:
+            protocol.datagram_train_received_with_info(
+                data, segment_size or len(data) or 1, head.address, head.info)
+        elif self.method == TRAINS:
+            protocol.datagram_train_received(data, segment_size or len(data) or 1, head.address)
+        elif self.detail == INFO:
+            protocol.datagram_received_with_info(data, head.address, head.info)
+        else:
+            protocol.datagram_received(data, head.address)
         return 0
 
 

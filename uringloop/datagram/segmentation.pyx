@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memset
 from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
 from uringloop.ring.abi cimport *
-from uringloop.ring.operations cimport EXPLICIT, operation
+from uringloop.ring.operations cimport EXPLICIT, MESSAGE, operation
 from uringloop.ring.trains cimport SEGMENTED_BYTES, SEGMENTS, write_segment_size
 
 
@@ -51,11 +51,13 @@ cdef unsigned count_alike(segmentation* these, operation* first) noexcept:
     cdef operation* op = first.next
     cdef size_t total = first.length
     cdef unsigned count = 1
-    if these.one_by_one_due or not 0 < first.length <= these.limit or first.traits & EXPLICIT \
+    if these.one_by_one_due or not 0 < first.length <= these.limit \
+            or first.traits & (EXPLICIT | MESSAGE) \
             or first.segment_size:
         return 1
     while op is not NULL and count < SEGMENTS and 0 < op.length <= first.length \
-            and total + op.length <= SEGMENTED_BYTES and not op.traits & EXPLICIT \
+            and total + op.length <= SEGMENTED_BYTES \
+            and not op.traits & (EXPLICIT | MESSAGE) \
             and not op.segment_size \
             and op.address_length == first.address_length \
             and memcmp(&op.address, &first.address, op.address_length) == 0:

@@ -31,6 +31,12 @@ cdef class DatagramSender(DatagramQueue):
     cdef int tell_at_the_call(self) except -1
     cdef int send_now(self, object owner, payload* memory, sockaddr_storage* address,
                       uint32_t address_length) except -1
+    cdef int send_message(self, bytes data, bytes control, int flags, sockaddr_storage* address,
+                          uint32_t address_length) except -1
+    cdef int send_message_now(self, bytes data, bytes control, int flags,
+                              sockaddr_storage* address, uint32_t address_length) except -1
+    cdef bint is_of_before(self, int error) noexcept
+    cdef int failed_now(self, int error, size_t length) except -1
     cdef bint goes_zerocopy(self, const void* base, size_t length, size_t datagram,
                             bint any_size, const void* address,
                             uint32_t address_length) noexcept
@@ -43,6 +49,7 @@ cdef class DatagramSender(DatagramQueue):
     cdef int send_by_calls(self) except -1
     cdef int send_alike(self, unsigned count) except -1
     cdef int send_first(self, size_t length) noexcept
+    cdef int try_first(self, size_t length) noexcept
     cdef bint segments_allowed(self) except -1
     cdef int first_failed(self, int error) except -1
     cdef int send_train_by_calls(self) except -1

@@ -17,21 +17,25 @@ poll finds room.  The zero-copy sends of one submission are linked, a chain: whe
 the kernel cancels those behind it, and they are put back, in front.
 """
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t
 
 from uringloop._cpython cimport fd_of
 from uringloop.core.counters cimport Counters
+from uringloop.datagram.control cimport send_at_once
 from uringloop.datagram.queue cimport (
     BY_CALL, HEADER, ONE_BY_ONE, PLAIN, QUEUE_LIMIT, TRAINS_LIMIT, UNDECIDED, DatagramQueue)
+from uringloop.datagram.receiver cimport DatagramReceiver
 from uringloop.datagram.segmentation cimport (
     DIFFERENT, SAME, SHORTER, Likeness, compare, count_alike, is_allowed, refused,
     send_segmented, sent_by_itself)
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport (
-    EXPLICIT, FELL_BACK, FOLLOWER, LENT, NOTIF_DUE, REGISTERED, RETRIED, ZEROCOPY, operation)
+    EXPLICIT, FELL_BACK, FOLLOWER, LENT, MESSAGE, NOTIF_DUE, REGISTERED, RETRIED, ZEROCOPY,
+    operation)
 from uringloop.ring.payloads cimport copy_payload, payload
 from uringloop.ring.reports cimport BatchReport
 from uringloop.ring.sends cimport prepare_send
@@ -136,15 +140,16 @@ cdef class DatagramSender(DatagramQueue):
                       uint32_t address_length) except -1:
         """Send by a plain system call, as asyncio does, and tell as it does."""
         transport = <DatagramTransport>self.transport
-        cdef int error
-        if fd_of(transport._sock) != transport._sock_fd:
-            error = EBADF                # the program has closed it: the number may be another's
-        elif sendto(transport._sock_fd, memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL,
-                    <sockaddr*>address if address_length else NULL, address_length) >= 0:
+        cdef int error = EBADF           # the program has closed it: the number may be another's
+        if fd_of(transport._sock) == transport._sock_fd:
+            error = send_once(transport._sock_fd, memory.base, memory.length, address,
+                              address_length)
+        if error and self.is_of_before(error):
+            error = send_once(transport._sock_fd, memory.base, memory.length, address,
+                              address_length)
+        if error == 0:
             transport.loop.counters.datagrams_sent += 1
             return 0
-        else:
-            error = errno_now
         if (error == EAGAIN or error == EINTR) and not transport._conn_lost \
                 and not transport.loop.closing:
             if not memory.immutable:
@@ -153,9 +158,62 @@ cdef class DatagramSender(DatagramQueue):
             self.room = FULL
             self.flush_if_full()
             return self.maybe_pause_full()
+        return self.failed_now(error, memory.length)
+
+    cdef bint is_of_before(self, int error) noexcept:
+        """Whether the socket may have told of another datagram, and this one has not been tried.
+
+        The error queue has it, too: where the protocol takes that, nothing is to be lost by it.
+        """
+        return ((<DatagramReceiver>(<DatagramTransport>self.transport).receiver).takes_errors
+                and error != EAGAIN and error != EINTR and error != EBADF and error != EMSGSIZE)
+
+    cdef int failed_now(self, int error, size_t length) except -1:
+        transport = <DatagramTransport>self.transport
         transport.loop.counters.datagrams_dropped += 1
-        transport._protocol.error_received(self.error_of(error, memory.length))
+        transport._protocol.error_received(self.error_of(error, length))
         return 0
+
+    cdef int send_message(self, bytes data, bytes control, int flags, sockaddr_storage* address,
+                          uint32_t address_length) except -1:
+        """Send a datagram with control messages, by itself, behind what was sent before."""
+        transport = <DatagramTransport>self.transport
+        if transport.loop.closing:
+            return self.send_message_now(data, control, flags, address, address_length)
+        self.send_deferred_of_others()
+        if self.queue is not NULL and not self.waits():
+            self.send_queued()
+        if self.queue is NULL and not self.waits():
+            return self.send_message_now(data, control, flags, address, address_length)
+        self.append_message(data, control, flags, address, address_length)
+        self.send_queued()
+        self.tell_at_the_call()
+        return self.maybe_pause_full()
+
+    cdef int send_message_now(self, bytes data, bytes control, int flags,
+                              sockaddr_storage* address, uint32_t address_length) except -1:
+        transport = <DatagramTransport>self.transport
+        cdef int error = EBADF           # the program has closed it: the number may be another's
+        if fd_of(transport._sock) == transport._sock_fd:
+            error = send_at_once(
+                transport._sock_fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data),
+                PyBytes_AS_STRING(control), PyBytes_GET_SIZE(control), flags, address,
+                address_length)
+        if error and self.is_of_before(error):
+            error = send_at_once(
+                transport._sock_fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data),
+                PyBytes_AS_STRING(control), PyBytes_GET_SIZE(control), flags, address,
+                address_length)
+        if error == 0:
+            transport.loop.counters.datagrams_sent += 1
+            return 0
+        if (error == EAGAIN or error == EINTR) and not transport._conn_lost \
+                and not transport.loop.closing:
+            self.append_message(data, control, flags, address, address_length)
+            self.room = FULL
+            self.flush_if_full()
+            return self.maybe_pause_full()
+        return self.failed_now(error, PyBytes_GET_SIZE(data))
 
     cdef bint goes_zerocopy(self, const void* base, size_t length, size_t datagram,
                             bint any_size, const void* address,
@@ -388,13 +446,19 @@ cdef class DatagramSender(DatagramQueue):
 
     cdef int send_first(self, size_t length) noexcept:
         """Send so much of the first of the queue by itself: 0 or an errno."""
+        cdef int error = self.try_first(length)
+        return self.try_first(length) if error and self.is_of_before(error) else error
+
+    cdef int try_first(self, size_t length) noexcept:
         transport = <DatagramTransport>self.transport
         cdef operation* op = self.queue
         if fd_of(transport._sock) != transport._sock_fd:
             return EBADF
-        return 0 if sendto(transport._sock_fd, op.base, length, MSG_DONTWAIT | MSG_NOSIGNAL,
-                           <sockaddr*>&op.address if op.address_length else NULL,
-                           op.address_length) >= 0 else errno_now
+        if op.traits & MESSAGE:
+            return send_at_once(
+                transport._sock_fd, op.base, length, <char*>op.message.msg_control,
+                op.message.msg_controllen, op.message.msg_flags, &op.address, op.address_length)
+        return send_once(transport._sock_fd, op.base, length, &op.address, op.address_length)
 
     cdef int sent_by_call(self) except -1:
         cdef operation* op = self.pop_queue()
@@ -638,3 +702,11 @@ cdef class DatagramSender(DatagramQueue):
         text = os.strerror(error)
         return OSError(
             error, f'{text}: a datagram of {length} bytes' if error == EMSGSIZE else text)
+
+
+cdef inline int send_once(int fd, const char* base, size_t length, sockaddr_storage* address,
+                          uint32_t address_length) noexcept:
+    """By a plain system call: 0 or an errno."""
+    return 0 if sendto(fd, base, length, MSG_DONTWAIT | MSG_NOSIGNAL,
+                       <sockaddr*>address if address_length else NULL,
+                       address_length) >= 0 else errno_now

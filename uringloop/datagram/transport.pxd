@@ -11,9 +11,12 @@ cdef class DatagramTransport(SocketTransport):
     cdef:
         public object _address     # as asyncio: what all datagrams are sent to, or None
         uint32_t ring_id           # of the ring that has ``slot``
+        object packed_for          # what ``packed`` says: (ecn, source)
+        bytes packed               # the control messages of sendto_with() last time
 
     cdef bint needs_no_address(self, object addr) noexcept
     cdef bint to_kernel(self, object addr, sockaddr_storage* into, uint32_t* length) except -1
+    cdef int send_with(self, bytes data, bytes control, int flags, object addr) except -1
     cdef object find_registered(self, object data, payload* memory)
     cdef int check_loop(self, LentMemory memory) except -1
     cdef int check_made(self) except -1

@@ -15,6 +15,9 @@ from uringloop.transport.socket_transport import SocketTransport
 # What isinstance() sees of a transport: asyncio's class, of its private module.
 AsyncioTransport: Any
 
+def check_data(data: object) -> int:
+    """TypeError for what ``sendto`` does not take."""
+
 def items_of(buffers: Iterable[Any]) -> tuple[Any, ...]:
     """What ``sendto_many`` is given; TypeError if that is a single buffer."""
 
@@ -33,6 +36,8 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
     _address: Any
     def _receive_trains(self) -> None:
         """Have the kernel put together what comes in a row (UDP_GRO), if it knows how."""
+    def _receive_metadata(self, asked: int) -> None:
+        """Have the kernel tell that (metadata.Asked) with each datagram."""
     def sendto(
             self, data: bytes | bytearray | memoryview | Lease, addr: Any = None) -> None:
         """Send a datagram; never waits.
@@ -56,6 +61,26 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
         With ``segment_size`` the buffer leaves as datagrams of so many bytes, the last
         may be shorter (UDP_SEGMENT, udp(7)): in trains of up to 64, by one submission
         each.  What a path or a device refuses goes datagram by datagram.
+        """
+    def sendmsg(
+            self, buffers: Iterable[ReadableBuffer],
+            ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (), flags: int = 0,
+            addr: Any = None) -> None:
+        """Send ``buffers`` as one datagram with control messages: as ``socket.sendmsg``.
+
+        It leaves at the call, as by ``sendto``, and in the order of the calls; it is copied
+        if it has to wait.  What is no buffer, no control message or no address raises here;
+        what the kernel has against it reaches ``protocol.error_received``.
+        """
+    def sendto_with(
+            self, data: bytes | bytearray | memoryview | Lease, addr: Any = None, *,
+            ecn: int | None = None, source: str | None = None) -> None:
+        """Send a datagram as ``sendto`` does, with what a packet says besides.
+
+        ``ecn`` is the codepoint of RFC 3168 (0 to 3); the DSCP is the socket's.  ``source``
+        is the address, of those of this machine, that it comes from:
+        ``DatagramInfo.local_address``, for an answer.  What is none, or the family has none
+        of, is a ValueError.
         """
     def sendto_many(
             self, buffers: Iterable[ReadableBuffer | tuple[ReadableBuffer, Any]],

@@ -6,6 +6,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from libc.stdint cimport uint32_t
 
 from uringloop.core.loop_core cimport LoopCore
+from uringloop.datagram.control cimport joined_buffers, packed_ancdata, packed_metadata
 from uringloop.datagram.gathering cimport end_batch, gather, gathering, send_gathered
 from uringloop.datagram.offload cimport switch_on
 from uringloop.datagram.receiver cimport DatagramReceiver
@@ -20,11 +21,13 @@ from uringloop.ring.trains cimport check_segment_size, is_udp
 from uringloop.transport.sender cimport FULL
 from uringloop.transport.socket_transport cimport CLOSING, LOST, UNMADE, SocketTransport
 
+import operator
 import sys
 from asyncio import DatagramTransport as DatagramTransportBase
 from asyncio import selector_events
 
 from uringloop._cpython import with_attributes
+from uringloop.datagram.metadata import ask
 
 
 # Until 3.12 asyncio did not send empty datagrams; from 3.13 on it does.
@@ -65,6 +68,24 @@ cdef class DatagramTransport(SocketTransport):
         if is_udp(self._sock):
             (<DatagramReceiver>self.receiver).takes_trains = switch_on(self._sock_fd)
 
+    def _receive_metadata(self, int asked):
+        """Have the kernel tell that (metadata.Asked) with each datagram."""
+        cdef DatagramReceiver receiver = <DatagramReceiver>self.receiver
+        ask(self._sock, asked)
+        receiver.asked = asked
+        receiver.look_up_new(type(self._protocol))
+
+    def set_protocol(self, protocol):
+        """Call another protocol from now on."""
+        self._protocol = protocol
+        if self.loop is not None:
+            # It may want to hear of errors before anything is received.
+            (<DatagramReceiver>self.receiver).look_up(protocol)
+
+    def _before_socket_changes(self):
+        self.packed_for = None           # it has the DSCP of the socket
+        SocketTransport._before_socket_changes(self)
+
     # -- sending ---------------------------------------------------------------------------------
 
     def sendto(self, data, addr=None):
@@ -80,10 +101,8 @@ cdef class DatagramTransport(SocketTransport):
         cdef sockaddr_storage address
         cdef uint32_t address_length = 0
         cdef bint exact = PyBytes_CheckExact(data)
-        if not exact and not isinstance(data, LentMemory) and not isinstance(
-                data, (bytes, bytearray, memoryview)):
-            raise TypeError(f'data argument must be a bytes-like object, '
-                            f'not {type(data).__name__!r}')
+        if not exact:
+            check_data(data)
         if not EMPTY_ALLOWED and not data:
             return
         addr = self.checked_address(addr)
@@ -141,6 +160,46 @@ cdef class DatagramTransport(SocketTransport):
         (<DatagramSender>self.sender).send_reported(
             owner, &memory, segment, &address, address_length, future)
         return future
+
+    def sendmsg(self, buffers, ancdata=(), flags=0, addr=None):
+        """Send ``buffers`` as one datagram with control messages: as ``socket.sendmsg``.
+
+        It leaves at the call, as by ``sendto``, and in the order of the calls; it is copied if it
+        has to wait.  What is no buffer, no control message or no address raises here; what the
+        kernel has against it reaches ``protocol.error_received``.
+        """
+        cdef int message_flags = operator.index(flags)
+        self.check_made()
+        data = joined_buffers(buffers)
+        self.send_with(data, packed_ancdata(ancdata), message_flags, addr)
+
+    def sendto_with(self, data, addr=None, *, ecn=None, source=None):
+        """Send a datagram as ``sendto`` does, with what a packet says besides.
+
+        ``ecn`` is the codepoint of RFC 3168 (0 to 3); the DSCP is the socket's.  ``source`` is the
+        address, of those of this machine, that it comes from: ``DatagramInfo.local_address``,
+        for an answer.  What is none, or the family has none of, is a ValueError.
+        """
+        self.check_made()
+        check_data(data)
+        asked = ecn, source
+        if self.packed_for is None or asked != self.packed_for:
+            self.packed = packed_metadata(self._sock_fd, self.family, ecn, source)
+            self.packed_for = asked
+        content = data if PyBytes_CheckExact(data) else self.loop._content(data)
+        if content or EMPTY_ALLOWED:
+            self.send_with(content, self.packed, 0, addr)
+
+    cdef int send_with(self, bytes data, bytes control, int flags, object addr) except -1:
+        cdef sockaddr_storage address
+        cdef uint32_t address_length = 0
+        if not self._conn_lost:
+            self.to_kernel_or_raise(addr, &address, &address_length)
+        if self._conn_lost:
+            self._drop()
+            return 0
+        return (<DatagramSender>self.sender).send_message(
+            data, control, flags, &address, address_length)
 
     def sendto_many(self, buffers, addr=None):
         """Send many datagrams; never waits.  What sendmmsg(2) is to sendto(2).
@@ -385,6 +444,13 @@ cdef class DatagramTransport(SocketTransport):
         except BaseException as problem:
             self.report(problem, f'Exception in callback {self!r}')
         return 0
+
+
+cpdef int check_data(object data) except -1:
+    """TypeError for what ``sendto`` does not take."""
+    if not isinstance(data, (bytes, bytearray, memoryview, LentMemory)):
+        raise TypeError(f'data argument must be a bytes-like object, not {type(data).__name__!r}')
+    return 0
 
 
 cpdef tuple items_of(object buffers):

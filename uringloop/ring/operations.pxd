@@ -29,6 +29,7 @@ cdef enum Trait:
     RETRIED = 1024   # another operation sends the same
     LOOPS_OWN = 2048  # on a descriptor of the loop's own
     LENT = 128       # ``data`` is LentMemory, whose owner wants it back
+    MESSAGE = 4096   # ``message`` has flags, and control messages, that it is sent with
 
 
 cdef enum Role:

@@ -95,6 +95,9 @@ cdef class Sender:
             self.lasting = True
             self.room = FULL
             return transport.flush_later_here()
+        if res > 0 and not res & POLLOUT:
+            # An error queue that nobody reads says so at any time: once is enough.
+            self.lasting = True
         # If it is not so (an error, another ring), the send tells.  As with asyncio it has its
         # turn among the callbacks, and what is written before it waits behind what is queued.
         self.room = WRITABLE

@@ -1,0 +1,289 @@
+"""The error queue (IP_RECVERR): what the network says of what was sent."""
+import asyncio
+import errno
+import socket
+import struct
+
+import pytest
+
+import uringloop
+from tests.support.cases import UringCase, on_the_fallback_too, only_uring
+from tests.support.namespaces import Namespace, needs_root
+from tests.support.sockets import deserted, needs_ipv6, udp
+from tests.support.turns import turns
+
+IP_MTU_DISCOVER, IP_RECVERR = 10, 11                # linux/in.h
+IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 2, 3
+IPV6_MTU_DISCOVER, IPV6_RECVERR = 23, 25            # linux/in6.h
+SO_TIMESTAMPING = 37                                # asm-generic/socket.h
+TX_SOFTWARE, SOFTWARE, TSONLY = 1 << 1, 1 << 4, 1 << 11         # SOF_TIMESTAMPING_...
+LOCAL, ICMP, ICMP6, TIMESTAMPING = 1, 2, 3, 4       # SO_EE_ORIGIN_...
+
+
+class Recorder(uringloop.DatagramProtocol):
+
+    def __init__(self):
+        self.got = []
+        self.errors = []
+        self.changed = asyncio.Event()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, addr):
+        self.got.append(data)
+        self.changed.set()
+
+    def error_received(self, exc):
+        self.errors.append(exc)
+        self.changed.set()
+
+    async def until(self, condition):
+        while not condition(self):
+            self.changed.clear()
+            await self.changed.wait()
+
+
+class Queue(Recorder):
+
+    def __init__(self):
+        super().__init__()
+        self.queue = []
+
+    def datagram_errqueue_received(self, data, ancdata, flags, addr):
+        assert flags & socket.MSG_ERRQUEUE
+        self.queue.append((data, ancdata, addr))
+        self.changed.set()
+
+
+def error_of(ancdata):
+    """``(errno, origin, info)`` of what the error queue has told."""
+    [error] = [data for level, kind, data in ancdata
+               if (level, kind) in {(socket.IPPROTO_IP, IP_RECVERR),
+                                    (socket.IPPROTO_IPV6, IPV6_RECVERR)}]
+    number, origin, _, _, _, info, _ = struct.unpack_from('IBBBBII', error)
+    return number, origin, info
+
+
+class WithErrors(UringCase):
+
+    async def open(self, kind=Queue, **options):
+        return await self.loop.create_datagram_endpoint(
+            kind, **(options or {'local_addr': ('127.0.0.1', 0)}))
+
+
+class TestRefused(WithErrors):
+
+    def test_of_whom(self):
+        """Of a socket that is not connected, and so hears of nothing otherwise."""
+        async def main():
+            transport, protocol = await self.open()
+            gone = [deserted(), deserted()]
+            for n, to in enumerate(gone * 2):
+                transport.sendto(b'are you there, %d?' % n, to)
+                await protocol.until(lambda p: len(p.queue) == n + 1)  # noqa: B023
+            assert [(data, addr) for data, _, addr in protocol.queue] == [
+                (b'are you there, %d?' % n, to) for n, to in enumerate(gone * 2)]
+            assert {error_of(ancdata) for _, ancdata, _ in protocol.queue} == {
+                (errno.ECONNREFUSED, ICMP, 0)}
+            assert protocol.errors == []
+            transport.close()
+
+        self.run(main())
+
+    @needs_ipv6
+    @pytest.mark.parametrize('host', ['::1', '::ffff:127.0.0.1'])
+    def test_ipv6(self, host):
+        async def main():
+            sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind(('::', 0))
+            sock.setblocking(False)
+            transport, protocol = await self.open(sock=sock)
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as gone:
+                gone.bind(('::1', 0))
+                port = gone.getsockname()[1]
+            transport.sendto(b'are you there?', (host, port))
+            await protocol.until(lambda p: p.queue)
+            [(data, ancdata, addr)] = protocol.queue
+            assert (data, addr[:2]) == (b'are you there?', (host, port))
+            assert error_of(ancdata)[:2] == (errno.ECONNREFUSED, ICMP6 if host == '::1' else ICMP)
+            transport.close()
+
+        self.run(main())
+
+    @only_uring                # asyncio asks the socket once
+    @pytest.mark.parametrize('way', ['sendto', 'sendto_with', 'sendmsg'])
+    def test_the_error_of_another_costs_no_datagram(self, way):
+        """The kernel answers the next send with it, and does not try that."""
+        async def main():
+            transport, protocol = await self.open()
+            gone = deserted()
+            with udp() as peer:
+                for n in range(3):
+                    transport.sendto(b'are you there?', gone)
+                    data = [b'%d' % n] if way == 'sendmsg' else b'%d' % n
+                    getattr(transport, way)(data, addr=peer.getsockname())
+                    assert peer.recv(100) == b'%d' % n
+                await protocol.until(lambda p: len(p.queue) == 3)
+            assert protocol.errors == []
+            assert self.loop.stats().datagrams_dropped == 0
+            transport.close()
+
+        self.run(main())
+
+    @only_uring                # asyncio's loop spins
+    def test_a_program_that_sets_the_option_itself(self):
+        """Without the method: ``error_received`` as ever, and no spinning."""
+        async def main():
+            transport, protocol = await self.open(Recorder)
+            transport.get_extra_info('socket').setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            transport.sendto(b'are you there?', deserted())
+            await protocol.until(lambda p: p.errors)
+            assert [exc.errno for exc in protocol.errors] == [errno.ECONNREFUSED]
+            with udp() as peer:
+                peer.sendto(b'I am', transport.get_extra_info('sockname'))
+                await protocol.until(lambda p: p.got)
+            # The error stays in the queue.  An idle loop enters the kernel, and sleeps there.
+            before = self.loop.stats().syscalls
+            await asyncio.sleep(0.05)
+            assert self.loop.stats().syscalls - before < 5
+            # Someone who takes it is told of it, with the next one.
+            queue = Queue()
+            queue.connection_made(transport)
+            transport.set_protocol(queue)
+            transport.sendto(b'and you?', deserted())
+            await queue.until(lambda p: len(p.queue) == 2)
+            assert [data for data, _, _ in queue.queue] == [b'are you there?', b'and you?']
+            transport.close()
+
+        self.run(main())
+
+    def test_without_the_method_nothing_is_asked_for(self):
+        async def main():
+            transport, _ = await self.open(Recorder)
+            sock = transport.get_extra_info('socket')
+            assert sock.getsockopt(socket.IPPROTO_IP, IP_RECVERR) == 0
+            transport.set_protocol(Queue())
+            assert sock.getsockopt(socket.IPPROTO_IP, IP_RECVERR) == 1
+            transport.close()
+
+        self.run(main())
+
+    def test_many(self):
+        """More than a turn has, and datagrams between them."""
+        async def main():
+            transport, protocol = await self.open()
+            # With the packet, behind the headers of Ethernet, IP and UDP.
+            transport.get_extra_info('socket').setsockopt(
+                socket.SOL_SOCKET, SO_TIMESTAMPING, TX_SOFTWARE | SOFTWARE)
+            name = transport.get_extra_info('sockname')
+            with udp() as peer:
+                for n in range(100):
+                    transport.sendto(b'%d' % n, peer.getsockname())
+                    peer.sendto(b'%d' % n, name)
+                await protocol.until(lambda p: len(p.got) == len(p.queue) == 100)
+            assert protocol.got == [b'%d' % n for n in range(100)]
+            assert [data[42:] for data, _, _ in protocol.queue] == protocol.got
+            transport.close()
+
+        self.run(main())
+
+    @pytest.mark.parametrize('end', ['close', 'abort', 'pause'])
+    def test_ended_in_the_midst(self, end):
+        class Ends(Queue):
+
+            def datagram_errqueue_received(self, data, ancdata, flags, addr):
+                super().datagram_errqueue_received(data, ancdata, flags, addr)
+                if end == 'pause':
+                    self.transport.pause_reading()
+                else:
+                    getattr(self.transport, end)()
+
+        async def main():
+            transport, protocol = await self.open(Ends)
+            gone = [deserted() for _ in range(5)]
+            for to in gone:
+                transport.sendto(b'are you there?', to)
+            await protocol.until(lambda p: p.queue)
+            await turns()
+            assert len(protocol.queue) == 1
+            while end == 'pause' and len(protocol.queue) + len(protocol.errors) < 5:
+                count = len(protocol.queue)
+                transport.resume_reading()
+                await protocol.until(lambda p: len(p.queue) > count)  # noqa: B023
+            transport.close()
+            await turns()
+
+        self.needs_pausing()
+        self.run(main())
+
+    def test_an_exception_is_reported(self):
+        class Fails(Queue):
+
+            def datagram_errqueue_received(self, *told):
+                super().datagram_errqueue_received(*told)
+                raise ZeroDivisionError
+
+        async def main():
+            transport, protocol = await self.open(Fails)
+            for n in 1, 2:
+                transport.sendto(b'are you there?', deserted())
+                await protocol.until(lambda p: len(p.queue) == n)  # noqa: B023
+            transport.close()
+
+        self.run(main())
+        assert [type(context['exception']) for context in self.problems] == [ZeroDivisionError] * 2
+
+
+class TestMTU(WithErrors):
+
+    @needs_root
+    @pytest.mark.parametrize('how', [IP_PMTUDISC_DO, IP_PMTUDISC_PROBE])
+    def test_is_told(self, how):
+        """EMSGSIZE, at the call as ever, and in the queue with what would have been right."""
+        async def main():
+            with Namespace() as namespace:
+                namespace.ip('link', 'set', 'lo', 'mtu', '1500')
+                sock = namespace.socket(address=('127.0.0.1', 0))
+                sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, how)
+                transport, protocol = await self.open(sock=sock)
+                to = ('127.0.0.1', 9)
+                ways = [lambda data: transport.sendto(data, to),
+                        lambda data: transport.sendto_with(data, to, ecn=1),
+                        lambda data: transport.sendmsg([data], (), 0, to)]
+                for n, send in enumerate(ways, 1):
+                    send(bytes(1473))
+                    assert [exc.errno for exc in protocol.errors] == [errno.EMSGSIZE] * n
+                    await protocol.until(lambda p: len(p.queue) == n)  # noqa: B023
+                assert [error_of(ancdata) for _, ancdata, _ in protocol.queue] == [
+                    (errno.EMSGSIZE, LOCAL, 1500)] * 3
+                transport.close()
+                await turns()
+
+        self.run(main())
+
+
+class TestSendingTimes(WithErrors):
+
+    def test_come_this_way_too(self):
+        async def main():
+            transport, protocol = await self.open()
+            sock = transport.get_extra_info('socket')
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, TX_SOFTWARE | SOFTWARE | TSONLY)
+            with udp() as peer:
+                for n in range(3):
+                    transport.sendto(b'%d' % n, peer.getsockname())
+                await protocol.until(lambda p: len(p.queue) == 3)
+            for n, (_, ancdata, _) in enumerate(protocol.queue):
+                assert error_of(ancdata)[:2] == (errno.ENOMSG, TIMESTAMPING)
+                [stamps] = [data for level, kind, data in ancdata
+                            if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPING)]
+                assert struct.unpack_from('qq', stamps) > (0, 0), n
+            assert protocol.errors == []
+            transport.close()
+
+        self.run(main())
+
+
+on_the_fallback_too(globals(), TestRefused, TestMTU, TestSendingTimes)

@@ -1,0 +1,19 @@
+"""Control messages: what a system call takes and gives besides a datagram's bytes (cmsg(3))."""
+from collections.abc import Iterable
+
+from _typeshed import ReadableBuffer
+
+def packed_ancdata(ancdata: Iterable[tuple[int, int, ReadableBuffer]]) -> bytes:
+    """What ``socket.sendmsg`` makes of it for the kernel; the same exceptions."""
+
+def unpacked_ancdata(control: bytes) -> list[tuple[int, int, bytes]]:
+    """The list that ``packed_ancdata`` was given, or one like it."""
+
+def joined_buffers(buffers: Iterable[ReadableBuffer]) -> bytes:
+    """The datagram that ``socket.sendmsg`` makes of them; the same exceptions."""
+
+def packed_metadata(fd: int, family: int, ecn: int | None, source: str | None) -> bytes:
+    """The control messages for a datagram with that ECN codepoint, from that address.
+
+    ValueError for what is none, or where the family has none.
+    """
