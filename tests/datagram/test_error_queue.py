@@ -11,6 +11,7 @@ from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.namespaces import Namespace, needs_root
 from tests.support.sockets import deserted, needs_ipv6, udp
 from tests.support.turns import turns
+from tests.support.wires import roomy_peer
 
 IP_MTU_DISCOVER, IP_RECVERR = 10, 11                # linux/in.h
 IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 2, 3
@@ -234,6 +235,44 @@ class TestRefused(WithErrors):
 
         self.run(main())
         assert [type(context['exception']) for context in self.problems] == [ZeroDivisionError] * 2
+
+
+class TestFullSocket(WithErrors):
+
+    @needs_root
+    @pytest.mark.parametrize('kind', [Recorder, Queue])
+    def test_an_error_in_the_queue_does_not_make_it_spin(self, wire, kind):
+        """A poll for room tells of it at any time."""
+        async def main():
+            sock = wire.socket(address=('10.98.1.1', 0))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 30_000)
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, TX_SOFTWARE | SOFTWARE | TSONLY)
+            receiver, received = await roomy_peer(wire)
+            transport, protocol = await self.open(kind, sock=sock)
+            # To itself: what stays in the queue, or comes.
+            transport.sendto(b'here', sock.getsockname())
+            await protocol.until(lambda p: p.got)
+            wire.hold()
+            while not transport.get_write_buffer_size():
+                transport.sendto(bytes(10_000), wire.peer)
+            await turns()
+            before = self.loop.stats().syscalls
+            await asyncio.sleep(0.1)
+            assert self.loop.stats().syscalls - before < 10
+            assert transport.get_write_buffer_size()
+            wire.release()
+            await received.until(lambda p: p.datagrams)
+            while transport.get_write_buffer_size():
+                await asyncio.sleep(0)
+            if kind is Queue:
+                await protocol.until(lambda p: len(p.queue) > 3)
+            transport.close()
+            receiver.close()
+
+        try:
+            self.run(main())
+        finally:
+            wire.release()
 
 
 class TestMTU(WithErrors):

@@ -11,11 +11,13 @@ import pytest
 
 import uringloop
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
+from tests.support.namespaces import needs_root
 from tests.support.sockets import needs_ipv6, udp
 from tests.support.turns import turns
 from uringloop import DatagramInfo
 
 SOL_UDP, UDP_SEGMENT = 17, 103                      # linux/udp.h
+SO_NO_CHECK = 11                                    # asm-generic/socket.h
 NONE = DatagramInfo()
 
 
@@ -477,6 +479,32 @@ class TestGRO(WithMetadata):
 
         self.run(main())
 
+    @needs_root
+    @needs_ipv6
+    @pytest.mark.parametrize('kind', KINDS)
+    def test_control_messages_cut_off(self, kind):
+        """By options of IPv6 that there is no room for: trains are cut as they should be."""
+        async def main():
+            transport, protocol, name = await self.open(kind, ('::1', 0), timestamps=True)
+            transport.get_extra_info('socket').setsockopt(
+                socket.IPPROTO_IPV6, socket.IPV6_RECVDSTOPTS, 1)
+            # As tests/datagram/test_offload.py has them.
+            options = bytes([59, 1024 // 8 - 1]) + 4 * (b'\x1e\xfc' + bytes(252)) + bytes(6)
+            expected = []
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
+                peer.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, options)
+                for size in 100, 1000, 5000:
+                    data = random.randbytes(size * 4 + 1)
+                    send_train(peer, name, data, size)
+                    expected += cut(data, size)
+                await protocol.wait(len(expected))
+            assert [data for data, _, _ in protocol.got] == expected
+            assert all(info.timestamp_ns for _, _, info in protocol.got)
+            assert protocol.errors == []
+            transport.close()
+
+        self.run(main())
+
     @pytest.mark.parametrize('kind', KINDS)
     def test_paused_in_the_midst(self, kind):
         class Pauses(kind):
@@ -584,6 +612,80 @@ class TestOrder(WithMetadata):
                 assert got == sent
             assert protocol.errors == []
             transport.close()
+
+        self.run(main())
+
+    @only_uring                # one by one, on the fallback
+    @pytest.mark.parametrize('family', ['ipv4', 'ipv6'])
+    def test_those_of_a_bulk_leave_together(self, family):
+        """If they say the same, and are of one size; each says what it was sent with."""
+        async def main():
+            six = family == 'ipv6'
+            sock = udp6() if six else udp()
+            transport, _, _ = await self.open(sock=sock)
+            receiver, protocol, to = await self.open(
+                local=('::1' if six else '127.0.0.1', 0), ecn=True)
+            expected = []
+            for ecn, size, count in (1, 100, 40), (2, 100, 40), (2, 90, 20), (0, 1200, 70), \
+                    (None, 1200, 20), (3, 50, 3), (3, 49, 1), (3, 50, 30):
+                for n in range(count):
+                    data = (b'%d %d ' % (n, size)).ljust(size, b'.')
+                    if ecn is None:
+                        transport.sendto(data, to)
+                    else:
+                        transport.sendto_with(data, to, ecn=ecn)
+                    expected.append((data, ecn or 0))
+                await protocol.wait(len(expected))
+            assert [(data, info.ecn) for data, _, info in protocol.got] == expected
+            assert self.loop.stats().datagrams_gathered > 150
+            for end in transport, receiver:
+                end.close()
+
+        self.run(main())
+
+    @only_uring
+    def test_a_bulk_in_turn(self):
+        """Of two kinds, one after the other: none leaves with the wrong one."""
+        async def main():
+            transport, _, _ = await self.open()
+            receiver, protocol, to = await self.open(local=('0.0.0.0', 0), ecn=True, pktinfo=True)
+            to = ('127.0.0.1', to[1])
+            sent = []
+            for n in range(300):
+                ecn = random.choice([0, 0, 0, 1, None])
+                data = b'%06d' % n
+                if ecn is None:
+                    transport.sendmsg([data], [(socket.IPPROTO_IP, socket.IP_TOS, b'\x03')], 0, to)
+                else:
+                    transport.sendto_with(data, to, ecn=ecn)
+                sent.append((data, 3 if ecn is None else ecn))
+                if n % 60 == 59:
+                    await protocol.wait(len(sent))
+            assert [(data, info.ecn) for data, _, info in protocol.got] == sent
+            for end in transport, receiver:
+                end.close()
+
+        self.run(main())
+
+    @only_uring
+    def test_refused_segments_leave_one_by_one(self):
+        """IPv4 sends no segments without checksums: each then leaves with its own metadata."""
+        async def main():
+            sock = udp()
+            transport, _, _ = await self.open(sock=sock)
+            receiver, protocol, to = await self.open(ecn=True)
+            count = 0
+            for n in range(3):
+                if n == 1:
+                    sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)   # not seen at once
+                for _ in range(30):
+                    transport.sendto_with(b'%06d' % count, to, ecn=2)
+                    count += 1
+                await protocol.wait(count)
+            assert [(data, info.ecn) for data, _, info in protocol.got] == [
+                (b'%06d' % n, 2) for n in range(count)]
+            for end in transport, receiver:
+                end.close()
 
         self.run(main())
 

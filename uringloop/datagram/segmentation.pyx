@@ -4,7 +4,7 @@ The kernel's network stack is then walked once for all of them, and they are cut
 end.  They are of one size, but the last, which may be shorter, and to one address.
 """
 from libc.stdint cimport uint16_t, uint64_t
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
 from uringloop.ring.abi cimport *
@@ -37,6 +37,10 @@ cdef extern from *:
 
 cdef double OPTIONS_TRUSTED = 0.01        # seconds
 
+cdef enum:
+    LONGEST_METADATA = 256    # bytes of control messages: see packed_metadata
+    CONTROL_WORDS = 35        # for these and the size
+
 # Options with which a datagram is not what it would be as a segment of another.
 cdef int[4][2] OPTIONS = [
     [SOL_UDP, UDP_SEGMENT], [SOL_UDP, UDP_CORK], [SOL_UDP, UDP_NO_CHECK6_TX],
@@ -51,22 +55,32 @@ cdef unsigned count_alike(segmentation* these, operation* first) noexcept:
     cdef operation* op = first.next
     cdef size_t total = first.length
     cdef unsigned count = 1
-    if these.one_by_one_due or not 0 < first.length <= these.limit \
-            or first.traits & (EXPLICIT | MESSAGE) \
+    if these.one_by_one_due or not 0 < first.length <= these.limit or first.traits & EXPLICIT \
             or first.segment_size:
         return 1
     while op is not NULL and count < SEGMENTS and 0 < op.length <= first.length \
-            and total + op.length <= SEGMENTED_BYTES \
-            and not op.traits & (EXPLICIT | MESSAGE) \
+            and total + op.length <= SEGMENTED_BYTES and not op.traits & EXPLICIT \
             and not op.segment_size \
             and op.address_length == first.address_length \
-            and memcmp(&op.address, &first.address, op.address_length) == 0:
+            and memcmp(&op.address, &first.address, op.address_length) == 0 \
+            and say_the_same(op, first):
         total += op.length
         count += 1
         if op.length < first.length:
             break
         op = op.next
     return count
+
+
+cdef inline bint say_the_same(operation* one, operation* other) noexcept:
+    """Whether what they are sent with besides their bytes lets them leave together."""
+    if not (one.traits | other.traits) & MESSAGE:
+        return True
+    # Of ``sendto_with`` they have one and the same object; of ``sendmsg`` each its own.
+    return (one.traits & other.traits & MESSAGE
+            and one.message.msg_control == other.message.msg_control
+            and one.message.msg_controllen <= LONGEST_METADATA
+            and one.message.msg_flags == 0 and other.message.msg_flags == 0)
 
 
 cdef bint is_allowed(segmentation* these, int fd, bint options_changed) noexcept:
@@ -107,8 +121,8 @@ cdef int send_segmented(operation* first, unsigned count, int fd) noexcept:
     """Send the first ``count`` datagrams of a queue at once: 0 or an errno."""
     cdef:
         iovec vectors[SEGMENTS]
-        uint64_t control[3]        # aligned
-        cmsghdr* header = <cmsghdr*>control
+        uint64_t control[CONTROL_WORDS]      # aligned
+        size_t before = first.message.msg_controllen if first.traits & MESSAGE else 0
         msghdr message
         operation* op = first
         unsigned i
@@ -122,7 +136,10 @@ cdef int send_segmented(operation* first, unsigned count, int fd) noexcept:
     if first.address_length:
         message.msg_name = &first.address
         message.msg_namelen = first.address_length
-    write_segment_size(&message, header, <uint16_t>first.length)
+    memcpy(control, first.message.msg_control, before)
+    write_segment_size(&message, <cmsghdr*>(<char*>control + before), <uint16_t>first.length)
+    message.msg_control = control
+    message.msg_controllen += before
     return 0 if sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 else errno_now
 
 

@@ -31,8 +31,8 @@ cdef class DatagramSender(DatagramQueue):
     cdef int tell_at_the_call(self) except -1
     cdef int send_now(self, object owner, payload* memory, sockaddr_storage* address,
                       uint32_t address_length) except -1
-    cdef int send_message(self, bytes data, bytes control, int flags, sockaddr_storage* address,
-                          uint32_t address_length) except -1
+    cdef int send_message(self, bytes data, bytes control, int flags, bint alone,
+                          sockaddr_storage* address, uint32_t address_length) except -1
     cdef int send_message_now(self, bytes data, bytes control, int flags,
                               sockaddr_storage* address, uint32_t address_length) except -1
     cdef bint is_of_before(self, int error) noexcept

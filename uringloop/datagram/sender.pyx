@@ -174,20 +174,34 @@ cdef class DatagramSender(DatagramQueue):
         transport._protocol.error_received(self.error_of(error, length))
         return 0
 
-    cdef int send_message(self, bytes data, bytes control, int flags, sockaddr_storage* address,
-                          uint32_t address_length) except -1:
-        """Send a datagram with control messages, by itself, behind what was sent before."""
+    cdef int send_message(self, bytes data, bytes control, int flags, bint alone,
+                          sockaddr_storage* address, uint32_t address_length) except -1:
+        """Send a datagram with control messages, or queue it, behind what was sent before.
+
+        ``alone``: no other has the same ones, and leaves with it.
+        """
         transport = <DatagramTransport>self.transport
+        cdef Likeness likeness
+        cdef bint bulk
         if transport.loop.closing:
             return self.send_message_now(data, control, flags, address, address_length)
+        likeness = compare(&self.segments, PyBytes_GET_SIZE(data), address, address_length)
+        if alone or likeness == SHORTER and self.queue is NULL:
+            likeness = DIFFERENT
+        bulk = self.count_send() and likeness != DIFFERENT
         self.send_deferred_of_others()
-        if self.queue is not NULL and not self.waits():
-            self.send_queued()
-        if self.queue is NULL and not self.waits():
-            return self.send_message_now(data, control, flags, address, address_length)
+        if not self.waits() and not bulk:
+            if self.queue is not NULL:
+                self.send_queued()
+            if self.queue is NULL and not self.waits():
+                return self.send_message_now(data, control, flags, address, address_length)
         self.append_message(data, control, flags, address, address_length)
-        self.send_queued()
-        self.tell_at_the_call()
+        if bulk and likeness != SHORTER and not self.waits():
+            self.defer()
+        else:
+            self.send_queued()
+            if not bulk:
+                self.tell_at_the_call()
         return self.maybe_pause_full()
 
     cdef int send_message_now(self, bytes data, bytes control, int flags,

@@ -16,7 +16,8 @@ cdef class DatagramTransport(SocketTransport):
 
     cdef bint needs_no_address(self, object addr) noexcept
     cdef bint to_kernel(self, object addr, sockaddr_storage* into, uint32_t* length) except -1
-    cdef int send_with(self, bytes data, bytes control, int flags, object addr) except -1
+    cdef int send_with(self, bytes data, bytes control, int flags, bint alone,
+                       object addr) except -1
     cdef object find_registered(self, object data, payload* memory)
     cdef int check_loop(self, LentMemory memory) except -1
     cdef int check_made(self) except -1

@@ -171,7 +171,7 @@ cdef class DatagramTransport(SocketTransport):
         cdef int message_flags = operator.index(flags)
         self.check_made()
         data = joined_buffers(buffers)
-        self.send_with(data, packed_ancdata(ancdata), message_flags, addr)
+        self.send_with(data, packed_ancdata(ancdata), message_flags, True, addr)
 
     def sendto_with(self, data, addr=None, *, ecn=None, source=None):
         """Send a datagram as ``sendto`` does, with what a packet says besides.
@@ -188,9 +188,10 @@ cdef class DatagramTransport(SocketTransport):
             self.packed_for = asked
         content = data if PyBytes_CheckExact(data) else self.loop._content(data)
         if content or EMPTY_ALLOWED:
-            self.send_with(content, self.packed, 0, addr)
+            self.send_with(content, self.packed, 0, False, addr)
 
-    cdef int send_with(self, bytes data, bytes control, int flags, object addr) except -1:
+    cdef int send_with(self, bytes data, bytes control, int flags, bint alone,
+                       object addr) except -1:
         cdef sockaddr_storage address
         cdef uint32_t address_length = 0
         if not self._conn_lost:
@@ -199,7 +200,7 @@ cdef class DatagramTransport(SocketTransport):
             self._drop()
             return 0
         return (<DatagramSender>self.sender).send_message(
-            data, control, flags, &address, address_length)
+            data, control, flags, alone, &address, address_length)
 
     def sendto_many(self, buffers, addr=None):
         """Send many datagrams; never waits.  What sendmmsg(2) is to sendto(2).
