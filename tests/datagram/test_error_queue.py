@@ -127,6 +127,20 @@ class TestRefused(WithErrors):
                     getattr(transport, way)(data, addr=peer.getsockname())
                     assert peer.recv(100) == b'%d' % n
                 await protocol.until(lambda p: len(p.queue) == 3)
+                # Nor one of a bulk, or of a train.
+                for length in 100, 1000:
+                    for n in range(20):
+                        if n % 7 == 6:
+                            transport.sendto(b'are you there?', gone)
+                        data = b'%d' % n + bytes(length)
+                        getattr(transport, way)([data] if way == 'sendmsg' else data,
+                                                addr=peer.getsockname())
+                    train = [b'%04d' % n for n in range(10)]
+                    transport.sendto(b'are you there?', gone)
+                    transport.sendto_many(train, peer.getsockname())
+                    for n in range(20):
+                        assert await self.loop.sock_recv(peer, 2000) == b'%d' % n + bytes(length)
+                    assert [await self.loop.sock_recv(peer, 100) for _ in train] == train
             assert protocol.errors == []
             assert self.loop.stats().datagrams_dropped == 0
             transport.close()

@@ -101,7 +101,7 @@ cdef int send_gathered(gathering* these, DatagramSender sender) except -1:
         sender.room = FULL
     elif is_refusal(error):
         refused(&sender.segments, these.count, error)
-    else:
+    elif not sender.is_of_before(error):
         first_failed(these, sender, error)
     return enqueue_gathered(these, sender)
 

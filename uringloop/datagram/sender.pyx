@@ -377,6 +377,8 @@ cdef class DatagramSender(DatagramQueue):
         cdef int error
         if op.status != ONE_BY_ONE and self.train_allowed(op) and transport.has_socket():
             error = send_train(op, transport._sock_fd)
+            if error and self.is_of_before(error):
+                error = send_train(op, transport._sock_fd)
             if error == EAGAIN or error == EINTR:
                 self.room = FULL
             elif error == 0:
@@ -445,6 +447,8 @@ cdef class DatagramSender(DatagramQueue):
     cdef int send_alike(self, unsigned count) except -1:
         transport = <DatagramTransport>self.transport
         cdef int error = send_segmented(self.queue, count, transport._sock_fd)
+        if error and self.is_of_before(error):
+            error = send_segmented(self.queue, count, transport._sock_fd)
         if error == EAGAIN or error == EINTR:
             self.room = FULL
         elif error and is_refusal(error):
