@@ -1,4 +1,5 @@
 """What is told of a datagram besides its bytes: ECN, addresses, times, drops; and sent with it."""
+import array
 import asyncio
 import errno
 import os
@@ -311,6 +312,31 @@ class TestTimes(WithMetadata):
                 await protocol.wait(1)
             [(_, _, info)] = protocol.got
             assert before <= info.timestamp_ns <= time.time_ns()
+            transport.close()
+
+        self.run(main())
+
+
+class TestDescriptors(WithMetadata):
+
+    @pytest.mark.parametrize('kind', [Plain, *KINDS])
+    def test_that_nobody_is_given_do_not_stay_open(self, kind, tmp_path):
+        """They come with any control message that a local socket is asked for."""
+        async def main():
+            transport, protocol, name = await self.open(
+                kind, local=str(tmp_path / 'here'), family=socket.AF_UNIX, timestamps=True)
+            read_end, write_end = os.pipe()
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+                for size in 10, 9000:
+                    for count in 1, 100:
+                        fds = array.array('i', [write_end] * count)
+                        peer.sendmsg([bytes(size)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)],
+                                     0, name)
+                await protocol.wait(4)
+            os.close(write_end)
+            os.set_blocking(read_end, False)
+            assert os.read(read_end, 1) == b''         # the end: nobody else can write
+            os.close(read_end)
             transport.close()
 
         self.run(main())
@@ -782,6 +808,6 @@ def get_ids():
     return os.getpid(), os.getuid(), os.getgid()
 
 
-on_the_fallback_too(globals(), TestECN, TestAddresses, TestTimes, TestDrops, TestAsking, TestGRO,
-                    TestOrder)
+on_the_fallback_too(globals(), TestECN, TestAddresses, TestTimes, TestDescriptors, TestDrops,
+                    TestAsking, TestGRO, TestOrder)
 TestGROFallback.copying = True         # noqa: F821

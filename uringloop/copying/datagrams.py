@@ -1,8 +1,10 @@
 """asyncio's datagram transport, with what ``uringloop.DatagramTransport`` has besides."""
 from __future__ import annotations
 
+import array
 import asyncio
 import operator
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterable
@@ -42,6 +44,15 @@ ERRORS_AT_ONCE = 32
 
 # As asyncio: see ``uringloop.datagram.transport``.
 EMPTY_ALLOWED = sys.version_info >= (3, 13)
+
+
+def _close_descriptors(ancdata: list[tuple[int, int, bytes]]) -> None:
+    """Nobody is given the descriptors that have come: they are not to stay open."""
+    for level, kind, data in ancdata:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors = array.array('i', data[:len(data) // 4 * 4])
+            for fd in descriptors:
+                os.close(fd)
 
 
 def pieces_of(content: bytes, segment_size: int | None) -> list[bytes]:
@@ -360,6 +371,8 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
         except OSError as exc:
             self._protocol.error_received(exc)
             return
+        if method != 'datagram_msg_received':
+            _close_descriptors(ancdata)
         info = info_of(ancdata, self._asked)
         self._counters.datagrams_overflowed += (info.drops or self._drops) - self._drops
         self._drops = info.drops or self._drops

@@ -46,6 +46,7 @@ cdef inline bint next_message(control_walk* walk, control_message* found) noexce
 
 
 cdef list received_ancdata(const msghdr* message, bint without_size)
+cdef void close_descriptors(const msghdr* message) noexcept
 cpdef bytes packed_ancdata(object ancdata)
 cpdef list unpacked_ancdata(bytes control)
 cpdef bytes joined_buffers(object buffers)

@@ -7,6 +7,7 @@ from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
+from posix.unistd cimport close
 
 from uringloop.ring.abi cimport *
 
@@ -18,6 +19,8 @@ cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
 
 cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        SCM_RIGHTS
     ssize_t sendmsg(int, const msghdr*, int)
     int getsockopt(int, int, int, void*, socklen_t*)
 
@@ -56,6 +59,19 @@ cdef list received_ancdata(const msghdr* message, bint without_size):
             ancdata.append((found.level, found.type,
                             PyBytes_FromStringAndSize(found.data, found.length)))
     return ancdata
+
+
+cdef void close_descriptors(const msghdr* message) noexcept:
+    """Nobody is given the descriptors that have come (unix(7)): they are not to stay open."""
+    cdef control_walk walk = walk_control(message)
+    cdef control_message found
+    cdef size_t place
+    cdef int fd
+    while next_message(&walk, &found):
+        if found.level == SOL_SOCKET and found.type == SCM_RIGHTS:
+            for place in range(0, found.length // sizeof(fd) * sizeof(fd), sizeof(fd)):
+                memcpy(&fd, found.data + place, sizeof(fd))
+                close(fd)
 
 
 # -- to be sent ----------------------------------------------------------------------------------

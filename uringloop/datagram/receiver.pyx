@@ -16,7 +16,7 @@ from uringloop._cpython cimport allocate_bytes, bytes_content, resize_bytes
 from uringloop.core.counters cimport Counters
 from uringloop.core.receive_area cimport (
     BATCH, CONTROL_ROOM, make_ready, mmsghdr, receive_area)
-from uringloop.datagram.control cimport received_ancdata
+from uringloop.datagram.control cimport close_descriptors, received_ancdata
 from uringloop.datagram.metadata cimport (
     DROPS, MessageHead, datagram_facts, head_of, info_from, read_facts, says)
 from uringloop.datagram.offload cimport SIZE_LOST, segment_size_of
@@ -217,6 +217,8 @@ cdef class DatagramReceiver(Receiver):
             head.ancdata = received_ancdata(message, self.takes_trains)
             head.flags = message.msg_flags & ~MSG_CMSG_CLOEXEC
             return head
+        if transport.family == AF_UNIX:
+            close_descriptors(message)
         if not says(self.info, &facts):
             self.info = info_from(&facts, transport.loop.addresses)
         head.info = self.info
