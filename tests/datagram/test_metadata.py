@@ -16,6 +16,7 @@ from tests.support.namespaces import needs_root
 from tests.support.sockets import needs_ipv6, udp
 from tests.support.turns import turns
 from uringloop import DatagramInfo
+from uringloop.datagram.protocol import method_of, takes_errors
 
 SOL_UDP, UDP_SEGMENT = 17, 103                      # linux/udp.h
 SO_NO_CHECK = 11                                    # asm-generic/socket.h
@@ -592,6 +593,33 @@ class TestGRO(WithMetadata):
 
         got = []
         self.run(main())
+
+
+class TestMethods:
+    """Which a protocol is called by; tests/datagram/test_offload.py has more."""
+
+    NAMES = ('datagram_msg_received', 'datagram_train_received_with_info',
+             'datagrams_received_with_info', 'datagram_received_with_info',
+             'datagram_train_received', 'datagrams_received', 'datagram_received')
+
+    def test_the_first_of_them(self):
+        all_of_them = type('All', (), dict.fromkeys(self.NAMES, lambda self, *arguments: None))
+        for n, name in enumerate(self.NAMES):
+            kind = type('Kind', (all_of_them,), dict.fromkeys(self.NAMES[:n]))
+            assert method_of(kind) == name
+        assert method_of(type('Kind', (all_of_them,), {'datagram_msg_received': 0})) \
+            == 'datagram_train_received_with_info'
+
+    def test_the_error_queue(self):
+        for other in None, 0, lambda self, error: None:
+            assert not takes_errors(type('Kind', (), {'datagram_errqueue_received': other}))
+        assert takes_errors(
+            type('Kind', (), {'datagram_errqueue_received': lambda self, *told: None}))
+
+    def test_the_base_class_has_none_of_them(self):
+        assert not set(self.NAMES[:-1]) & set(dir(uringloop.DatagramProtocol))
+        for name in (*self.NAMES, 'datagram_errqueue_received'):
+            assert name in uringloop.DatagramProtocol.__doc__
 
 
 class TestInfo:
