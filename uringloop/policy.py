@@ -92,12 +92,19 @@ def _run_310(main: Coroutine[Any, Any, T], debug: bool | None) -> T:
         return loop.run_until_complete(main)
     finally:
         try:
-            asyncio.runners._cancel_all_tasks(loop)  # type: ignore[attr-defined]
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
+            end_loop(loop)
         finally:
             asyncio.set_event_loop(None)
-            loop.close()
+
+
+def end_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what still runs on it, and close it: the end of ``asyncio.run``."""
+    try:
+        asyncio.runners._cancel_all_tasks(loop)  # type: ignore[attr-defined]
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
 
 
 # By its private name, for asking for the public one warns from Python 3.14 on.

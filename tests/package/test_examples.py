@@ -17,6 +17,7 @@ import pytest
 from tests.support.features import needs_feature
 from tests.support.namespaces import needs_root
 from tests.support.programs import ROOT
+from tests.support.sockets import SO_RCVBUFFORCE
 
 EXAMPLES = ROOT / 'examples'
 LIMIT = 30.0
@@ -91,8 +92,8 @@ def sample(tmp_path):
 
 @pytest.mark.parametrize('arguments', [
     ['udp_echo.py'], ['ecn_echo.py'], ['udp_relay.py'], ['reuseport_workers.py'],
-    ['dns_server.py'], ['demo.py'], ['rtp_fanout.py'], ['stream_file.py'],
-    ['stream_file.py', 'send'], ['stream_file.py', 'receive']], ids=' '.join)
+    ['dns_server.py'], ['demo.py'], ['rtp_fanout.py'], ['trio_echo.py'],
+    ['stream_file.py'], ['stream_file.py', 'send'], ['stream_file.py', 'receive']], ids=' '.join)
 def test_each_has_a_help(arguments):
     name, *command = arguments
     answer = run(*PYTHON, EXAMPLES / name, *command, '--help')
@@ -141,6 +142,28 @@ class TestECNEcho:
         asked = run(*PYTHON, EXAMPLES / 'ecn_echo.py', '--ask', '127.0.0.1', '--port', port)
         assert asked.returncode == 0, asked.stderr
         assert asked.stdout.startswith('Not-ECT: no answer (')
+
+
+class TestTrioEcho:
+
+    @pytest.mark.parametrize('changes', [{}, WITHOUT_URING])
+    @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+    def test_answers_and_sends_files(self, client, tmp_path, number, changes):
+        path = tmp_path / 'content'
+        path.write_bytes(os.urandom(100_000))
+        client.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE if os.geteuid() == 0
+                          else socket.SO_RCVBUF, 1 << 20)
+        with serving(*PYTHON, EXAMPLES / 'trio_echo.py', path, **changes) as (process, port):
+            client.sendto(b'one', ('127.0.0.1', port))
+            assert client.recvfrom(65535) == (b'one', ('127.0.0.1', port))
+            client.sendto(b'send other', ('127.0.0.1', port))
+            assert client.recv(100) == b'send other'
+            client.sendto(b'send content\n', ('127.0.0.1', port))
+            pieces = [client.recv(65535) for _ in range(84)]
+            assert b''.join(pieces) == path.read_bytes()
+            assert {len(piece) for piece in pieces[:-1]} == {1200}
+            process.send_signal(number)
+            assert finish(process) == '2 datagrams echoed, 1 files sent, 0 given up\n'
 
 
 class TestRelay:

@@ -203,7 +203,7 @@ LAYERS = [
     {'uringloop.copying'},
     {'uringloop.policy'},
     {'uringloop'},
-    {'uringloop.cli'},
+    {'uringloop.cli', 'uringloop.trio'},
     {'uringloop.__main__'},
 ]
 
@@ -316,7 +316,7 @@ def test_make_help_names_each_target():
 
 # -- documents ---------------------------------------------------------------------------------
 
-PYTHON_DOCUMENTS = ['README.md', 'docs/datagrams.md', 'docs/zerocopy.md']
+PYTHON_DOCUMENTS = ['README.md', 'docs/datagrams.md', 'docs/trio.md', 'docs/zerocopy.md']
 
 
 def examples(document, language):
@@ -361,6 +361,7 @@ def test_zerocopy_calls_are_typed_to_take_registered_memory(tmp_path):
 
 @pytest.mark.parametrize('document', [
     pytest.param('README.md', marks=needs_feature('report_usage', where='send_zc')),
+    pytest.param('docs/trio.md', marks=needs_feature('report_usage', where='send_zc')),
     pytest.param('docs/zerocopy.md', marks=needs_feature('send_zc', 'report_usage'))])
 def test_examples_of_documents_print_what_they_say(document, tmp_path):
     blocks = examples(document, 'python')
@@ -383,7 +384,7 @@ def test_documents_name_what_exists():
 @pytest.mark.parametrize('document', [
     'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'docs/datagrams.md',
     'docs/deploy.md', 'docs/design.md', 'docs/differences.md', 'docs/doctor.md',
-    'docs/fallback.md', 'docs/run.md', 'docs/zerocopy.md'])
+    'docs/fallback.md', 'docs/run.md', 'docs/trio.md', 'docs/zerocopy.md'])
 def test_links_between_documents_lead_somewhere(document):
     path = ROOT / document
     for target in re.findall(r'\]\((?!https?:)([^)#]+)', path.read_text()):
