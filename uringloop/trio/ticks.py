@@ -22,6 +22,8 @@ from typing import Any
 import outcome
 import trio
 
+LONGEST = 24 * 3600.0       # seconds: trio, too, then looks again
+
 
 class GuestClock(trio.abc.Clock):
     """As trio's own, and asked by trio when no task is runnable: that is told to the ticks."""
@@ -85,7 +87,9 @@ class GuestTicks:
     def may_sleep(self, timeout: float) -> float:
         """What trio is to believe of the time until its next deadline."""
         # Who waits for all to be idle is told by the end of a sleep: that has to be trio's own.
-        if not self.direct or timeout <= 0 or self._runner.waiting_for_idle:
+        # And a task that asks is not trio, which is about to wait.
+        if not self.direct or timeout <= 0 or self._runner.waiting_for_idle \
+                or trio.lowlevel.in_trio_task():
             return timeout
         self._idle = timeout
         return 0
@@ -102,7 +106,7 @@ class GuestTicks:
         # So that trio wakes its epoll when it has something to do before.
         self._runner.guest_tick_scheduled = False
         if idle != inf:
-            self._timer = self._loop.call_later(idle, self._awake)
+            self._timer = self._loop.call_later(min(idle, LONGEST), self._awake)
 
     def poke(self) -> None:
         """A task is about to be made runnable: spares waking the epoll for that."""
