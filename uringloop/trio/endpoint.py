@@ -34,6 +34,8 @@ class Inbox(DatagramProtocol):
         self.error: Exception | None = None         # to be told by the next ``receive``
         self.of_send: list[Exception] | None = None     # what a send that goes on is told
         self.lost = self.broken = self.paused = self.full = False
+        # Without a ring, asyncio's transports of Python 3.10 and the first of 3.11 cannot.
+        self.can_pause = True
         self.why: Exception | None = None
         self.lent = 0                               # zero-copy sends whose memory is not ours
         self.readers = trio.lowlevel.ParkingLot()
@@ -49,18 +51,27 @@ class Inbox(DatagramProtocol):
             self.batch += batch
         else:
             self.batch = batch
-        if len(self.batch) >= self.limit and not self.paused:
-            # What comes now waits in the socket, or is dropped by the kernel.
-            self.paused = True
-            self.transport.pause_reading()
+        if len(self.batch) >= self.limit:
+            self.hold_on()
         unpark(self.readers, self.ticks, 1)
+
+    def hold_on(self) -> None:
+        """What comes now waits in the socket, or is dropped by the kernel."""
+        if not self.paused:
+            self.paused = True
+            try:
+                self.transport.pause_reading()
+            except NotImplementedError:
+                self.can_pause = False
+        if not self.can_pause:
+            del self.batch[self.limit:]
 
     def take(self) -> _Batch:
         """All that has come."""
         batch, self.batch = self.batch, []
         if self.paused:
             self.paused = False
-            if not self.transport.is_closing():
+            if self.can_pause and not self.transport.is_closing():
                 self.transport.resume_reading()
         return batch
 
