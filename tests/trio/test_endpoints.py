@@ -236,7 +236,8 @@ class TestSending(Hosted):
             two.setblocking(False)
             with two:
                 async with await open_datagram_endpoint(sock=one) as endpoint:
-                    endpoint.transport.set_write_buffer_limits(0)
+                    # Python 3.13.0 counts eight bytes more for each than it gives back.
+                    endpoint.transport.set_write_buffer_limits(100, 95)
                     sent = 0
                     while not endpoint._inbox.full:
                         await endpoint.send(b'%d' % sent)
