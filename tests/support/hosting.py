@@ -43,16 +43,18 @@ class Hosted:
         """As ``uringloop.trio.run``; fails when it takes too long."""
         if self.way == 'thread':
             options = {'clock': OwnClock(), **options}
-        loops = []
+        loops, problems = [], []
 
         async def main():
             loops.append(asyncio.get_running_loop())
+            loops[0].set_exception_handler(lambda loop, context: problems.append(context))
             with trio.fail_after(TIMEOUT):
                 return await async_fn(*args)
 
         result = uringloop.trio.run(main, **options)
         gc.collect()
         assert loops[0].is_closed()
+        assert problems == []
         if self.way != 'fallback':
             assert_no_leaks(loops[0])
         return result

@@ -6,6 +6,7 @@ import trio
 
 from tests.support.hosting import Hosted, turns
 from uringloop.trio import run_asyncio
+from uringloop.trio.bridge import until_done
 
 
 class TestBridge(Hosted):
@@ -77,6 +78,19 @@ class TestBridge(Hosted):
             asyncio.get_running_loop().call_later(0.001, future.cancel)
             with pytest.raises(asyncio.CancelledError):
                 await run_asyncio(future)
+
+        self.run(main)
+
+    def test_a_future_that_is_done_just_before_its_task_is_cancelled(self):
+        async def main():
+            future = asyncio.get_running_loop().create_future()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(until_done, future)
+                await turns()
+                future.set_result(None)         # its callbacks run a turn later
+                nursery.cancel_scope.cancel()
+            await turns()
+            await until_done(future)
 
         self.run(main)
 
