@@ -2,18 +2,16 @@
 cimport cython
 from libc.stdint cimport uint32_t
 
-from uringloop.datagram.queue cimport DatagramQueue
+from uringloop.datagram.outcomes cimport DatagramOutcomes
 from uringloop.ring.abi cimport sockaddr_storage
 from uringloop.ring.operations cimport flag, operation
 from uringloop.ring.payloads cimport payload
-from uringloop.ring.zerocopy cimport PathReports
 
 
 @cython.final
-cdef class DatagramSender(DatagramQueue):
+cdef class DatagramSender(DatagramOutcomes):
     cdef:
         # zero-copy sends
-        PathReports paths           # None until one was copied
         operation* retried          # of the present chain, in order
         operation** retried_end
         size_t retried_count
@@ -21,7 +19,6 @@ cdef class DatagramSender(DatagramQueue):
         unsigned accepted_of_chain
         flag zerocopy_able
         flag connected
-        unsigned char futile_polls  # since the last that left
 
     cdef int send(self, object owner, payload* memory, sockaddr_storage* address,
                   uint32_t address_length) except -1
@@ -57,7 +54,6 @@ cdef class DatagramSender(DatagramQueue):
     cdef bint is_refused(self, size_t segment_size, const void* address,
                          uint32_t address_length) noexcept
     cdef int learn(self, operation* op, size_t length, int error) except -1
-    cdef int tell_when_both_are_done(self, operation* op, operation* second) except -1
     cdef void advance(self, operation* op) noexcept
     cdef int first_of_train_failed(self, operation* op, int error) except -1
     cdef int sent_by_call(self) except -1
@@ -66,8 +62,3 @@ cdef class DatagramSender(DatagramQueue):
     cdef int submit_chain(self, unsigned room) except -1
     cdef int requeue_retried(self) except -1
     cdef int retry_or_fail(self, operation* op, int error) except -1
-    cdef int accepted(self, operation* op) except -1
-    cdef int failed(self, operation* op, int error) except -1
-    cdef int resolve(self, operation* op, int error) except -1
-    cdef object error_of_future(self, operation* op, int error)
-    cdef object error_of(self, int error, size_t length)

@@ -1,0 +1,134 @@
+"""What becomes of the datagrams of a sender: it is counted, and whoever asked for it is told."""
+cimport cython
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
+
+from uringloop.core.counters cimport Counters
+from uringloop.datagram.queue cimport HEADER, DatagramQueue
+from uringloop.datagram.transport cimport DatagramTransport
+from uringloop.ring.abi cimport ECANCELED, EMSGSIZE
+from uringloop.ring.operations cimport (
+    FELL_BACK, NOTIF_DUE, REGISTERED, RETRIED, ZEROCOPY, operation)
+from uringloop.ring.reports cimport BatchReport
+from uringloop.ring.trains cimport datagrams
+from uringloop.ring.zerocopy cimport PathReports, is_reported, send_report
+
+import os
+
+
+cdef class DatagramOutcomes(DatagramQueue):
+    """Of sends of the queue: of their results, their notifications, their failures."""
+
+    @cython.final
+    cdef int accepted(self, operation* op) except -1:
+        cdef Counters counters = (<DatagramTransport>self.transport).loop.counters
+        cdef size_t count = datagrams(op)
+        self.buffered -= op.length + HEADER * count
+        self.futile_polls = 0
+        self.retry_delay = 0
+        counters.datagrams_sent += count
+        counters.datagrams_gathered += count if count > 1 else 0
+        if op.traits & ZEROCOPY:
+            counters.zerocopy_sent += 1
+            counters.trains_sent += count > 1
+            counters.registered_sends += op.traits & REGISTERED != 0
+        elif op.traits & FELL_BACK:
+            counters.zerocopy_sent += 1
+            counters.zerocopy_fell_back += 1
+        if op.future is not NULL and not op.due & NOTIF_DUE:
+            op.copied = True
+            self.resolve(op, 0)
+        return 0
+
+    @cython.final
+    cdef int failed(self, operation* op, int error) except -1:
+        transport = <DatagramTransport>self.transport
+        self.buffered -= op.length + HEADER * datagrams(op)
+        transport.loop.counters.datagrams_dropped += datagrams(op)
+        op.status = -error
+        if op.future is not NULL:
+            if not op.due & NOTIF_DUE:
+                self.resolve(op, error)
+        elif not transport.aborted:
+            transport.delivery.post_error(self.error_of(error, op.length))
+        return 0
+
+    cdef int notified(self, operation* op) except -1:
+        transport = <DatagramTransport>self.transport
+        transport.loop.counters.buffers_released += 1
+        if op.status >= 0 and is_reported(op):
+            transport.loop.counters.zerocopy_copied += op.copied
+            transport.loop.counters.zerocopy_bytes += 0 if op.copied else op.length
+            if self.paths is None and op.copied:
+                self.paths = PathReports()
+            if self.paths is not None:
+                self.paths.record(&op.address, op.address_length,
+                                  op.segment_size if op.segment_size else op.length, op.copied)
+        if op.traits & RETRIED:
+            if op.future is not NULL:
+                (<BatchReport>op.future).told(0, False, True, None)
+                Py_CLEAR(op.future)
+        elif op.future is not NULL:
+            self.resolve(op, -op.status if op.status < 0 else 0)
+        return 0
+
+    cdef int orphaned(self, operation* op) except -1:
+        # A closed loop never hears of the notification; one that moved to another thread does.
+        if op.future is not NULL and (<DatagramTransport>self.transport).loop.closing:
+            (<object>op.future).cancel()
+        return 0
+
+    @cython.final
+    cdef int resolve(self, operation* op, int error) except -1:
+        transport = <DatagramTransport>self.transport
+        future = <object>op.future
+        if type(future) is BatchReport and not (error == ECANCELED and transport.loop.closing):
+            (<BatchReport>future).told(
+                op.sent if error else op.sent + op.length, op.copied, is_reported(op),
+                self.error_of_future(op, error) if error else None)
+            Py_CLEAR(op.future)
+            return 0
+        if future.done():
+            return 0         # cancelled by the caller; the datagram went its way
+        if error == ECANCELED and transport.loop.closing:
+            future.cancel()
+        elif error:
+            future.set_exception(self.error_of_future(op, error))
+        else:
+            future.set_result(send_report(op.sent + op.length, op.copied, is_reported(op)))
+        Py_CLEAR(op.future)
+        return 0
+
+    @cython.final
+    cdef int tell_when_both_are_done(self, operation* op, operation* second) except -1:
+        """The kernel may still have the memory of what it has not sent."""
+        future = <object>second.future
+        cdef BatchReport report
+        if type(future) is BatchReport:
+            report = <BatchReport>future
+        else:
+            report = BatchReport(future)
+            report.add()
+            report.complete = True
+            Py_INCREF(report)
+            second.future = <PyObject*>report
+            Py_DECREF(future)
+        report.add()
+        Py_INCREF(report)
+        op.future = <PyObject*>report
+        op.traits |= RETRIED
+        return 0
+
+    @cython.final
+    cdef object error_of_future(self, operation* op, int error):
+        if error == ECANCELED:
+            return ConnectionAbortedError(
+                f'{<object>self.transport!r} was aborted: {op.length} bytes were not sent')
+        return self.error_of(error, op.segment_size if op.segment_size else op.length)
+
+    @cython.final
+    cdef object error_of(self, int error, size_t length):
+        """The OSError that tells of a datagram of ``length`` bytes."""
+        text = os.strerror(error)
+        return OSError(
+            error, f'{text}: a datagram of {length} bytes' if error == EMSGSIZE else text)
