@@ -1,0 +1,51 @@
+"""What programs made from seeds have found, each as a program of its own.
+
+A scenario is a few steps, and the faults that they take; it is run with some seeds, and all that
+must hold of any program must hold of it.
+"""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tests.simulation.kernel import Kernel
+from tests.simulation.programs import Program, Step
+
+ALWAYS = 1000            # thousandths
+SEEDS = 8
+FROM_FIRST_TO_SECOND = (0, 1)
+
+
+class Scenario(NamedTuple):
+    faults: dict[str, int]
+    steps: list[Step]
+    abrupt: bool = False
+    options: dict[str, Any] = {}         # noqa: RUF012
+
+
+def step(name: str, *numbers: int) -> Step:
+    return Step(name, (*numbers, *[0] * (5 - len(numbers))))
+
+
+ENDPOINTS = [step('endpoint', 0, 1, 1, 1), step('endpoint', 0, 1, 1, 1)]
+FORTY = step('send_zerocopy', *FROM_FIRST_TO_SECOND, 3, 4, 0)
+FORTY_CHANGING = step('send_zerocopy', *FROM_FIRST_TO_SECOND, 3, 4, 1)
+BULK = step('send', *FROM_FIRST_TO_SECOND, 3, 5, 2)
+
+SCENARIOS = {
+}
+
+
+def run_scenario(kernel: Kernel, name: str) -> list[str]:
+    """What is wrong, with any of the seeds."""
+    from tests.simulation.play import Play
+
+    scenario = SCENARIOS[name]
+    problems = []
+    for seed in range(SEEDS):
+        kernel.begin(seed, {'all'})
+        for fault, level in scenario.faults.items():
+            kernel.set_level(fault, level)
+        program = Program(seed, scenario.options, scenario.abrupt, scenario.steps)
+        problems += [f'seed {seed}: {text}' for text in Play(kernel, program).run()]
+        kernel.end()
+    return problems
