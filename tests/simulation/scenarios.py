@@ -32,6 +32,11 @@ FORTY_CHANGING = step('send_zerocopy', *FROM_FIRST_TO_SECOND, 3, 4, 1)
 BULK = step('send', *FROM_FIRST_TO_SECOND, 3, 5, 2)
 
 SCENARIOS = {
+    # A notification that comes before its result said that the memory is free, and the result
+    # that it has to be sent once more.
+    'notifications_come_first': Scenario(
+        {'NOTIF_FIRST': ALWAYS, 'SEND_EAGAIN': 200},
+        [*ENDPOINTS, FORTY_CHANGING, FORTY_CHANGING]),
 }
 
 

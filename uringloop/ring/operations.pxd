@@ -28,6 +28,7 @@ cdef enum Trait:
     FELL_BACK = 512  # zero-copy was refused: it leaves otherwise
     RETRIED = 1024   # another operation sends the same
     LOOPS_OWN = 2048  # on a descriptor of the loop's own
+    NOTIFIED = 4096  # the notification has come before the result
     LENT = 128       # ``data`` is LentMemory, whose owner wants it back
 
 
@@ -99,6 +100,7 @@ cdef class OperationTable:
     cdef void release(self, operation* op) noexcept
     cdef operation* clone_for_retry(self, operation* op) except NULL
     cdef operation* find(self, uint64_t user_data) noexcept
+    cdef int let_go(self, operation* op) except -1
     cdef void unpin(self, operation* op) noexcept
     cdef void done(self, operation* op) noexcept
     cdef int grow(self, bint compact) except -1

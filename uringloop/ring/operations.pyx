@@ -198,9 +198,12 @@ cdef class OperationTable:
             # when the kernel copied.  It never is an errno.
             if flags & IORING_CQE_F_NOTIF:
                 op.copied = res != 0
-                self.unpin(op)
-                self.done(op)
-                (<OperationOwner>op.owner).notified(op)
+                if op.due & RESULT_DUE:
+                    # Which of the two comes first the kernel does not promise.  Owners are told
+                    # as if it were the result: with that they decide what becomes of the send.
+                    op.traits |= NOTIFIED
+                else:
+                    self.let_go(op)
             else:
                 if not (op.traits & MULTISHOT and flags & IORING_CQE_F_MORE):
                     op.due &= ~RESULT_DUE
@@ -211,7 +214,11 @@ cdef class OperationTable:
                     if not (res == -ECANCELED and op.traits & FOLLOWER):
                         self.unpin(op)
                 self.done(op)
-                (<OperationOwner>op.owner).result(op, res, flags)
+                try:
+                    (<OperationOwner>op.owner).result(op, res, flags)
+                finally:
+                    if op.traits & NOTIFIED and op.due & NOTIF_DUE:
+                        self.let_go(op)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -223,6 +230,12 @@ cdef class OperationTable:
             if op.due == 0:
                 self.release(op)
         return 0
+
+    cdef int let_go(self, operation* op) except -1:
+        """The kernel has let go of the memory."""
+        self.unpin(op)
+        self.done(op)
+        return (<OperationOwner>op.owner).notified(op)
 
     cdef void unpin(self, operation* op) noexcept:
         op.due &= ~NOTIF_DUE
