@@ -32,6 +32,10 @@ FORTY_CHANGING = step('send_zerocopy', *FROM_FIRST_TO_SECOND, 3, 4, 1)
 BULK = step('send', *FROM_FIRST_TO_SECOND, 3, 5, 2)
 
 SCENARIOS = {
+    # The kernel takes the beginning of a chain, and the rest with the next call, as a chain of its
+    # own: what follows a send that has failed was sent before that was tried again.
+    'a_chain_is_cut': Scenario(
+        {'SUBMIT_PARTIAL': ALWAYS, 'SEND_ENOMEM': 300}, [*ENDPOINTS, FORTY, FORTY]),
     # A notification that comes before its result said that the memory is free, and the result
     # that it has to be sent once more.
     'notifications_come_first': Scenario(

@@ -102,6 +102,7 @@ cdef class OperationTable:
     cdef operation* find(self, uint64_t user_data) noexcept
     cdef int let_go(self, operation* op) except -1
     cdef void unpin(self, operation* op) noexcept
+    cdef void take_back(self, operation* op) noexcept
     cdef void done(self, operation* op) noexcept
     cdef int grow(self, bint compact) except -1
     cdef list ring_closed(self, uint32_t ring_id, bint torn_down)

@@ -175,6 +175,14 @@ cdef class OperationTable:
             self.pinned += op.length
         self.in_flight += 1
 
+    cdef void take_back(self, operation* op) noexcept:
+        """It is out of the submission queue again: the kernel has not seen it."""
+        if op.due & NOTIF_DUE:
+            self.unpin(op)
+        op.due = 0
+        op.traits &= ~<uint16_t>(MEMORY | SEND | ZEROCOPY | FOLLOWER | REGISTERED)
+        self.in_flight -= 1
+
     cdef operation* find(self, uint64_t user_data) noexcept:
         cdef uint32_t index = <uint32_t>user_data
         cdef operation* op
