@@ -41,6 +41,10 @@ SCENARIOS = {
     'notifications_come_first': Scenario(
         {'NOTIF_FIRST': ALWAYS, 'SEND_EAGAIN': 200},
         [*ENDPOINTS, FORTY_CHANGING, FORTY_CHANGING]),
+    # What had no room was sent by another request, whose notification came before the first's.
+    'a_socket_call_is_tried_again': Scenario(
+        {'SEND_EAGAIN': 500, 'NOTIF_LAG': ALWAYS},
+        [step('sock_pair'), *[step('sock_send_zerocopy', 0, 1, size) for size in range(9)] * 3]),
 }
 
 
