@@ -45,6 +45,10 @@ SCENARIOS = {
     'a_socket_call_is_tried_again': Scenario(
         {'SEND_EAGAIN': 500, 'NOTIF_LAG': ALWAYS},
         [step('sock_pair'), *[step('sock_send_zerocopy', 0, 1, size) for size in range(9)] * 3]),
+    # A loop that went on in another thread, and was closed before its first ring was gone: who
+    # waited for a notification of that was never told, and its memory never released.
+    'closed_after_it_moved': Scenario(
+        {'NOTIF_LONG': ALWAYS}, [*ENDPOINTS, FORTY, step('move')], abrupt=True),
 }
 
 
