@@ -49,6 +49,11 @@ SCENARIOS = {
     # waited for a notification of that was never told, and its memory never released.
     'closed_after_it_moved': Scenario(
         {'NOTIF_LONG': ALWAYS}, [*ENDPOINTS, FORTY, step('move')], abrupt=True),
+    # Aborted with a full socket, while the kernel takes its time to cancel: the transport was
+    # flushed each turn, and the kernel never entered, so that the loop was busy for ever.
+    'aborted_while_it_is_full': Scenario(
+        {'SEND_EAGAIN': 500, 'CANCEL_LAG': ALWAYS, 'POLL_LAG': ALWAYS},
+        [*ENDPOINTS, BULK, step('abort', 0), step('sleep', 4), *ENDPOINTS, BULK]),
 }
 
 

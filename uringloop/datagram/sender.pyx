@@ -40,6 +40,7 @@ from uringloop.ring.trains cimport (
 from uringloop.ring.zerocopy cimport (
     ZEROCOPY_MINIMUM, PathReports, is_reported, send_report, zerocopy_pays)
 from uringloop.transport.sender cimport FULL
+from uringloop.transport.socket_transport cimport LOST
 
 import os
 
@@ -242,8 +243,11 @@ cdef class DatagramSender(DatagramQueue):
 
     cdef int flush_if_full(self) except -1:
         """If the socket is full, have the queue wait for it to have room."""
-        if self.room == FULL:
-            return (<DatagramTransport>self.transport).flush_later()
+        transport = <DatagramTransport>self.transport
+        # For one that is lost there is nothing to wait for: it would be flushed each turn, and the
+        # kernel not be entered for what holds its socket.
+        if self.room == FULL and transport.state < LOST:
+            return transport.flush_later()
         return 0
 
     cdef int wait_for_room(self) except -1:
