@@ -49,6 +49,12 @@ SCENARIOS = {
     # waited for a notification of that was never told, and its memory never released.
     'closed_after_it_moved': Scenario(
         {'NOTIF_LONG': ALWAYS}, [*ENDPOINTS, FORTY, step('move')], abrupt=True),
+    # Where a peer has shut its sending half a poll for room is a lasting one, which tells only
+    # what is new.  A send that was cut short though there was room waited for it for ever.
+    'cut_short_with_a_lasting_poll': Scenario(
+        {'SEND_SHORT': 300, 'SEND_EINTR': 300, 'NET_LAG': ALWAYS},
+        [step('connect', 0, 1), step('sleep', 2), step('write_eof', 0), step('sleep', 2),
+         step('write', 1, 5, 3, 1), step('write', 0, 5, 3, 1), step('sleep', 3)]),
     # Aborted with a full socket, while the kernel takes its time to cancel: the transport was
     # flushed each turn, and the kernel never entered, so that the loop was busy for ever.
     'aborted_while_it_is_full': Scenario(
