@@ -21,15 +21,18 @@ class MemorySteps:
         if not self.pools or endpoint is None:
             return
         pool = self.pools[which % len(self.pools)]
-        try:
-            lease = pool.acquire_nowait()
-        except (BufferError, RuntimeError):
-            return                       # all are out, or it is closed
-        self.send_lease(endpoint, lease, to, parts, way)
-        if keep % 3:
-            lease.release()
-        else:
-            self.leases.append(lease)
+        for _each in range(1 + keep % 4):        # as long as there are free ones
+            try:
+                lease = pool.acquire_nowait()
+            except (BufferError, RuntimeError):
+                return                           # all are out, or it is closed
+            self.send_lease(endpoint, lease, to, parts, way)
+            if keep % 3:
+                lease.release()
+            else:
+                self.leases.append(lease)
+            if endpoint.transport.is_closing():
+                return
 
     def send_lease(self, endpoint: Any, lease: Any, to: int, parts: int, way: int) -> None:
         view = memoryview(lease)

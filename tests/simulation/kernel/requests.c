@@ -11,7 +11,9 @@ struct request {
     struct io_uring_sqe sqe;
     struct file file;
     struct request *link;        /* that is tried when this has not failed */
-    struct msghdr message;       /* as it was when it was asked for: it must stay so */
+    /* As they were when it was asked for: they must stay so. */
+    struct msghdr message;
+    struct sockaddr_storage name;
     unsigned woken;
     int refused;                 /* an errno */
     bool queued, cancelled, over;
@@ -184,6 +186,28 @@ static void write_message(const struct request *request, struct msghdr *message,
                                .msg_iov = vector, .msg_iovlen = 1};
 }
 
+static bool read_what_it_refers_to(const struct request *request, struct msghdr *message,
+                                   struct sockaddr_storage *name) {
+    const struct io_uring_sqe *sqe = &request->sqe;
+    uint64_t at = sqe->opcode == IORING_OP_SEND || sqe->opcode == IORING_OP_SEND_ZC ? sqe->addr2 : 0;
+    size_t length = at ? sqe->addr_len : 0;
+    if (has_message(request)) {
+        if (!memory_read((void *)(uintptr_t)sqe->addr, message, sizeof *message))
+            return false;
+        at = (uintptr_t)message->msg_name;
+        length = at ? message->msg_namelen : 0;
+    }
+    return length <= sizeof *name && memory_read((void *)(uintptr_t)at, name, length);
+}
+
+static bool is_as_it_was(const struct request *request) {
+    struct msghdr message = {0};
+    struct sockaddr_storage name = {0};
+    return read_what_it_refers_to(request, &message, &name)
+        && !memcmp(&message, &request->message, sizeof message)
+        && !memcmp(&name, &request->name, sizeof name);
+}
+
 static long try_zerocopy(struct request *request, const struct msghdr *message) {
     const struct iovec *vector = message->msg_iov;
     struct lent *lent;
@@ -221,13 +245,9 @@ static long try_send(struct request *request) {
         return -EBADF;
     }
     write_message(request, &message, &vector);
-    if (has_message(request)) {
-        struct msghdr now;
-        if (!memory_read((void *)(uintptr_t)request->sqe.addr, &now, sizeof now)
-            || memcmp(&now, &request->message, sizeof now))
-            sim_violation("the message of operation %u has changed before it was sent",
-                          (unsigned)request->sqe.user_data);
-    }
+    if (!is_as_it_was(request))
+        sim_violation("the message or the address of operation %u has changed before it was sent",
+                      (unsigned)request->sqe.user_data);
     if (is_zerocopy(request))
         res = try_zerocopy(request, &message);
     else {
@@ -293,9 +313,8 @@ static struct request *request_of(struct ring *ring, const struct io_uring_sqe *
     request->ring = ring;
     request->sqe = *sqe;
     request->file.real = -1;
-    if (has_message(request)
-        && !memory_read((void *)(uintptr_t)sqe->addr, &request->message, sizeof(struct msghdr)))
-        sim_violation("operation %u has no message", (unsigned)sqe->user_data);
+    if (!read_what_it_refers_to(request, &request->message, &request->name))
+        sim_violation("operation %u has no message, or no address", (unsigned)sqe->user_data);
     request->next = all;
     all = request;
     return request;

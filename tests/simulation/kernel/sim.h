@@ -1,10 +1,12 @@
 /* The simulated kernel: what its parts share.
 
-       world.c     the seed, the clock, what happens later, the journal, what was found wrong
-       sockets.c   UDP and TCP in memory, behind the calls of the C library
-       memory.c    memory that a zero-copy send has lent to the kernel
-       rings.c     io_uring behind the calls of liburing: queues, waiting, registering, closing
-       requests.c  what is asked of a ring: polls, sends, cancellations
+       world.c        the seed, the clock, what happens later, the journal, what was found wrong
+       sockets.c      UDP and TCP in memory
+       calls.c        the calls of the C library that they are behind
+       memory.c       memory that a zero-copy send has lent to the kernel
+       rings.c        io_uring behind the calls of liburing: queues, waiting, closing
+       registering.c  and what it is told once
+       requests.c     what is asked of a ring: polls, sends, cancellations
 
    It is a library that is loaded before all others (LD_PRELOAD): so the code that is tested is
    the one that is installed, and nothing in it knows of this.  Until ``sim_begin`` is called,
