@@ -13,13 +13,15 @@ class MemorySteps:
     def step_pool(self, count: int, size: int, *_: int) -> None:
         if len(self.pools) < 3:
             self.pools.append(self.loop.create_buffer_pool(
-                (1, 2, 8)[count % 3], (1200, 9000, 60000)[size % 3]))
+                (1, 1, 2, 8)[count % 4], (1200, 9000, 60000)[size % 3]))
 
     def step_lease(self, which: int, to: int, parts: int, keep: int, way: int) -> None:
         """Fill a lease, send it, whole or in parts, and release it; at once, or later."""
         endpoint = self.any_endpoint(which)
-        if not self.pools or endpoint is None:
+        if endpoint is None:
             return
+        if not self.pools:
+            self.step_pool(parts, way)
         pool = self.pools[which % len(self.pools)]
         for _each in range(1 + keep % 4):        # as long as there are free ones
             try:

@@ -189,7 +189,8 @@ static void write_message(const struct request *request, struct msghdr *message,
 static bool read_what_it_refers_to(const struct request *request, struct msghdr *message,
                                    struct sockaddr_storage *name) {
     const struct io_uring_sqe *sqe = &request->sqe;
-    uint64_t at = sqe->opcode == IORING_OP_SEND || sqe->opcode == IORING_OP_SEND_ZC ? sqe->addr2 : 0;
+    bool sends = sqe->opcode == IORING_OP_SEND || sqe->opcode == IORING_OP_SEND_ZC;
+    uint64_t at = sends ? sqe->addr2 : 0;
     size_t length = at ? sqe->addr_len : 0;
     if (has_message(request)) {
         if (!memory_read((void *)(uintptr_t)sqe->addr, message, sizeof *message))

@@ -70,7 +70,8 @@ struct sock *sock_new(int family, int type, int fd) {
 }
 
 unsigned sock_port(const struct sockaddr_storage *address) {
-    return ntohs(((const struct sockaddr_in *)address)->sin_port);       /* IPv6 has it there, too */
+    /* IPv6 has it there, too. */
+    return ntohs(((const struct sockaddr_in *)address)->sin_port);
 }
 
 struct sock *sock_at(const struct sockaddr_storage *address, int type, bool listening) {

@@ -8,7 +8,7 @@ struct packet {
     struct packet *next;
     struct sockaddr_storage address;     /* of a datagram: where to; once it is there, where from */
     char *content;
-    struct lent *lent;                   /* instead of that: what is still in the program's memory */
+    struct lent *lent;                   /* or it is in the program's memory still */
     size_t lent_from, length;
     unsigned segment;                    /* of a train: the size of its datagrams */
     bool end;                            /* of a stream */
