@@ -28,7 +28,7 @@ BARE      := bookworm
 export PATH := $(PATH):/usr/sbin:/sbin
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help demo test tests test-all features conformance soak bench benchmarks asan portable profile trace wheels wheel lint build system clean
+.PHONY: help demo test tests test-all features conformance soak simulate bench benchmarks asan portable profile trace wheels wheel lint build system clean
 
 help:
 	@echo 'make demo         run the demonstration (examples/demo.py)'
@@ -41,6 +41,8 @@ help:
 	@echo 'make conformance  run the asyncio tests that Python brings along, on this loop and on'
 	@echo '                  asyncio itself, and compare; ARGS="--bound 60 test_streams" for some'
 	@echo 'make soak         a mix of everything, MINUTES=10 of it: does anything grow?'
+	@echo 'make simulate     programs made from seeds on a kernel that does what any may do; SEEDS=2000'
+	@echo '                  of them, from FIRST=1 on; see docs/simulation.md'
 	@echo 'make bench        how fast next to asyncio and uvloop, in two minutes; ARGS=--help'
 	@echo 'make benchmarks   measure what the pages of benchmarks in docs show, as root;'
 	@echo '                  ARGS="datagrams everyday" for some'
@@ -103,6 +105,9 @@ features: $(STAMP)-built
 
 soak: $(STAMP)-built
 	@$(PY) benchmarks/soak.py --minutes $(or $(MINUTES),10)
+
+simulate: $(STAMP)-built
+	@$(PY) -m tests.simulation.run --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),1) $(ARGS)
 
 conformance: $(STAMP)-built
 	@$(PY) conformance/run.py $(ARGS)

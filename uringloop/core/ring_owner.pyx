@@ -18,7 +18,7 @@ from uringloop.ring.ring cimport Ring
 import os
 import socket
 
-from uringloop.ring.orphans import orphaned_rings, release_torn_down
+from uringloop.ring.orphans import orphaned_rings, owners_close, release_torn_down
 
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -143,6 +143,7 @@ cdef class RingOwner(Submitter):
             self._csock.close()
             self.leave_ring(fmax(end - monotonic(), 0))
         self.closing = True
+        owners_close(self.operations)
         return 0
 
     cdef int drain(self, double end) except -1:

@@ -57,3 +57,6 @@ cdef class DatagramQueue(Sender):
 
     @cython.final
     cdef operation* pop_queue(self) noexcept
+
+    @cython.final
+    cdef void push_front(self, operation* op) noexcept

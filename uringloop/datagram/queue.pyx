@@ -136,3 +136,11 @@ cdef class DatagramQueue(Sender):
         op.next = NULL
         self.queued -= 1
         return op
+
+    @cython.final
+    cdef void push_front(self, operation* op) noexcept:
+        op.next = self.queue
+        if self.queue is NULL:
+            self.queue_end = &op.next
+        self.queue = op
+        self.queued += 1

@@ -59,6 +59,7 @@ cdef class DatagramSender(DatagramOutcomes):
     cdef int sent_by_call(self) except -1
     cdef bint goes_by_ring(self, operation* op) except -1
     cdef int send_chain(self) except -1
-    cdef int submit_chain(self, unsigned room) except -1
+    cdef unsigned prepare_chain(self, operation** chain, unsigned room) except? 0
+    cdef int put_back(self, operation** chain, unsigned count, unsigned left) except -1
     cdef int requeue_retried(self) except -1
     cdef int retry_or_fail(self, operation* op, int error) except -1

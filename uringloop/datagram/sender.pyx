@@ -39,6 +39,7 @@ from uringloop.ring.trains cimport (
     SEGMENTED_BYTES, datagrams, is_refusal, is_train, send_train)
 from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM, PathReports, zerocopy_pays
 from uringloop.transport.sender cimport FULL
+from uringloop.transport.socket_transport cimport LOST
 
 
 cdef extern from "<errno.h>" nogil:
@@ -307,8 +308,11 @@ cdef class DatagramSender(DatagramOutcomes):
 
     cdef int flush_if_full(self) except -1:
         """If the socket is full, have the queue wait for it to have room."""
-        if self.room == FULL:
-            return (<DatagramTransport>self.transport).flush_later()
+        transport = <DatagramTransport>self.transport
+        # For one that is lost there is nothing to wait for: it would be flushed each turn, and the
+        # kernel not be entered for what holds its socket.
+        if self.room == FULL and transport.state < LOST:
+            return transport.flush_later()
         return 0
 
     cdef int wait_for_room(self) except -1:
@@ -500,13 +504,18 @@ cdef class DatagramSender(DatagramOutcomes):
     cdef int send_chain(self) except -1:
         """Submit the front of the queue, each send linked to the next; take the results."""
         transport = <DatagramTransport>self.transport
-        cdef unsigned count, tries = 0, room = transport.loop.ring.sqes_left(self.chain_limit)
+        cdef operation* chain[CHAIN_LIMIT]
+        cdef unsigned count, left = 0, tries = 0
+        cdef unsigned room = transport.loop.ring.sqes_left(self.chain_limit)
         if room == 0:
             self.queue.status = BY_CALL          # the kernel takes no submissions now
             return 0
         self.accepted_of_chain = 0
-        count = self.submit_chain(room)
-        transport.loop.ring.submit_sends(transport, count)
+        count = self.prepare_chain(chain, room)
+        try:
+            transport.loop.ring.submit_chain(transport, count, &left)
+        finally:
+            self.put_back(chain, count, left)
         while self.results_due and tries < TRIES:
             # Notifications of earlier sends have come in meanwhile, which count as completions
             # too: so the kernel has stopped short of the end of the chain.
@@ -514,7 +523,7 @@ cdef class DatagramSender(DatagramOutcomes):
             transport.loop.ring.submit_sends(transport, self.results_due + 1)
         return 0
 
-    cdef int submit_chain(self, unsigned room) except -1:
+    cdef unsigned prepare_chain(self, operation** chain, unsigned room) except? 0:
         """Prepare up to ``room`` sends; returns how many."""
         transport = <DatagramTransport>self.transport
         cdef bint fixed = transport.slot >= 0
@@ -524,8 +533,9 @@ cdef class DatagramSender(DatagramOutcomes):
             io_uring_sqe* before
         while count < room and self.queue is not NULL and self.goes_by_ring(self.queue):
             before = sqe
+            chain[count] = self.pop_queue()
             sqe = prepare_send(
-                transport.loop.ring, self.pop_queue(),
+                transport.loop.ring, chain[count],
                 transport.slot if fixed else transport._sock_fd,
                 IOSQE_FIXED_FILE if fixed else 0, 0 if before is NULL else FOLLOWER)
             if before is not NULL:
@@ -533,6 +543,25 @@ cdef class DatagramSender(DatagramOutcomes):
             self.results_due += 1
             count += 1
         return count
+
+    cdef int put_back(self, operation** chain, unsigned count, unsigned left) except -1:
+        """So many of the chain's end the kernel has not taken: they go first, behind those of
+        its beginning that have to be tried again."""
+        transport = <DatagramTransport>self.transport
+        cdef unsigned i
+        if left == 0:
+            return 0
+        for i in range(count, count - left, -1):
+            transport.loop.operations.take_back(chain[i - 1])
+            self.push_front(chain[i - 1])
+        self.results_due -= left
+        if transport.aborted:
+            self.drop_queue()
+        elif left == count:
+            self.queue.status = BY_CALL          # it takes no submissions now
+        elif self.results_due == 0:
+            self.requeue_retried()
+        return 0
 
     cdef int completed(self, operation* op, int res) except -1:
         self.results_due -= 1

@@ -199,6 +199,13 @@ cdef extern from *:
     static inline void ring_clear_taskrun(struct io_uring *ring) {
         __atomic_and_fetch(ring->sq.kflags, ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
     }
+    /* Takes back entries that were handed over last, and that the kernel has not taken.  It
+       looks at the queue's end only while it is entered. */
+    static inline void ring_take_back(struct io_uring *ring, unsigned count) {
+        ring->sq.sqe_tail -= count;
+        ring->sq.sqe_head = ring->sq.sqe_tail;
+        io_uring_smp_store_release(ring->sq.ktail, ring->sq.sqe_tail);
+    }
     static inline unsigned ring_cq_entries(const struct io_uring *ring) {
         return *ring->cq.kring_mask + 1;
     }
@@ -304,6 +311,7 @@ cdef extern from *:
     unsigned ring_kernel_flags(const io_uring*) noexcept nogil
     unsigned ring_cq_entries(const io_uring*) noexcept nogil
     void ring_clear_taskrun(io_uring*) noexcept nogil
+    void ring_take_back(io_uring*, unsigned) noexcept nogil
     unsigned ring_take(io_uring*, io_uring_cqe*, unsigned) noexcept nogil
     bint ring_stirs(const io_uring*) noexcept nogil
     bint ring_spin(const io_uring*, long long) noexcept nogil

@@ -24,12 +24,13 @@ cdef enum Trait:
     UNREPORTED = 64  # its ring is gone: nobody will say whether the kernel copied
     SEND = 16        # its result is wanted at once: see Ring.submit_sends
     MEMORY = 32      # the kernel holds pointers into memory that is ours
+    LENT = 128       # ``data`` is LentMemory, whose owner wants it back
     REGISTERED = 256  # from a registered buffer
     FELL_BACK = 512  # zero-copy was refused: it leaves otherwise
     RETRIED = 1024   # another operation sends the same
     LOOPS_OWN = 2048  # on a descriptor of the loop's own
-    LENT = 128       # ``data`` is LentMemory, whose owner wants it back
     MESSAGE = 4096   # ``message`` has flags, and control messages, that it is sent with
+    NOTIFIED = 8192  # the notification has come before the result
 
 
 cdef enum Role:
@@ -100,7 +101,9 @@ cdef class OperationTable:
     cdef void release(self, operation* op) noexcept
     cdef operation* clone_for_retry(self, operation* op) except NULL
     cdef operation* find(self, uint64_t user_data) noexcept
+    cdef int let_go(self, operation* op) except -1
     cdef void unpin(self, operation* op) noexcept
+    cdef void take_back(self, operation* op) noexcept
     cdef void done(self, operation* op) noexcept
     cdef int grow(self, bint compact) except -1
     cdef list ring_closed(self, uint32_t ring_id, bint torn_down)

@@ -175,6 +175,14 @@ cdef class OperationTable:
             self.pinned += op.length
         self.in_flight += 1
 
+    cdef void take_back(self, operation* op) noexcept:
+        """It is out of the submission queue again: the kernel has not seen it."""
+        if op.due & NOTIF_DUE:
+            self.unpin(op)
+        op.due = 0
+        op.traits &= ~<uint16_t>(MEMORY | SEND | ZEROCOPY | FOLLOWER | REGISTERED)
+        self.in_flight -= 1
+
     cdef operation* find(self, uint64_t user_data) noexcept:
         cdef uint32_t index = <uint32_t>user_data
         cdef operation* op
@@ -198,9 +206,12 @@ cdef class OperationTable:
             # when the kernel copied.  It never is an errno.
             if flags & IORING_CQE_F_NOTIF:
                 op.copied = res != 0
-                self.unpin(op)
-                self.done(op)
-                (<OperationOwner>op.owner).notified(op)
+                if op.due & RESULT_DUE:
+                    # Which of the two comes first the kernel does not promise.  Owners are told
+                    # as if it were the result: with that they decide what becomes of the send.
+                    op.traits |= NOTIFIED
+                else:
+                    self.let_go(op)
             else:
                 if not (op.traits & MULTISHOT and flags & IORING_CQE_F_MORE):
                     op.due &= ~RESULT_DUE
@@ -211,7 +222,11 @@ cdef class OperationTable:
                     if not (res == -ECANCELED and op.traits & FOLLOWER):
                         self.unpin(op)
                 self.done(op)
-                (<OperationOwner>op.owner).result(op, res, flags)
+                try:
+                    (<OperationOwner>op.owner).result(op, res, flags)
+                finally:
+                    if op.traits & NOTIFIED and op.due & NOTIF_DUE:
+                        self.let_go(op)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -223,6 +238,12 @@ cdef class OperationTable:
             if op.due == 0:
                 self.release(op)
         return 0
+
+    cdef int let_go(self, operation* op) except -1:
+        """The kernel has let go of the memory."""
+        self.unpin(op)
+        self.done(op)
+        return (<OperationOwner>op.owner).notified(op)
 
     cdef void unpin(self, operation* op) noexcept:
         op.due &= ~NOTIF_DUE

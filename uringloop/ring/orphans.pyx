@@ -7,9 +7,10 @@ of a socket pair; when the ring is torn down, the other end, the marker's peer, 
 hang-up.  Until then the memory is kept.  Without a marker in the ring it is kept for
 good: that it is safe to let go is never guessed.
 """
+from libc.stdint cimport uint32_t
 from posix.unistd cimport close
 
-from uringloop.ring.operations cimport OperationTable
+from uringloop.ring.operations cimport ORPHANED, OperationOwner, OperationTable, operation
 
 import os
 import select
@@ -55,6 +56,17 @@ def release_torn_down(OperationTable own=None):
             orphaned_rings.remove(orphaned)
             close(marker_peer)
             table.release_orphans(ring_id)
+
+
+def owners_close(OperationTable own):
+    """The loop whose table is ``own`` is closed: its owners never hear what becomes of what is
+    kept, of a ring that it has left before either."""
+    cdef uint32_t i
+    cdef operation* op
+    for i in range(own.capacity):
+        op = own.slots[i]
+        if op.due & ORPHANED:
+            (<OperationOwner>op.owner).orphaned(op)
 
 
 # The memory is the parent's concern; the child's copy goes with the child.

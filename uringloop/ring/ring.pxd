@@ -47,6 +47,8 @@ cdef class Ring:
     cdef int submit(self) except -1
     cdef int submit_and_get_events(self) except -1
     cdef int submit_sends(self, OperationOwner owner, unsigned count) except -1
+    cdef int submit_chain(self, OperationOwner owner, unsigned count, unsigned* left) except -1
+    cdef int enter_for_sends(self, unsigned count) except? -1
     cdef int poll(self) except -1
     cdef int recheck_taskrun(self) except -1
     cdef int wait(self, double timeout) except -1

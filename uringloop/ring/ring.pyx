@@ -228,9 +228,25 @@ cdef class Ring:
         return self.check(code)
 
     cdef int submit_sends(self, OperationOwner owner, unsigned count) except -1:
-        """Hand over ``count`` sends that don't wait, and settle their results.
+        """Hand over what is prepared, with sends that don't wait; settle ``count`` results."""
+        cdef int code = self.enter_for_sends(count)
+        self.settle_sends(owner)
+        return self.check(code)
 
-        With MSG_DONTWAIT they have been tried when the kernel returns.  Each member of a
+    cdef int submit_chain(self, OperationOwner owner, unsigned count, unsigned* left) except -1:
+        """The same of the ``count`` entries that were prepared last, a chain.
+
+        ``left``: so many, of its end, the kernel has not taken.  They are out of the queue again:
+        it would take them for another chain, and send them whatever becomes of those before.
+        """
+        cdef int code = self.enter_for_sends(count)
+        left[0] = min(io_uring_sq_ready(&self.ring), count)
+        ring_take_back(&self.ring, left[0])
+        self.settle_sends(owner)
+        return self.check(code)
+
+    cdef int enter_for_sends(self, unsigned count) except? -1:
+        """With MSG_DONTWAIT they have been tried when the kernel returns.  Each member of a
         chain is issued by the deferred work that the one before has left, and the kernel
         runs such work only until it has as many completions as it was asked for (6.18: one
         a system call).  So this asks for all of them, and gives them no time to wait.
@@ -252,8 +268,7 @@ cdef class Ring:
             code = io_uring_submit(&self.ring)
         if code > 0:
             self.submissions += code
-        self.settle_sends(owner)
-        return self.check(code)
+        return code
 
     cdef int settle_sends(self, OperationOwner owner) except -1:
         """Settle what has completed of ``owner``'s sends, and nothing else.

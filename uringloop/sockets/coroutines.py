@@ -10,7 +10,7 @@ import itertools
 import select
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from uringloop.core.plain_sockets import PLAIN_SOCKET
 from uringloop.ring.reports import BatchReport
@@ -161,22 +161,27 @@ class SocketCoroutines(_Core):
             if future is not None:
                 return future
         sending = self._send_zerocopy_now(sock, data, address)
-        if sending is None:
-            sending = self.create_task(self._send_zerocopy_later(sock, self._held(data), address))
-        return sending
+        if type(sending) is BatchReport:
+            return self.create_task(
+                self._send_zerocopy_later(sending, sock, self._held(data), address))
+        return cast('asyncio.Future[SendReport]', sending)
 
     async def _send_zerocopy_later(
-            self, sock: socket.socket, data: ReadableBuffer | RegisteredBuffer,
-            address: Any) -> SendReport:
+            self, report: BatchReport, sock: socket.socket,
+            data: ReadableBuffer | RegisteredBuffer, address: Any) -> SendReport:
         try:
             for tries in itertools.count():
                 await self._wait_for_room(sock, tries)
-                sending = self._send_zerocopy_now(sock, data, address)
-                if sending is not None:
-                    return await sending
+                if self._send_zerocopy_again(sock, data, address, report):
+                    break
+        except OSError as exc:
+            # The kernel may still read what was tried before.
+            report.fail(exc.with_traceback(None))
+        else:
+            report.close()
         finally:
             del data                            # an exception would keep it
-        raise AssertionError
+        return await report.future
 
     def _send_trains(
             self, sock: socket.socket, data: ReadableBuffer | RegisteredBuffer, address: Any,

@@ -27,6 +27,7 @@ cdef class SocketCore(LoopCore):
     cdef bint is_numeric(self, object address, int family) except -1
     cdef ssize_t send_at_once(
         self, object sock, object data, object address, object future) except? -1
+    cdef BatchReport report_of_refused(self, object future)
     cdef object own_or_registered(self, object data, payload* memory, bint explicit)
     cdef bint may_go_zerocopy(self, int family, payload* memory, size_t datagram, bint explicit,
                               sockaddr_storage* destination, uint32_t length) except -1

@@ -28,8 +28,12 @@ class SocketCore(LoopCore):
         """Send a datagram without waiting: the number of bytes, or None if there is no room."""
     def _send_zerocopy_now(
             self, sock: socket, data: ReadableBuffer | RegisteredBuffer,
-            address: Any) -> asyncio.Future[SendReport] | None:
-        """A future of ``SendReport``; None: there is no room."""
+            address: Any) -> asyncio.Future[SendReport] | BatchReport:
+        """A future of ``SendReport``; or a report of it: there is no room."""
+    def _send_zerocopy_again(
+            self, sock: socket, data: ReadableBuffer | RegisteredBuffer, address: Any,
+            report: BatchReport) -> bool:
+        """The same for one that had no room before: whether it has left, or is about to."""
     def _send_trains_now(
             self, sock: socket, data: ReadableBuffer | RegisteredBuffer, address: Any, start: int,
             segment_size: int, report: BatchReport) -> tuple[int, int]:

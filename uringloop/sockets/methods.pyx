@@ -192,11 +192,23 @@ cdef class SocketCore(LoopCore):
         return None if sent == -EAGAIN else sent
 
     def _send_zerocopy_now(self, sock, data, address):
-        """A future of ``SendReport``; None: there is no room."""
+        """A future of ``SendReport``; or a report of it: there is no room."""
         cdef ssize_t sent
         future = self.new_future()
         sent = self.send_at_once(sock, data, address, future)
-        return None if sent == -EAGAIN else future
+        return future if sent != -EAGAIN else self.report_of_refused(future)
+
+    def _send_zerocopy_again(self, sock, data, address, report):
+        """The same for one that had no room before: whether it has left, or is about to."""
+        cdef ssize_t sent = self.send_at_once(sock, data, address, report)
+        return sent != -EAGAIN
+
+    cdef BatchReport report_of_refused(self, object future):
+        """What had no room is tried again; but the kernel may have its memory still."""
+        report = BatchReport(future)
+        if self.zerocopy_sends is not None:
+            self.zerocopy_sends.report_refused(future, report)
+        return report
 
     cdef ssize_t send_at_once(self, object sock, object data, object address,
                               object future) except? -1:
@@ -229,7 +241,7 @@ cdef class SocketCore(LoopCore):
                 sent = -EAGAIN if errno_now == EINTR else -errno_now
             elif future is not None and not (
                     tried and self.zerocopy_sends.sent_otherwise(sent)):
-                future.set_result(send_report(sent, True, True))
+                sent_by_call(future, sent)
         if sent < 0 and sent != -EAGAIN:
             raise OSError(-sent, os.strerror(-sent))
         if sent >= 0:
@@ -459,6 +471,14 @@ cdef class SocketCore(LoopCore):
         if errno_now != EAGAIN and errno_now != EINTR:
             raise OSError(errno_now, os.strerror(errno_now))
         return self._poll_now(sock, POLLIN)
+
+
+cdef int sent_by_call(object future, size_t sent) except -1:
+    if type(future) is BatchReport:
+        (<BatchReport>future).add()
+        return (<BatchReport>future).told(sent, True, True, None)
+    future.set_result(send_report(sent, True, True))
+    return 0
 
 
 cdef ssize_t receive_available(object sock, char* base, size_t length, bint named,

@@ -5,6 +5,7 @@ from uringloop.core.loop_core cimport LoopCore
 from uringloop.ring.abi cimport sockaddr_storage
 from uringloop.ring.operations cimport OperationOwner, operation
 from uringloop.ring.payloads cimport payload
+from uringloop.ring.reports cimport BatchReport
 
 
 cdef class ZerocopySends(OperationOwner):
@@ -15,6 +16,7 @@ cdef class ZerocopySends(OperationOwner):
         operation* refused     # if that is an error, and the kernel has not let go of it yet
 
     cdef bint sent_otherwise(self, ssize_t nbytes) noexcept
+    cdef int report_refused(self, object future, BatchReport report) except -1
 
     cdef bint may_send(self) noexcept
     cdef ssize_t send(self, int fd, object owner, payload* memory, size_t segment_size,

@@ -3,7 +3,8 @@
 A submission names a descriptor *number*, so it is made at once: what the program closes and
 opens later in the turn cannot be meant.
 """
-from cpython.ref cimport Py_CLEAR
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint16_t, uint32_t
 
 from uringloop.ring.abi cimport *
@@ -68,6 +69,17 @@ cdef class ZerocopySends(OperationOwner):
         self.refused.status = nbytes
         self.refused.traits |= RETRIED
         return True
+
+    cdef int report_refused(self, object future, BatchReport report) except -1:
+        """What was refused is tried again; ``report`` is of all tries, in place of ``future``."""
+        cdef operation* op = self.refused
+        if op is NULL or op.future is not <PyObject*>future:
+            return 0
+        Py_CLEAR(op.future)
+        report.add()
+        Py_INCREF(report)
+        op.future = <PyObject*>report
+        return 0
 
     cdef int submit(self, operation* op, int fd) except -1:
         op.traits |= ZEROCOPY

@@ -31,6 +31,7 @@ cdef class StreamSender(Sender):
     cdef int enqueue(self, object data) except -1
     cdef int flush_queue(self) except -1
     cdef int send_by_call(self) except -1
+    cdef bint may_be_full(self) noexcept
     cdef int send_by_foreign_socket(self) except -1
     cdef int send_zerocopy(self) except -1
     cdef int submit_first(self, bint zerocopy) except -1

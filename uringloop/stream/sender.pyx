@@ -239,6 +239,7 @@ cdef class StreamSender(Sender):
         cdef msghdr message
         cdef size_t i, total = 0, pieces = min(self.count, <uint32_t>PIECES)
         cdef ssize_t sent
+        cdef bint full
         for i in range(pieces):
             vectors[i].iov_base = self.pieces[self.first + i].base
             vectors[i].iov_len = self.pieces[self.first + i].length
@@ -248,10 +249,19 @@ cdef class StreamSender(Sender):
         message.msg_iovlen = pieces
         sent = sendmsg((<StreamTransport>self.transport)._sock_fd, &message,
                        MSG_DONTWAIT | MSG_NOSIGNAL)
-        if sent < 0 and errno_now != EAGAIN and errno_now != EINTR:
+        full = sent < 0 and errno_now == EAGAIN
+        if sent < 0 and not full and errno_now != EINTR:
             return self.write_failed(errno_now)
-        self.room = FULL if sent < <ssize_t>total else ROOM
+        self.room = FULL if full or sent < <ssize_t>total and self.may_be_full() else ROOM
         return self.strike_off(max(sent, 0))
+
+    cdef bint may_be_full(self) noexcept:
+        """Whether a send that was cut short is reason enough to poll for room.
+
+        Not where a lasting poll is armed: it tells only what is new, and where there is room
+        still, nothing will be.  Then the next send tells.
+        """
+        return self.polling is NULL
 
     cdef int send_by_foreign_socket(self) except -1:
         """Have the program's own object send the first piece."""
@@ -357,7 +367,7 @@ cdef class StreamSender(Sender):
         if res > 0:
             transport.loop.counters.zerocopy_sent += op.traits & ZEROCOPY != 0
             op.status = res
-            self.room = FULL if <size_t>res < op.length else ROOM
+            self.room = FULL if <size_t>res < op.length and self.may_be_full() else ROOM
             self.strike_off(res)
         elif op.traits & ZEROCOPY and -res in (ENOMEM, ENOBUFS, EOPNOTSUPP):
             op.status = res
