@@ -238,19 +238,22 @@ RAISING = '''
             self.lost = True
 
     signal.signal(signal.SIGUSR1, raising)
-    # Where the child loses its processor between the two, a callback runs when the signal comes.
-    loop.set_exception_handler(lambda loop, context: loop.stop())
     near, far = socket.socketpair()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        # Data and the signal come together, while the loop sleeps.
+        # Data and the signal come together, while the loop sleeps; it is held meanwhile, or it
+        # might have read the one, and not yet handed it over, when the other comes.
         os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
         while far.recv(1) == b'g':
             while open(f'/proc/{{parent}}/syscall').read().split()[0] not in {sleeps}:
                 os.sched_yield()
+            os.kill(parent, signal.SIGSTOP)
+            while open(f'/proc/{{parent}}/stat').read().rpartition(')')[2].split()[0] != 'T':
+                os.sched_yield()
             far.send(b'data')
             os.kill(parent, signal.SIGUSR1)
+            os.kill(parent, signal.SIGCONT)
         os._exit(0)
     far.close()
     near.setblocking(False)

@@ -248,9 +248,9 @@ class _TestReading(Pipes):
     def test_a_file_is_none(self, tmp_path):
         async def main():
             with open(tmp_path / 'file', 'w+b', 0) as file:
-                with pytest.raises(ValueError, match='ipe transport'):
+                with pytest.raises(ValueError, match='Pipe transport is '):
                     await self.loop.connect_read_pipe(Told, file)
-                with pytest.raises(ValueError, match='ipe transport'):
+                with pytest.raises(ValueError, match='Pipe transport is '):
                     await self.loop.connect_write_pipe(Told, file)
 
         self.run(main())

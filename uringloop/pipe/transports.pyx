@@ -57,7 +57,7 @@ cdef class PipeTransport(WatchedSocket):
         fd = pipe.fileno()
         mode = os.fstat(fd).st_mode
         if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
-            raise ValueError(f'Pipe transports are for pipes, sockets and character devices, '
+            raise ValueError(f'Pipe transport is only for pipes, sockets and character devices, '
                              f'not for {pipe!r}')
         os.set_blocking(fd, False)
         self.fd = fd
