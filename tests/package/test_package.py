@@ -384,11 +384,22 @@ def test_documents_name_what_exists():
 @pytest.mark.parametrize('document', [
     'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'docs/datagrams.md',
     'docs/deploy.md', 'docs/design.md', 'docs/differences.md', 'docs/doctor.md',
-    'docs/fallback.md', 'docs/run.md', 'docs/trio.md', 'docs/zerocopy.md'])
+    'docs/fallback.md', 'docs/reliability.md', 'docs/run.md', 'docs/trio.md', 'docs/zerocopy.md'])
 def test_links_between_documents_lead_somewhere(document):
     path = ROOT / document
     for target in re.findall(r'\]\((?!https?:)([^)#]+)', path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+def test_promises_name_the_tests_that_keep_them():
+    rows = [line for line in (ROOT / 'docs/reliability.md').read_text().splitlines()
+            if line.startswith('| ') and not line.startswith('| promise')]
+    assert len(rows) > 15
+    for row in rows:
+        kept_by = re.findall(r'`(tests/[a-z_/]+\.py)`', row)
+        assert kept_by, row
+        for path in kept_by:
+            assert (ROOT / path).is_file(), path
 
 
 # -- subinterpreters ---------------------------------------------------------------------------
