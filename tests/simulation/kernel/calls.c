@@ -264,7 +264,7 @@ ssize_t __recvfrom_chk(int fd, void *base, size_t length, size_t room, int flags
 /* -- waiting ----------------------------------------------------------------------------------- */
 
 static int look(struct pollfd *polled, nfds_t count) {
-    int found = 0, real = (int)syscall(SYS_poll, polled, count, 0);
+    int found = 0, real = real_poll(polled, count, 0);
     if (real < 0)
         return real;
     for (nfds_t i = 0; i < count; i++) {
@@ -281,7 +281,7 @@ int poll(struct pollfd *polled, nfds_t count, int timeout) {
     int64_t until = timeout < 0 ? INT64_MAX : sim.now + timeout * (int64_t)MILLISECOND;
     int found;
     if (!sim.active)
-        return (int)syscall(SYS_poll, polled, count, timeout);
+        return real_poll(polled, count, timeout);
     sim_step();
     while ((found = look(polled, count)) == 0 && sim.now < until)
         if (!sim_advance(until) && timeout < 0) {

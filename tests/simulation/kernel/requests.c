@@ -128,7 +128,7 @@ void requests_look_at_real(struct ring *ring) {
             || request->sqe.opcode != IORING_OP_POLL_ADD || request->file.sock)
             continue;
         polled.events = (short)request->sqe.poll32_events;
-        if (syscall(SYS_poll, &polled, 1, 0) == 1)
+        if (real_poll(&polled, 1, 0) == 1)
             wake(request, (unsigned short)polled.revents, POLL_LAG);
     }
 }

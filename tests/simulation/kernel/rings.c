@@ -248,9 +248,13 @@ int io_uring_submit_and_wait_timeout(struct io_uring *ring, struct io_uring_cqe 
     return enter_by(ring, true, true, wanted, time);
 }
 
-int io_uring_enter2(unsigned fd, unsigned submit, unsigned wanted, unsigned flags, sigset_t *arg,
-                    size_t size) {
-    const struct io_uring_getevents_arg *more = (const struct io_uring_getevents_arg *)arg;
+/* By another name here: what ``arg`` is declared as differs between versions of liburing. */
+int enter2(unsigned fd, unsigned submit, unsigned wanted, unsigned flags, const void *arg,
+           size_t size) __asm__("io_uring_enter2");
+
+int enter2(unsigned fd, unsigned submit, unsigned wanted, unsigned flags, const void *arg,
+           size_t size) {
+    const struct io_uring_getevents_arg *more = arg;
     const struct __kernel_timespec *time = NULL;
     if (flags & IORING_ENTER_EXT_ARG && size == sizeof *more)
         time = (const struct __kernel_timespec *)(uintptr_t)more->ts;
@@ -259,7 +263,7 @@ int io_uring_enter2(unsigned fd, unsigned submit, unsigned wanted, unsigned flag
 }
 
 int io_uring_enter(unsigned fd, unsigned submit, unsigned wanted, unsigned flags, sigset_t *mask) {
-    return io_uring_enter2(fd, submit, wanted, flags & ~IORING_ENTER_EXT_ARG, mask, 0);
+    return enter2(fd, submit, wanted, flags & ~IORING_ENTER_EXT_ARG, mask, 0);
 }
 
 /* -- making and closing ------------------------------------------------------------------------ */

@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef IORING_SEND_ZC_REPORT_USAGE
@@ -119,6 +120,11 @@ void sim_step(void);
 void sim_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void sim_violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static inline int sim_error(int code) { errno = code; return -1; }
+/* By ppoll: not every machine has the older call.  ``timeout`` in milliseconds, -1: none. */
+static inline int real_poll(struct pollfd *polled, nfds_t count, int timeout) {
+    struct timespec time = {timeout / 1000, timeout % 1000 * MILLISECOND};
+    return (int)syscall(SYS_ppoll, polled, count, timeout < 0 ? NULL : &time, NULL, 0);
+}
 
 /* memory.c */
 struct ring;
