@@ -407,7 +407,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         """
         metadata = {'ecn': ecn, 'pktinfo': pktinfo, 'timestamps': timestamps, 'drops': drops}
         check_switches(batch=batch, gro=gro, **metadata)
-        asked = check_asked(family if sock is None else sock.family, metadata)
+        asked = check_asked(getattr(sock, 'family', family), metadata)
         if asked and sock is not None and not is_plain_socket(sock):
             raise ValueError(f'{sock!r} is of a class of its own, and asyncio reads from it: '
                              'there is no metadata')

@@ -3,6 +3,7 @@ import asyncio
 import errno
 import socket
 import sys
+from unittest import mock
 
 import pytest
 
@@ -293,6 +294,18 @@ class _TestCreate(Endpoints):
                     await self.loop.create_datagram_endpoint(factory, sock=sock)
 
         self.run(main())
+
+    @pytest.mark.parametrize('attributes', [{}, {'family': mock.Mock()}])
+    def test_a_socket_that_only_looks_like_one(self, attributes):
+        """What asyncio does not look at is not looked at."""
+        class Fake:
+            type = socket.SOCK_DGRAM
+
+        fake = Fake()
+        vars(fake).update(attributes)
+        with pytest.raises(ValueError, match='sock'):
+            self.run(self.loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, reuse_port=True, sock=fake))
 
     def test_cancelled_creation_closes_the_endpoint(self):
         async def main():

@@ -66,7 +66,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         metadata = {'ecn': ecn, 'pktinfo': pktinfo, 'timestamps': timestamps, 'drops': drops}
         check_switches(batch=batch, gro=gro, **metadata)
         sock = options.get('sock')
-        asked = check_asked(options.get('family', 0) if sock is None else sock.family, metadata)
+        asked = check_asked(getattr(sock, 'family', options.get('family', 0)), metadata)
 
         def make_protocol() -> asyncio.BaseProtocol:
             protocol = protocol_factory()
