@@ -1,6 +1,5 @@
 """Control messages as ``socket`` has them: ``datagram_msg_received`` and ``sendmsg``."""
 import array
-import asyncio
 import errno
 import os
 import random
@@ -12,6 +11,7 @@ import pytest
 import uringloop
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.namespaces import needs_root
+from tests.support.protocols import Collector
 from tests.support.sockets import needs_ipv6, udp
 from uringloop.copying.loop import CopyingLoop
 
@@ -20,32 +20,14 @@ SO_TIMESTAMPNS = 35                                 # asm-generic/socket.h
 IP, SOL = socket.IPPROTO_IP, socket.SOL_SOCKET
 
 
-class Messages(uringloop.DatagramProtocol):
-    """Collects what it is called with; ``wait`` until there is so much."""
-
-    def __init__(self):
-        self.got = []
-        self.errors = []
-        self.changed = asyncio.Event()
-
-    def connection_made(self, transport):
-        self.transport = transport
+class Messages(Collector, uringloop.DatagramProtocol):
+    """Collects what it is called with."""
 
     def datagram_msg_received(self, data, ancdata, flags, addr):
-        self.got.append((data, ancdata, flags, addr))
-        self.changed.set()
+        self.take((data, ancdata, flags, addr))
 
     def datagrams_received_with_info(self, batch):
         raise AssertionError
-
-    def error_received(self, exc):
-        self.errors.append(exc)
-        self.changed.set()
-
-    async def wait(self, count):
-        while len(self.got) + len(self.errors) < count:
-            self.changed.clear()
-            await self.changed.wait()
 
 
 class WithMessages(UringCase):

@@ -13,6 +13,7 @@ import pytest
 import uringloop
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.namespaces import needs_root
+from tests.support.protocols import Collector
 from tests.support.sockets import needs_ipv6, udp
 from tests.support.turns import turns
 from uringloop import DatagramInfo
@@ -23,35 +24,12 @@ SO_NO_CHECK = 11                                    # asm-generic/socket.h
 NONE = DatagramInfo()
 
 
-class Each(uringloop.DatagramProtocol):
-    """Collects ``(data, addr, info)``; ``wait`` until there are so many."""
-
-    def __init__(self):
-        self.got = []
-        self.calls = 0
-        self.errors = []
-        self.changed = asyncio.Event()
-
-    def connection_made(self, transport):
-        self.transport = transport
-
-    def take(self, *items):
-        self.calls += 1
-        self.got += items
-        self.changed.set()
+class Each(Collector, uringloop.DatagramProtocol):
+    """Collects ``(data, addr, info)``."""
 
     def datagram_received_with_info(self, data, addr, info):
         assert type(info) is DatagramInfo
         self.take((data, addr, info))
-
-    def error_received(self, exc):
-        self.errors.append(exc)
-        self.changed.set()
-
-    async def wait(self, count):
-        while len(self.got) + len(self.errors) < count:
-            self.changed.clear()
-            await self.changed.wait()
 
 
 class Batches(Each):
@@ -666,6 +644,21 @@ class TestOrder(WithMetadata):
                 got = [await self.loop.sock_recv(peer, 70_000) for _ in sent]
                 assert got == sent
             assert protocol.errors == []
+            transport.close()
+
+        self.run(main())
+
+    def test_errors_come_in_the_order_of_the_calls(self):
+        async def main():
+            transport, protocol, (host, port) = await self.open()
+            for _ in range(5):
+                protocol.errors.clear()
+                for _ in range(20):
+                    transport.sendto(bytes(60_000), (host, 0))
+                transport.sendto_with(bytes(65_508), (host, port), ecn=1)
+                await protocol.wait(21)
+                assert [exc.errno for exc in protocol.errors] \
+                    == [errno.EINVAL] * 20 + [errno.EMSGSIZE]
             transport.close()
 
         self.run(main())

@@ -11,7 +11,7 @@ import pytest
 import uringloop
 from tests.support.cases import FallbackMixin, UringCase
 from tests.support.namespaces import needs_root
-from tests.support.protocols import endpoint
+from tests.support.protocols import Collector, endpoint
 from tests.support.sockets import SO_RCVBUFFORCE, needs_ipv6
 from tests.support.turns import turns
 
@@ -19,35 +19,15 @@ SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104        # linux/udp.h
 SO_TIMESTAMPNS = 35                                 # asm-generic/socket.h
 
 
-class Each(asyncio.DatagramProtocol):
-    """Collects; ``wait`` until there are so many."""
-
-    def __init__(self):
-        self.got = []
-        self.calls = 0
-        self.errors = []
-        self.changed = asyncio.Event()
+class Each(Collector):
+    """Collects ``(data, addr)``, and has room for much."""
 
     def connection_made(self, transport):
-        self.transport = transport
+        super().connection_made(transport)
         transport.get_extra_info('socket').setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
-
-    def take(self, *datagrams):
-        self.calls += 1
-        self.got += datagrams
-        self.changed.set()
 
     def datagram_received(self, data, addr):
         self.take((data, addr))
-
-    def error_received(self, exc):
-        self.errors.append(exc)
-        self.changed.set()
-
-    async def wait(self, count):
-        while len(self.got) + len(self.errors) < count:
-            self.changed.clear()
-            await self.changed.wait()
 
 
 class Batches(Each):

@@ -53,6 +53,33 @@ class Recorder(asyncio.DatagramProtocol):
             await self._changed
 
 
+class Collector(asyncio.DatagramProtocol):
+    """Keeps what its methods ``take``; ``wait`` until there is so much, errors included."""
+
+    def __init__(self) -> None:
+        self.got = []
+        self.calls = 0
+        self.errors = []
+        self.changed = asyncio.Event()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def take(self, *items):
+        self.calls += 1
+        self.got += items
+        self.changed.set()
+
+    def error_received(self, exc):
+        self.errors.append(exc)
+        self.changed.set()
+
+    async def wait(self, count):
+        while len(self.got) + len(self.errors) < count:
+            self.changed.clear()
+            await self.changed.wait()
+
+
 async def endpoint(**how) -> tuple:
     """``(transport, Recorder)``, of ``create_datagram_endpoint``."""
     loop = asyncio.get_running_loop()

@@ -25,6 +25,8 @@ cdef class DatagramSender(DatagramOutcomes):
     cdef int send_reported(self, object owner, payload* memory, size_t segment_size,
                            sockaddr_storage* address, uint32_t address_length,
                            object future) except -1
+    cdef bint nothing_before(self) except -1
+    cdef int send_or_defer(self, bint deferred, bint bulk) except -1
     cdef int tell_at_the_call(self) except -1
     cdef int send_now(self, object owner, payload* memory, sockaddr_storage* address,
                       uint32_t address_length) except -1

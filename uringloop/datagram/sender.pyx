@@ -85,17 +85,25 @@ cdef class DatagramSender(DatagramOutcomes):
                                    address, address_length)
         bulk = self.count_send() and (zerocopy or likeness != DIFFERENT)
         self.send_deferred_of_others()
-        if not self.waits() and not bulk:
-            if self.queue is not NULL:
-                self.send_queued()
-                while transport.delivery.errors:
-                    transport.deliver_error(transport.delivery.errors.pop(0))
-            if self.queue is NULL and not zerocopy and not self.waits():
-                return self.send_now(owner, memory, address, address_length)
+        if not bulk and self.nothing_before() and not zerocopy:
+            return self.send_now(owner, memory, address, address_length)
         if not memory.immutable:
             owner = copy_payload(owner, memory)
         self.enqueue(owner, memory, address, address_length, None)
-        if bulk and likeness != SHORTER and not self.waits():
+        return self.send_or_defer(bulk and likeness != SHORTER, bulk)
+
+    cdef bint nothing_before(self) except -1:
+        """What was sent before leaves, and is told of: whether nothing of it waits for room."""
+        transport = <DatagramTransport>self.transport
+        if self.queue is not NULL and not self.waits():
+            self.send_queued()
+            while transport.delivery.errors:
+                transport.deliver_error(transport.delivery.errors.pop(0))
+        return self.queue is NULL and not self.waits()
+
+    cdef int send_or_defer(self, bint deferred, bint bulk) except -1:
+        """The queue leaves now, or, its last being of a bulk, with what is sent next."""
+        if deferred and not self.waits():
             self.defer()
         else:
             self.send_queued()
@@ -184,19 +192,10 @@ cdef class DatagramSender(DatagramOutcomes):
             likeness = DIFFERENT
         bulk = self.count_send() and likeness != DIFFERENT
         self.send_deferred_of_others()
-        if not self.waits() and not bulk:
-            if self.queue is not NULL:
-                self.send_queued()
-            if self.queue is NULL and not self.waits():
-                return self.send_message_now(data, control, flags, address, address_length)
+        if not bulk and self.nothing_before():
+            return self.send_message_now(data, control, flags, address, address_length)
         self.append_message(data, control, flags, address, address_length)
-        if bulk and likeness != SHORTER and not self.waits():
-            self.defer()
-        else:
-            self.send_queued()
-            if not bulk:
-                self.tell_at_the_call()
-        return self.maybe_pause_full()
+        return self.send_or_defer(bulk and likeness != SHORTER, bulk)
 
     cdef int send_message_now(self, bytes data, bytes control, int flags,
                               sockaddr_storage* address, uint32_t address_length) except -1:
