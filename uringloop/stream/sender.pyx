@@ -320,11 +320,10 @@ cdef class StreamSender(Sender):
                 or transport.family != AF_INET and transport.family != AF_INET6 \
                 or not transport.peername or not self.may_submit():
             return False
-        if self.buffers_are_small(first.length):
-            return False
         self.host_of_peer(&peer, &length)
         return stream_zerocopy_pays(
-            &peer, length, first.length, transport.loop.paths, transport.loop.operations.pinned)
+            &peer, length, first.length, transport.loop.paths, transport.loop.operations.pinned) \
+            and not self.buffers_are_small(first.length)       # which takes two system calls
 
     cdef bint buffers_are_small(self, size_t length) noexcept:
         """Whether this socket's buffer, or its peer's, was made small on purpose.
