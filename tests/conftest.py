@@ -1,4 +1,5 @@
 """What all tests need of the process they run in, and the fixtures that several of them use."""
+import gc
 import os
 import signal
 
@@ -22,6 +23,15 @@ def pytest_collection_modifyitems(config, items):
     if os.environ.get('URINGLOOP_FEATURES'):
         items[:], left = without_what_is_off(items)
         config.hook.pytest_deselected(items=left)
+
+
+def pytest_collection_finish(session):
+    """What is there by now stays: no collection, of which each test has one or two, looks at it.
+
+    (Of thousands of tests: three quarters of the time that they took.)
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
