@@ -1,5 +1,6 @@
 """What all tests need of the process they run in, and the fixtures that several of them use."""
 import gc
+import itertools
 import os
 import signal
 
@@ -25,6 +26,9 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=left)
 
 
+ended = itertools.count(1)          # tests, so far
+
+
 def pytest_collection_finish(session):
     """What is there by now stays: no collection, of which each test has one or two, looks at it.
 
@@ -32,6 +36,13 @@ def pytest_collection_finish(session):
     """
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_logfinish(nodeid, location):
+    """Nor at what pytest keeps of those that have ended."""
+    if next(ended) % 64 == 0:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -52,6 +52,9 @@ class Case:
         asyncio.set_event_loop(None)
         yield
         self.finish()
+        # pytest keeps the instance, and each collection to come would look at all that it holds.
+        for name in vars(self).keys() - {'problems', 'body_failed'}:
+            delattr(self, name)
 
     def finish(self) -> None:
         self.loop.close()
