@@ -14,9 +14,10 @@ class TestWithoutTheRing(Sockets, UringCase):
     def test_sendto_before_the_loop_runs_is_done_at_once(self, size):
         self.opened = []
         sender, receiver = self.udp(), self.udp()
-        with pytest.raises(StopIteration) as ended:
-            self.loop.sock_sendto(sender, b'x' * size, receiver.getsockname()).send(None)
-        assert ended.value.value == size == len(receiver.recv(65536))
+        with sender, receiver:
+            with pytest.raises(StopIteration) as ended:
+                self.loop.sock_sendto(sender, b'x' * size, receiver.getsockname()).send(None)
+            assert ended.value.value == size == len(receiver.recv(65536))
 
     @pytest.mark.parametrize('size', [10, 60_000])
     def test_sendto_from_another_loop_is_done_at_once(self, size):
