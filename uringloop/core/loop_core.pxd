@@ -15,7 +15,8 @@ from uringloop.ring.zerocopy cimport PathReports
 cdef class LoopCore(Scheduler):
     cdef:
         AddressCache addresses
-        PathReports paths       # what destinations have reported, for all but datagram transports
+        PathReports paths       # what destinations have reported of sock_* sends
+        PathReports stream_paths    # and of streams, which are cut to the path's packets
         readonly Registry _registry
         WatchedSockets watched_sockets
         ReceiveArea receive_area

@@ -64,6 +64,7 @@ cdef class LoopCore(Scheduler):
         self.addresses = AddressCache()
         self.overrides = Overrides(LoopCore)
         self.paths = PathReports()
+        self.stream_paths = PathReports()
         self._registry = Registry()
         self.watched_sockets = WatchedSockets()
         self.receive_area = ReceiveArea()

@@ -202,15 +202,13 @@ cdef class DatagramSender(DatagramOutcomes):
         transport = <DatagramTransport>self.transport
         cdef int error = EBADF           # the program has closed it: the number may be another's
         if fd_of(transport._sock) == transport._sock_fd:
-            error = send_at_once(
-                transport._sock_fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data),
-                PyBytes_AS_STRING(control), PyBytes_GET_SIZE(control), flags, address,
-                address_length)
-        if error and self.is_of_before(error):
-            error = send_at_once(
-                transport._sock_fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data),
-                PyBytes_AS_STRING(control), PyBytes_GET_SIZE(control), flags, address,
-                address_length)
+            for _ in range(2):
+                error = send_at_once(
+                    transport._sock_fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data),
+                    PyBytes_AS_STRING(control), PyBytes_GET_SIZE(control), flags, address,
+                    address_length)
+                if error == 0 or not self.is_of_before(error):
+                    break
         if error == 0:
             transport.loop.counters.datagrams_sent += 1
             return 0

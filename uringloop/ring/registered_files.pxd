@@ -20,5 +20,5 @@ cdef class RegisteredFiles:
     cdef int make_table(self, io_uring* ring, int marker) except? -1
     cdef bint in_use(self) noexcept
     cdef int add(self, int fd) noexcept
-    cdef int remove_all(self) except -1
+    cdef void remove_all(self) noexcept
     cdef void remove(self, int slot) noexcept

@@ -7,9 +7,8 @@ The first slot holds the marker, one end of a socket pair: its other end sees th
 when the ring is torn down.
 """
 cimport cython
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint16_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free, malloc, realloc
 
 from uringloop.ring.abi cimport *
 from uringloop.ring.features cimport features
@@ -74,27 +73,26 @@ cdef class RegisteredFiles:
             self.slots_used += 1
         return slot
 
-    cdef int remove_all(self) except -1:
-        """Have the ring let go of all but the marker: nothing is in flight any more.
+    cdef void remove_all(self) noexcept:
+        """Have the ring let go of all but the marker; what is in flight keeps its own.
 
-        Else it would hold them until it is torn down, tens of milliseconds after it is closed.
+        Else it would hold them until it is torn down, tens of milliseconds after it is closed:
+        as it does where there is no memory for this.
         """
-        cdef unsigned count = self.slots_used - MARKER_SLOT - 1
+        cdef unsigned i, count = self.slots_used - MARKER_SLOT - 1
         cdef int* nothing
-        cdef unsigned i
         if not self.in_use():
-            return 0
-        nothing = <int*>PyMem_Malloc(count * sizeof(int))
+            return
+        nothing = <int*>malloc(count * sizeof(int))
         if nothing is NULL:
-            raise MemoryError
+            return
         for i in range(count):
             nothing[i] = -1
         self.syscalls += 1
         if io_uring_register_files_update(self.ring, MARKER_SLOT + 1, nothing, count) == <int>count:
             self.slots_used = MARKER_SLOT + 1
             self.free_slot_count = 0
-        PyMem_Free(nothing)
-        return 0
+        free(nothing)
 
     cdef void remove(self, int slot) noexcept:
         """Have the ring let go of the file in this slot."""

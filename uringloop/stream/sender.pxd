@@ -37,7 +37,7 @@ cdef class StreamSender(Sender):
     cdef int submit_first(self, bint zerocopy) except -1
     cdef bint wants_zerocopy(self) except -1
     cdef bint buffers_are_small(self, size_t length) noexcept
-    cdef int host_of_peer(self, sockaddr_storage* into, uint32_t* length) except -1
+    cdef int address_of_peer(self, sockaddr_storage* into, uint32_t* length) except -1
     cdef int expect_copies(self) except -1
     cdef int strike_off(self, size_t sent) noexcept
     cdef int all_written(self) except -1

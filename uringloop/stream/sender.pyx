@@ -320,9 +320,10 @@ cdef class StreamSender(Sender):
                 or transport.family != AF_INET and transport.family != AF_INET6 \
                 or not transport.peername or not self.may_submit():
             return False
-        self.host_of_peer(&peer, &length)
+        self.address_of_peer(&peer, &length)
         return stream_zerocopy_pays(
-            &peer, length, first.length, transport.loop.paths, transport.loop.operations.pinned) \
+            &peer, length, first.length, transport.loop.stream_paths,
+            transport.loop.operations.pinned) \
             and not self.buffers_are_small(first.length)       # which takes two system calls
 
     cdef bint buffers_are_small(self, size_t length) noexcept:
@@ -343,19 +344,18 @@ cdef class StreamSender(Sender):
         return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &told, &size) == 0 \
             and told.tcpi_snd_wnd < NARROW
 
-    cdef int host_of_peer(self, sockaddr_storage* into, uint32_t* length) except -1:
-        """The peer's address without its port: every connection has another one."""
+    cdef int address_of_peer(self, sockaddr_storage* into, uint32_t* length) except -1:
         transport = <StreamTransport>self.transport
         transport.loop.addresses.to_kernel(transport.peername, transport.family, into, length)
-        into.__ss_padding[0] = into.__ss_padding[1] = 0
         return 0
 
     cdef int expect_copies(self) except -1:
         """The kernel copies what is sent to that host, or refuses to send without copying."""
         cdef sockaddr_storage peer
         cdef uint32_t length
-        self.host_of_peer(&peer, &length)
-        (<StreamTransport>self.transport).loop.paths.record(&peer, length, STREAM_MINIMUM, True)
+        self.address_of_peer(&peer, &length)
+        (<StreamTransport>self.transport).loop.stream_paths.record(
+            &peer, length, STREAM_MINIMUM, True)
         return 0
 
     cdef int completed(self, operation* op, int res) except -1:
