@@ -59,6 +59,27 @@ OF_OTHERS: dict[tuple[type, str], str] = {
     (unix_events._UnixSubprocessTransport, '__init__'):  # type: ignore[attr-defined]
         'loop protocol args shell stdin stdout stderr bufsize waiter extra',
 }
+# The busy half of which `tls.records` replaces, and calls the other one.
+OF_TLS = {
+    '_call_eof_received': 'exc',
+    '_control_app_writing': '',
+    '_control_ssl_reading': '',
+    '_do_flush': '',
+    '_do_handshake': '',
+    '_do_read': '',
+    '_do_read__buffered': '',
+    '_do_shutdown': '',
+    '_do_write': '',
+    '_fatal_error': 'exc message',
+    '_get_app_transport': '',
+    '_process_outgoing': '',
+    '_start_shutdown': '',
+    '_write_appdata': 'list_of_data',
+    'buffer_updated': 'nbytes',
+    'get_buffer': 'n',
+}
+if sys.version_info >= (3, 11):
+    OF_OTHERS |= {(sslproto.SSLProtocol, name): names for name, names in OF_TLS.items()}
 
 
 def unknown_changes() -> list[str]:

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import weakref
-from asyncio import base_events, events, sslproto, unix_events
+from asyncio import base_events, events, unix_events
 from asyncio.log import logger
 from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
@@ -29,6 +29,7 @@ from uringloop.sockets.coroutines import SocketCoroutines, connect_is_known
 from uringloop.sockets.methods import SocketCore
 from uringloop.stream.acceptor import Acceptor
 from uringloop.stream.transport import StreamTransport
+from uringloop.tls.protocol import TLSProtocol
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike, WriteableBuffer
@@ -479,11 +480,41 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             server: asyncio.AbstractServer | None = None,
             context: contextvars.Context | None = None, **timeouts: Any) -> asyncio.Transport:
         self._check_no_transport(rawsock)
-        ssl_protocol = sslproto.SSLProtocol(
+        ssl_protocol = TLSProtocol(
             self, protocol, sslcontext, waiter,  # type: ignore[arg-type]
             server_side, server_hostname, **timeouts)
         self._make_socket_transport(
             rawsock, ssl_protocol, extra=extra, server=server, context=context)
+        return ssl_protocol._app_transport
+
+    async def start_tls(  # type: ignore[override]
+            self, transport: asyncio.Transport, protocol: asyncio.BaseProtocol,
+            sslcontext: Any, *, server_side: bool = False,
+            server_hostname: str | None = None, **timeouts: Any) -> asyncio.Transport | None:
+        """As asyncio's."""
+        ssl = vars(base_events)['ssl']      # None where this Python has none
+        if ssl is None or not isinstance(sslcontext, ssl.SSLContext) \
+                or not getattr(transport, '_start_tls_compatible', False):
+            # It has the words for what is wrong.
+            return await super().start_tls(
+                transport, protocol, sslcontext, server_side=server_side,
+                server_hostname=server_hostname, **timeouts)
+        waiter = self.create_future()
+        ssl_protocol = TLSProtocol(
+            self, protocol, sslcontext, waiter, server_side, server_hostname,
+            call_connection_made=False, **timeouts)
+        # What comes before connection_made() is not for the new protocol yet.
+        transport.pause_reading()
+        transport.set_protocol(ssl_protocol)
+        begins = [self.call_soon(ssl_protocol.connection_made, transport),
+                  self.call_soon(transport.resume_reading)]
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            for handle in begins:
+                handle.cancel()
+            raise
         return ssl_protocol._app_transport
 
     def _start_serving(

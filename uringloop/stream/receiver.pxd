@@ -1,12 +1,14 @@
 """How a stream's bytes come."""
 cimport cython
 from uringloop.ring.operations cimport flag
+from uringloop.tls.records cimport RecordFlow
 from uringloop.transport.receiver cimport Receiver
 
 
 @cython.final
 cdef class StreamReceiver(Receiver):
     cdef:
+        RecordFlow records         # TLS: None, or the protocol
         flag buffered              # the protocol is a BufferedProtocol
         flag received_eof          # or an error: nothing more will come
         flag hung_up               # the end, or an error, is on its way
@@ -16,6 +18,7 @@ cdef class StreamReceiver(Receiver):
     cdef bint has_something(self) noexcept
     cdef int read_short(self) except -1
     cdef int read_long(self) except -1
+    cdef int read_records(self) except -1
     cdef int read_into_buffer(self) except -1
     cdef int read_by_foreign_socket(self) except -1
     cdef int has_read(self, Py_ssize_t length, Py_ssize_t room) except -1

@@ -92,7 +92,7 @@ cdef class StreamReceiver(Receiver):
     cdef int read(self) except -1:
         """Read once: others have their turn before the next time."""
         transport = <StreamTransport>self.transport
-        self.readable = self.buffered and not self.received_eof
+        self.readable = self.buffered and self.records is None and not self.received_eof
         if self.received_eof:
             return 0
         if transport.foreign_socket:
@@ -100,6 +100,8 @@ cdef class StreamReceiver(Receiver):
         if not transport.has_socket():
             # The program has closed it: the number may be another's.
             return transport.socket_closed()
+        if self.records is not None:
+            return self.read_records()
         if self.buffered:
             return self.read_into_buffer()
         return self.read_long() if self.long_ones else self.read_short()
@@ -130,6 +132,22 @@ cdef class StreamReceiver(Receiver):
         data = resize_bytes(memory, length)
         self.has_read(length, READ_SIZE)
         return self.feed_data(data)
+
+    cdef int read_records(self) except -1:
+        """TLS copies what has come itself."""
+        transport = <StreamTransport>self.transport
+        cdef char* content = transport.loop.receive_area.get().content
+        cdef ssize_t length = recv(transport._sock_fd, content, READ_SIZE, MSG_DONTWAIT)
+        if length <= 0:
+            return self.nothing_read(-errno_now if length else 0)
+        self.has_read(length, READ_SIZE)
+        try:
+            self.records.received(content, length)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            transport._fatal_error(exc, 'Fatal error: protocol.buffer_updated() call failed.')
+        return 0
 
     cdef bint has_something(self) noexcept:
         """Whether a read would bring something, the end or an error.

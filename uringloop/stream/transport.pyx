@@ -10,6 +10,7 @@ from uringloop.memory.leases cimport Lease
 from uringloop.ring.abi cimport AF_UNIX, SOCK_STREAM, socklen_t
 from uringloop.stream.receiver cimport StreamReceiver
 from uringloop.stream.sender cimport StreamSender
+from uringloop.tls.records cimport RecordFlow
 from uringloop.transport.socket_transport cimport CLOSING, UNMADE, SocketTransport
 
 import asyncio
@@ -112,6 +113,7 @@ cdef class StreamTransport(SocketTransport):
         """Call another protocol from now on."""
         cdef StreamReceiver receiver = <StreamReceiver>self.receiver
         receiver.buffered = isinstance(protocol, asyncio.BufferedProtocol)
+        receiver.records = <RecordFlow>protocol if isinstance(protocol, RecordFlow) else None
         SocketTransport.set_protocol(self, protocol)
 
     cdef int replace_socket(self, object sock) except -1:
