@@ -9,6 +9,7 @@ import pytest
 import uringloop
 from tests.support.cases import Case, UringCase, both_sides
 from tests.support.process import in_thread
+from tests.support.programs import program
 from tests.support.turns import turns
 
 
@@ -269,3 +270,33 @@ class _TestTurns(Case):
 
 
 both_sides(globals(), _TestTurns, _TestThreads, _TestWakeUps)
+
+
+@pytest.mark.parametrize('how', ['server', 'sock_accept'])
+@pytest.mark.parametrize('loop', ['asyncio', 'uring'])
+def test_others_go_on_while_accepting_blocks(loop, how):
+    """Who shares a listening socket has made it blocking: each accept waits for the next."""
+    assert program(loop, f'''
+        import os, pathlib, socket, threading
+
+        def ends_once_the_loop_waits():
+            running = pathlib.Path(f'/proc/self/task/{{os.getpid()}}/syscall')
+            while running.read_text().split()[0] not in ('288', '242'):      # accept4
+                pass
+            os._exit(7)
+
+        async def main():
+            listening = socket.create_server(('127.0.0.1', 0))
+            listening.setblocking(False)
+            shared = listening.dup()
+            if {how!r} == 'server':
+                await asyncio.start_server(lambda reader, writer: None, sock=listening)
+                client = socket.create_connection(listening.getsockname())
+            threading.Thread(target=ends_once_the_loop_waits, daemon=True).start()
+            shared.setblocking(True)
+            if {how!r} == 'sock_accept':
+                await loop.sock_accept(listening)
+            await asyncio.sleep(100)
+
+        loop.run_until_complete(main())
+    ''') == 7

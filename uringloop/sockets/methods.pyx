@@ -464,8 +464,9 @@ cdef class SocketCore(LoopCore):
         """``(descriptor, address)``, or the call that waits for it."""
         cdef sockaddr_storage peer
         cdef socklen_t length = sizeof(peer)
-        cdef int fd = accept4(fd_of(sock), <sockaddr*>&peer, &length,
-                              SOCK_NONBLOCK | SOCK_CLOEXEC)
+        cdef int fd, listening = fd_of(sock)
+        with nogil:          # see Acceptor.accept
+            fd = accept4(listening, <sockaddr*>&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd >= 0:
             return fd, self.addresses.to_python(&peer, length)
         if errno_now != EAGAIN and errno_now != EINTR:

@@ -100,8 +100,12 @@ cdef class Acceptor(WatchedSocket):
         """Whether there may be another connection."""
         cdef sockaddr_storage name
         cdef socklen_t length = sizeof(name)
-        cdef int fd = accept4(self.sock.fileno(), <sockaddr*>&name, &length,
-                              SOCK_NONBLOCK | SOCK_CLOEXEC)
+        cdef int listening = self.sock.fileno()
+        cdef int fd
+        # Who shares the socket (a dup, another process) may have made it blocking.  Then this
+        # waits for the next connection, and other threads go on meanwhile, as with asyncio.
+        with nogil:
+            fd = accept4(listening, <sockaddr*>&name, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd >= 0:
             known = name.ss_family in (AF_INET, AF_INET6, AF_UNIX)
             self.connected(
