@@ -17,9 +17,8 @@ are counted by the clock.  Sends, turns and timers are counted by the loop's own
 for a receiver in Python may be slower than the sender; the other figure follows the range.
 
 All that is sent is compared with what arrives: a measurement in which something is missing,
-changed or out of order fails.  Only loopback is used, so nothing goes zero-copy here; see
-docs/measurements.md for what zero-copy brings, and benchmarks/compare.py for TLS, idle
-connections, connecting and processes.
+changed or out of order fails.  Only loopback is used, so nothing goes zero-copy here: that is for
+`python -m uringloop bench zerocopy`; TLS, connections, pipes and threads are for `bench everyday`.
 """
 from __future__ import annotations
 
@@ -36,11 +35,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare import HOST, PROCESSORS, take_processor
-
 from uringloop.cli.bench.loops import missing, new_loop
 from uringloop.cli.bench.progress import tell
 
+HOST = '127.0.0.1'
+# The first is the loop's, the last the load's.
+PROCESSORS = sorted(os.sched_getaffinity(0))
 ECHOES = 32               # under way at once
 DIFFERENT = 256           # payloads, so that what is lost or out of order is seen
 LIMIT = 60.0              # seconds of one measurement, whatever happens
@@ -52,6 +52,10 @@ WIDEST = 40
 
 class Wrong(Exception):
     """Something did not arrive as it was sent."""
+
+
+def take_processor(number: int) -> None:
+    os.sched_setaffinity(0, {number})
 
 
 def payloads(size: int) -> list[bytes]:
