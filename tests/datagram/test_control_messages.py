@@ -11,6 +11,7 @@ import pytest
 import uringloop
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.namespaces import needs_root
+from tests.support.process import descriptors
 from tests.support.protocols import Collector
 from tests.support.sockets import needs_ipv6, udp
 from uringloop.copying.loop import CopyingLoop
@@ -253,6 +254,58 @@ class TestSent(WithMessages):
             if expected is None:
                 await protocol.wait(2)
             transport.close()
+
+        self.run(main())
+
+    def test_descriptors_that_wait_are_those_of_the_call(self, tmp_path):
+        """The program closes its own at once, and has another file by that number."""
+        async def main():
+            near, far = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+            near.bind(str(tmp_path / 'near'))
+            for sock in near, far:
+                sock.setblocking(False)
+            to, protocol, _ = await self.open(sock=near)
+            to.pause_reading()
+            sender, _, _ = await self.open(sock=far)
+            full = 0
+            while not sender.get_write_buffer_size():
+                sender.sendto(b'full', str(tmp_path / 'near'))
+                full += 1
+            before = descriptors()
+            read_end, write_end = os.pipe()
+            sender.sendmsg([b'here'], [(SOL, socket.SCM_RIGHTS, array.array('i', [write_end]))],
+                           0, str(tmp_path / 'near'))
+            os.close(write_end)
+            with open(tmp_path / 'secret', 'w') as secret:
+                assert secret.fileno() == write_end
+                to.resume_reading()
+                await protocol.wait(full + 1)
+                _, [(_, _, payload)], _, _ = protocol.got[-1]
+                passed, = array.array('i', payload)
+                os.write(passed, b'mine')
+                assert os.read(read_end, 10) == b'mine'
+                os.close(passed)
+            os.close(read_end)
+            assert descriptors() == before        # no copy is left
+            to.close()
+            sender.close()
+
+        self.run(main())
+
+    def test_a_descriptor_that_is_none_and_would_wait(self, tmp_path):
+        async def main():
+            near = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            near.bind(str(tmp_path / 'near'))
+            far = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            far.setblocking(False)
+            sender, protocol, _ = await self.open(sock=far)
+            while not sender.get_write_buffer_size():
+                sender.sendto(b'full', str(tmp_path / 'near'))
+            sender.sendmsg([b''], [(SOL, socket.SCM_RIGHTS, array.array('i', [999_999]))], 0,
+                           str(tmp_path / 'near'))
+            assert [exc.errno for exc in protocol.errors] == [errno.EBADF]
+            sender.abort()
+            near.close()
 
         self.run(main())
 

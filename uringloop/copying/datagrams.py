@@ -16,6 +16,7 @@ from uringloop.datagram.control import (
     packed_ancdata,
     packed_metadata,
     unpacked_ancdata,
+    with_files_held,
 )
 from uringloop.datagram.metadata import ask, ask_for_errors, info_of
 from uringloop.datagram.protocol import method_of, takes_errors
@@ -83,6 +84,7 @@ class _Message(_Datagram):
 
     ancdata: list[tuple[int, int, Any]]
     flags: int
+    files: object            # that it passes: they are open until it is gone
 
 
 class _Report:
@@ -271,8 +273,16 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
             addr: Any = None) -> None:
         """Send one datagram with control messages: as ``uringloop.DatagramTransport.sendmsg``."""
         message = _Message(joined_buffers(buffers))
-        message.ancdata = unpacked_ancdata(packed_ancdata(ancdata))
+        packed = packed_ancdata(ancdata)
         message.flags = operator.index(flags) | socket.MSG_DONTWAIT
+        if self._sock is not None and self._sock.family == socket.AF_UNIX:
+            try:
+                packed, message.files = with_files_held(packed)
+            except OSError as exc:
+                self._counters.datagrams_dropped += 1
+                self._tell_protocol(exc)
+                return
+        message.ancdata = unpacked_ancdata(packed)
         self._send_message(message, addr)
 
     def sendto_with(

@@ -45,10 +45,16 @@ cdef inline bint next_message(control_walk* walk, control_message* found) noexce
     return True
 
 
+cdef class PassedFiles:
+    cdef int* fds
+    cdef size_t count
+
+
 cdef list received_ancdata(const msghdr* message, bint without_size)
 cdef void close_descriptors(const msghdr* message) noexcept
 cpdef bytes packed_ancdata(object ancdata)
 cpdef list unpacked_ancdata(bytes control)
+cpdef tuple with_files_held(bytes control)
 cpdef bytes joined_buffers(object buffers)
 cpdef bytes packed_metadata(int fd, int family, object ecn, object source)
 cdef int send_at_once(int fd, const char* base, size_t length, const char* control,

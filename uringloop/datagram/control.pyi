@@ -9,6 +9,16 @@ def packed_ancdata(ancdata: Iterable[tuple[int, int, ReadableBuffer]]) -> bytes:
 def unpacked_ancdata(control: bytes) -> list[tuple[int, int, bytes]]:
     """The list that ``packed_ancdata`` was given, or one like it."""
 
+class PassedFiles:
+    """Copies of the descriptors that a message passes, closed with this."""
+
+def with_files_held(control: bytes) -> tuple[bytes, PassedFiles | None]:
+    """``(control, files)``: for a message that has to wait, as long as ``files`` is kept.
+
+    The program may close, once it has sent, the descriptors that it passes (unix(7)), and their
+    numbers may be other files by then.  OSError: there are none left, or what is passed is none.
+    """
+
 def joined_buffers(buffers: Iterable[ReadableBuffer]) -> bytes:
     """The datagram that ``socket.sendmsg`` makes of them; the same exceptions."""
 

@@ -6,12 +6,15 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
 from libc.stdint cimport uint32_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
+from posix.fcntl cimport F_DUPFD_CLOEXEC, fcntl
 from posix.unistd cimport close
 
 from uringloop.ring.abi cimport *
 
 import operator
+import os
 import socket
 
 
@@ -127,6 +130,55 @@ cpdef list unpacked_ancdata(bytes control):
     message.msg_control = PyBytes_AS_STRING(control)
     message.msg_controllen = PyBytes_GET_SIZE(control)
     return received_ancdata(&message, False)
+
+
+cdef class PassedFiles:
+    """Copies of the descriptors that a message passes, closed with this."""
+
+    def __cinit__(self, size_t most):
+        self.fds = <int*>calloc(most, sizeof(int))
+        if self.fds is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        for place in range(self.count):
+            close(self.fds[place])
+        free(self.fds)
+
+
+cpdef tuple with_files_held(bytes control):
+    """``(control, files)``: for a message that has to wait, as long as ``files`` is kept.
+
+    The program may close, once it has sent, the descriptors that it passes (unix(7)), and their
+    numbers may be other files by then.  OSError: there are none left, or what is passed is none.
+    """
+    cdef msghdr message
+    cdef control_walk walk
+    cdef control_message found
+    cdef size_t place
+    cdef int fd
+    cdef PassedFiles files = None
+    message.msg_control = PyBytes_AS_STRING(control)
+    message.msg_controllen = PyBytes_GET_SIZE(control)
+    walk = walk_control(&message)
+    while next_message(&walk, &found):
+        if found.level != SOL_SOCKET or found.type != SCM_RIGHTS:
+            continue
+        if files is None:
+            files = PassedFiles(PyBytes_GET_SIZE(control) // sizeof(fd))
+            control = PyBytes_FromStringAndSize(
+                PyBytes_AS_STRING(control), PyBytes_GET_SIZE(control))
+            walk.place += PyBytes_AS_STRING(control) - <char*>message.msg_control
+            found.data += PyBytes_AS_STRING(control) - <char*>message.msg_control
+        for place in range(0, found.length // sizeof(fd) * sizeof(fd), sizeof(fd)):
+            memcpy(&fd, found.data + place, sizeof(fd))
+            fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)
+            if fd < 0:
+                raise OSError(errno_now, os.strerror(errno_now))
+            files.fds[files.count] = fd
+            files.count += 1
+            memcpy(<char*>found.data + place, &fd, sizeof(fd))
+    return control, files
 
 
 cpdef bytes joined_buffers(object buffers):

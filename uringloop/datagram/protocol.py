@@ -115,7 +115,7 @@ def takes(kind: type, name: str, count: int) -> bool:
     """
     if not callable(getattr(kind, name, None)):
         return False
-    method = inspect.getattr_static(kind, name)
+    method = inspect.getattr_static(kind, name, None)    # a metaclass may answer for it
     bound = isinstance(method, (staticmethod, classmethod))
     try:
         inspect.signature(getattr(kind, name)).bind(*[None] * (count + (not bound)))

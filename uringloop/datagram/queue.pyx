@@ -6,8 +6,9 @@ from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcmp
 
 from uringloop._cpython cimport of_one_export
+from uringloop.datagram.control cimport with_files_held
 from uringloop.datagram.transport cimport DatagramTransport
-from uringloop.ring.abi cimport sockaddr_storage
+from uringloop.ring.abi cimport AF_UNIX, sockaddr_storage
 from uringloop.ring.lent_pieces cimport hold_too
 from uringloop.ring.operations cimport EXPLICIT, LENT, MESSAGE, operation
 from uringloop.ring.payloads cimport payload
@@ -60,14 +61,20 @@ cdef class DatagramQueue(Sender):
     @cython.final
     cdef int append_message(self, bytes data, bytes control, int flags,
                             sockaddr_storage* address, uint32_t address_length) except -1:
-        """Queue a datagram that leaves by itself, with these control messages and flags."""
+        """Queue a datagram that leaves by itself, with these control messages and flags.
+
+        OSError: it passes descriptors that cannot be kept.
+        """
         cdef operation* op
         cdef payload memory
+        files = None
+        if (<DatagramTransport>self.transport).family == AF_UNIX:     # others pass none
+            control, files = with_files_held(control)
         memory.base = PyBytes_AS_STRING(data)
         memory.length = PyBytes_GET_SIZE(data)
         memory.immutable = True
         memory.lent = False
-        self.append((data, control), &memory, 0, address, address_length, None)
+        self.append((data, control, files), &memory, 0, address, address_length, None)
         op = self.last
         op.traits |= MESSAGE
         op.status = BY_CALL

@@ -194,7 +194,10 @@ cdef class DatagramSender(DatagramOutcomes):
         self.send_deferred_of_others()
         if not bulk and self.nothing_before():
             return self.send_message_now(data, control, flags, address, address_length)
-        self.append_message(data, control, flags, address, address_length)
+        try:
+            self.append_message(data, control, flags, address, address_length)
+        except OSError as exc:
+            return self.failed_now(exc.errno, PyBytes_GET_SIZE(data))
         return self.send_or_defer(bulk and likeness != SHORTER, bulk)
 
     cdef int send_message_now(self, bytes data, bytes control, int flags,
@@ -214,7 +217,10 @@ cdef class DatagramSender(DatagramOutcomes):
             return 0
         if (error == EAGAIN or error == EINTR) and not transport._conn_lost \
                 and not transport.loop.closing:
-            self.append_message(data, control, flags, address, address_length)
+            try:
+                self.append_message(data, control, flags, address, address_length)
+            except OSError as exc:
+                return self.failed_now(exc.errno, PyBytes_GET_SIZE(data))
             self.room = FULL
             self.flush_if_full()
             return self.maybe_pause_full()

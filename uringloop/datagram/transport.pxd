@@ -11,7 +11,8 @@ cdef class DatagramTransport(SocketTransport):
     cdef:
         public object _address     # as asyncio: what all datagrams are sent to, or None
         uint32_t ring_id           # of the ring that has ``slot``
-        object packed_for          # what ``packed`` says: (ecn, source)
+        object packed_for          # what ``packed`` says: (ecn, source, type of ecn)
+        double packed_until        # when it is to be looked at again, by clock_coarse()
         bytes packed               # the control messages of sendto_with() last time
 
     cdef bint needs_no_address(self, object addr) noexcept

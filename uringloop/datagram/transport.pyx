@@ -5,6 +5,7 @@ How datagrams leave is in ``sender``, how they come in ``receiver``.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 
+from uringloop.core.clock cimport clock_coarse
 from uringloop.core.loop_core cimport LoopCore
 from uringloop.datagram.control cimport joined_buffers, packed_ancdata, packed_metadata
 from uringloop.datagram.gathering cimport end_batch, gather, gathering, send_gathered
@@ -32,6 +33,7 @@ from uringloop.datagram.metadata import ask
 
 # Until 3.12 asyncio did not send empty datagrams; from 3.13 on it does.
 cdef bint EMPTY_ALLOWED = sys.version_info >= (3, 13)
+cdef double DSCP_TRUSTED = 0.01        # seconds
 
 
 # What isinstance() is to see.  Until 3.11 asyncio's own was no DatagramTransport.
@@ -182,10 +184,14 @@ cdef class DatagramTransport(SocketTransport):
         """
         self.check_made()
         check_data(data)
-        asked = ecn, source
-        if self.packed_for is None or asked != self.packed_for:
-            self.packed = packed_metadata(self._sock_fd, self.family, ecn, source)
+        asked = ecn, source, type(ecn)
+        if asked != self.packed_for or clock_coarse() >= self.packed_until:
+            packed = packed_metadata(self._sock_fd, self.family, ecn, source)
+            if packed != self.packed:        # what leaves together has one and the same object
+                self.packed = packed
             self.packed_for = asked
+            # The program may set the DSCP by a socket object of its own.
+            self.packed_until = clock_coarse() + DSCP_TRUSTED
         content = data if PyBytes_CheckExact(data) else self.loop._content(data)
         if content or EMPTY_ALLOWED:
             self.send_with(content, self.packed, 0, False, addr)
