@@ -295,6 +295,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         # Of the datagram transport that asyncio makes next: ``batch``, whether it has UDP_GRO, and
         # what the kernel is to tell with each datagram.
         self._switches_next: tuple[bool | None, bool, int] = (None, False, 0)
+        self._given: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         _loops.add(self)
 
     def stats(self) -> LoopStats:
@@ -323,6 +324,25 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         """
         return RegisteredBuffer(self, obj)
 
+    def _note_given(self, sock: Any) -> None:
+        """Who has a Unix socket may pass descriptors by it, between writes."""
+        if getattr(sock, 'family', None) == socket.AF_UNIX:
+            self._given.add(sock)
+
+    async def create_unix_connection(
+            self, protocol_factory: Callable[[], _ProtocolT], path: Any = None,
+            **options: Any) -> tuple[asyncio.Transport, _ProtocolT]:
+        """As asyncio's."""
+        self._note_given(options.get('sock'))
+        return await super().create_unix_connection(protocol_factory, path, **options)
+
+    async def connect_accepted_socket(
+            self, protocol_factory: Callable[[], _ProtocolT], sock: socket.socket,
+            **options: Any) -> tuple[asyncio.Transport, _ProtocolT]:
+        """As asyncio's."""
+        self._note_given(sock)
+        return await super().connect_accepted_socket(protocol_factory, sock, **options)
+
     async def create_connection(  # type: ignore[override]
             self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: Any = None,
             port: Any = None, **options: Any) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
@@ -336,6 +356,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
                 and socket.socket is PLAIN_SOCKET and connect_is_known():
             family = self._numeric_family(host, port)
         if not family:
+            self._note_given(options.get('sock'))
             return await super().create_connection(protocol_factory, host, port, **options)
         sock = socket.socket(family, _STREAM_NONBLOCK, socket.IPPROTO_TCP)
         # Where asyncio keeps them in one, all callbacks run in a copy of the caller's context.
@@ -400,7 +421,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
 
         ``gro``: whether the kernel may put together what comes in a row (UDP_GRO, udp(7)), which
         spares most of what each datagram costs; they are cut apart again here.  By default it
-        may on a socket that this makes, unless the loop says otherwise, and not on ``sock``.
+        may on a socket that this makes, unless the loop says otherwise or ``drops`` are counted,
+        and not on ``sock``.
 
         ``ecn``, ``pktinfo``, ``timestamps``, ``drops``: have the kernel tell that with each
         datagram, for a protocol with ``datagram_received_with_info`` (see ``DatagramProtocol``).
@@ -412,7 +434,10 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         if asked and sock is not None and not is_plain_socket(sock):
             raise ValueError(f'{sock!r} is of a class of its own, and asyncio reads from it: '
                              'there is no metadata')
-        switches = batch, self._gro and sock is None if gro is None else gro, asked
+        if gro is None:
+            # Of trains the kernel counts as one what it has dropped.
+            gro = self._gro and sock is None and not drops
+        switches = batch, gro, asked
 
         def make_protocol() -> _ProtocolT:
             protocol = protocol_factory()
@@ -459,7 +484,10 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             own = {} if context is None else {'context': context}     # new in Python 3.15
             return super()._make_socket_transport(  # type: ignore[misc, no-any-return]
                 sock, protocol, waiter, extra=extra, server=server, **own)
-        return StreamTransport(self, sock, protocol, waiter, extra, server, context)
+        transport = StreamTransport(self, sock, protocol, waiter, extra, server, context)
+        if self._given and sock in self._given:
+            transport._set_batching(False)
+        return transport
 
     def _make_read_pipe_transport(
             self, pipe: IO[Any], protocol: asyncio.BaseProtocol,

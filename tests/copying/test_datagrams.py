@@ -158,6 +158,26 @@ class TestCounted(FallbackMixin, Case):
         self.run(main())
 
 
+class TestErrors(FallbackMixin, Case):
+
+    def test_an_error_that_is_kept_keeps_no_buffer(self):
+        """Its traceback would: what was sent is in it."""
+        async def main():
+            transport, _ = await endpoint(local_addr=LOCAL)
+            pool = self.loop.create_buffer_pool(2, 70_000)
+            errors = []
+            for _ in range(4):
+                with pool.acquire_nowait() as lease:
+                    errors += await asyncio.gather(
+                        transport.sendto_zerocopy(lease[:], LOCAL), return_exceptions=True)
+            assert [exc.errno for exc in errors] == [errno.EMSGSIZE] * 4
+            assert pool.free == 2
+            transport.close()
+            await pool.close()
+
+        self.run(main())
+
+
 class TestSockets(FallbackMixin, Case):
 
     def test_a_full_socket(self):

@@ -1,11 +1,13 @@
 """Closing a loop: what it refuses and forgets, and code of the program that runs meanwhile."""
 import gc
 import signal
+import socket
 
 import pytest
 
-from tests.support.cases import both_sides
+from tests.support.cases import UringCase, both_sides
 from tests.support.programs import program
+from tests.support.turns import turns
 
 on_each_loop = pytest.mark.parametrize('loop', ['asyncio', 'uring'])
 
@@ -165,6 +167,32 @@ def test_closed_loop_keeps_no_lists(loop, example):
         if new:
             sys.exit(repr([type(by) for each in new for by in gc.get_referrers(each)]))
     ''') == 0
+
+
+class TestManyInFlight(UringCase):
+
+    def test_what_is_in_flight_is_cancelled_in_bunches(self):
+        """Not by some 20 a system call, each of which looks at all of them."""
+        async def main():
+            waiting = [self.loop.create_task(self.loop.sock_recv(ours, 1)) for ours, _ in pairs]
+            await turns(3)
+            return waiting
+
+        pairs = [socket.socketpair() for _ in range(300)]
+        for ours, _ in pairs:
+            ours.setblocking(False)
+        waiting = self.run(main())
+        assert self.loop.stats().operations_in_flight >= len(pairs)
+        before = self.loop.stats().syscalls
+        self.loop.close()
+        after = self.loop.stats()
+        assert after.operations_in_flight == 0
+        assert after.syscalls - before < 12
+        for task in waiting:
+            task._log_destroy_pending = False
+        for pair in pairs:
+            for sock in pair:
+                sock.close()
 
 
 both_sides(globals(), _TestClosed, _TestFinalizers)

@@ -113,7 +113,6 @@ class TestRefused(WithErrors):
 
         self.run(main())
 
-    @only_uring                # asyncio asks the socket once
     @pytest.mark.parametrize('way', ['sendto', 'sendto_with', 'sendmsg'])
     def test_the_error_of_another_costs_no_datagram(self, way):
         """The kernel answers the next send with it, and does not try that."""
@@ -143,6 +142,22 @@ class TestRefused(WithErrors):
                     assert [await self.loop.sock_recv(peer, 100) for _ in train] == train
             assert protocol.errors == []
             assert self.loop.stats().datagrams_dropped == 0
+            transport.close()
+
+        self.run(main())
+
+    def test_of_a_bulk_each_by_itself(self):
+        """A train would come back as one datagram, which nobody has sent."""
+        async def main():
+            transport, protocol = await self.open()
+            gone = deserted()
+            for _ in range(3):                     # so that the loop expects a bulk
+                for n in range(16):
+                    transport.sendto(b'%05d' % n, gone)
+                await asyncio.sleep(0)
+            transport.sendto_many([b'%05d' % n for n in range(16)], gone)
+            await protocol.until(lambda p: len(p.queue) == 64)
+            assert [data for data, _, _ in protocol.queue] == [b'%05d' % n for n in range(16)] * 4
             transport.close()
 
         self.run(main())

@@ -156,6 +156,32 @@ class TestMadeWithTheLoop(UringCase):
                 loop.close()
             '''), '-W', 'error') == 'Loop\n' * 4
 
+    @needs_root
+    def test_locked_memory_that_others_have_is_waited_for_once(self):
+        """Half a second for each loop that is made would be too much."""
+        waited, then, again = map(int, script(WORK + textwrap.dedent('''
+            import time, warnings
+            warnings.simplefilter('ignore')
+            become(60_000, 64 << 10)
+            naps = []
+            time.sleep = naps.append
+            loops = []
+
+            def make():
+                naps.clear()
+                loops.append(uringloop.new_event_loop())
+                return len(naps)
+
+            waited = make()
+            while type(loops[-1]) is uringloop.Loop:
+                waited = make()
+            print(waited, make(), make())
+            for loop in loops:
+                loop.close()
+            ''')).split())
+        assert waited
+        assert then == again == 0
+
 
 class TestWithoutDescriptors(UringCase):
 

@@ -1,6 +1,7 @@
 """What is written arrives: any size, any buffer, whole and in order."""
 import array
 import asyncio
+import os
 import random
 import socket
 import sys
@@ -179,6 +180,36 @@ class TestMutableData(Streams, UringCase):
         self.run(main())
 
 
+class _TestDescriptors(Streams):
+
+    @pytest.mark.parametrize('how', ['create_connection', 'create_unix_connection',
+                                     'connect_accepted_socket'])
+    def test_what_the_program_sends_itself_comes_between_writes(self, how):
+        """By the Unix socket it has made: that is how descriptors are passed."""
+        async def main():
+            ours, peer = socket.socketpair()
+            peer.setblocking(False)
+            make = getattr(self.loop, how)
+            given = {'sock': ours} if how != 'connect_accepted_socket' else {}
+            transport, _ = await make(self.kept(Recorder), *([] if given else [ours]), **given)
+            for _ in range(3):
+                for n in range(6):
+                    transport.write(b'%d ' % n)
+                socket.send_fds(ours, [b'file '], [0])
+                transport.write(b'end')
+                await turns()
+                data = b''
+                while not data.endswith(b'end'):
+                    part, passed, _, _ = socket.recv_fds(peer, 1000, 5)
+                    for fd in passed:
+                        os.close(fd)
+                    data += part
+                assert data == b'0 1 2 3 4 5 file end'
+            peer.close()
+
+        self.run(main())
+
+
 class _TestDribbling(Streams):
 
     @pytest.mark.parametrize('factory', [Recorder, Buffered])
@@ -261,4 +292,4 @@ class _TestItems(Streams):
         self.run(main())
 
 
-both_sides(globals(), _TestTransfer, _TestDribbling, _TestWrites, _TestItems)
+both_sides(globals(), _TestTransfer, _TestDescriptors, _TestDribbling, _TestWrites, _TestItems)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import errno
 import operator
 import os
 import socket
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 CONTROL_ROOM = 2048
 ERRORS_AT_ONCE = 32
+# What a send fails by that has no other's error to tell.
+OF_THIS_ONE = (errno.EAGAIN, errno.EINTR, errno.EBADF, errno.EMSGSIZE)
 
 # As asyncio: see ``uringloop.datagram.transport``.
 EMPTY_ALLOWED = sys.version_info >= (3, 13)
@@ -129,6 +132,8 @@ class _Report:
 class _CountingSocket:
     """A transport's socket: counts datagrams, and says of each ``_Datagram`` what became of it."""
 
+    takes_errors = False     # the protocol hears of what the network says by the error queue
+
     def __init__(self, sock: socket.socket, counters: Counters) -> None:
         self._sock = sock
         self._counters = counters
@@ -166,14 +171,20 @@ class _CountingSocket:
 
     def _counted(self, data: bytes, method: Callable[..., int], *arguments: Any) -> int:
         try:
-            method(*arguments)
+            try:
+                method(*arguments)
+            except OSError as exc:
+                if not self.takes_errors or exc.errno in OF_THIS_ONE:
+                    raise
+                method(*arguments)       # that was of another datagram, and this one was not tried
         except (BlockingIOError, InterruptedError):
             raise
         except Exception as exc:
             self._counters.datagrams_dropped += 1
             if not isinstance(data, _Datagram):
                 raise
-            data.told(exc)        # and not the protocol
+            # And not the protocol.  A traceback would keep what was sent, a lease's view say.
+            data.told(exc.with_traceback(None))
         else:
             self._counters.datagrams_sent += 1
             if isinstance(data, _Datagram):
@@ -203,6 +214,7 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
         self._home = loop                # asyncio forgets it when all is over
         self._counters = loop._counted
         self._sock = _CountingSocket(sock, self._counters)
+        self._sock.takes_errors = self._takes_errors
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -358,6 +370,8 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
         self._kind = kind
         self._method = method_of(kind)
         self._takes_errors = takes_errors(kind)
+        if isinstance(self._sock, _CountingSocket):
+            self._sock.takes_errors = self._takes_errors
         if self._takes_errors and not self._errors_asked:
             self._errors_asked = True
             ask_for_errors(self._sock)
@@ -399,7 +413,7 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
 
     def _read_errors(self) -> None:
         for _ in range(ERRORS_AT_ONCE):
-            if self._conn_lost or getattr(self, '_paused', False):
+            if self._conn_lost or getattr(self, '_paused', False) or not self._takes_errors:
                 return
             try:
                 error = self._sock.error_message(self.max_size, CONTROL_ROOM)

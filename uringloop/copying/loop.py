@@ -151,8 +151,11 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         if is_lent(data) or isinstance(data, RegisteredBuffer):
             data = self._content(data)
         if hasattr(_SelectorEventLoop, 'sock_sendto'):
-            return await super().sock_sendto(sock, data, address)
-        return await self._retry_until_ready(sock, False, sock.sendto, data, address)
+            sent: int = await super().sock_sendto(sock, data, address)
+        else:
+            sent = await self._retry_until_ready(sock, False, sock.sendto, data, address)
+        self._counted.datagrams_sent += 1
+        return sent
 
     if not hasattr(_SelectorEventLoop, 'sock_recvfrom'):       # new in Python 3.11
         async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:

@@ -199,5 +199,5 @@ cdef int end_batch(gathering* these, DatagramSender sender) except -1:
     sender.send_queued()
     sender.flush_if_full()
     while transport.delivery.errors:
-        transport.deliver_error(transport.delivery.errors.pop(0))
+        transport.deliver_error(transport.delivery.errors.popleft())
     return sender.maybe_pause_full()

@@ -35,16 +35,22 @@ cdef extern from *:
         UDP_CORK
         UDP_NO_CHECK6_TX
 
+cdef extern from "<netinet/in.h>" nogil:
+    enum:
+        IP_RECVERR
+        IPV6_RECVERR
+
 cdef double OPTIONS_TRUSTED = 0.01        # seconds
 
 cdef enum:
     LONGEST_METADATA = 256    # bytes of control messages: see packed_metadata
     CONTROL_WORDS = 35        # for these and the size
 
-# Options with which a datagram is not what it would be as a segment of another.
-cdef int[4][2] OPTIONS = [
+# Options with which a datagram is not what it would be as a segment of another.  An error queue has
+# what was sent as it left: the whole train, of which the program knows nothing.
+cdef int[6][2] OPTIONS = [
     [SOL_UDP, UDP_SEGMENT], [SOL_UDP, UDP_CORK], [SOL_UDP, UDP_NO_CHECK6_TX],
-    [SOL_SOCKET, SO_NO_CHECK]]
+    [SOL_SOCKET, SO_NO_CHECK], [IPPROTO_IP, IP_RECVERR], [IPPROTO_IPV6, IPV6_RECVERR]]
 
 
 cdef unsigned count_alike(segmentation* these, operation* first) noexcept:
@@ -86,10 +92,11 @@ cdef inline bint say_the_same(operation* one, operation* other) noexcept:
 cdef bint is_allowed(segmentation* these, int fd, bint options_changed) noexcept:
     """Whether the socket's options leave a datagram the same as a segment.
 
-    Not if the program segments or corks its own, wants to hear when each has left, or
-    sends without a checksum.  What it sets through ``get_extra_info('socket')`` is seen
-    at once; for what it may set on an object of its own they are looked at again after
-    a while: five system calls, and each may cost as much as a datagram.
+    Not if the program segments or corks its own, wants to hear when each has left or what the
+    network says of it, or sends without a checksum.  What it sets through
+    ``get_extra_info('socket')`` is seen at once; for what it may set on an object of its own
+    they are looked at again after a while: seven system calls, and each may cost as much as a
+    datagram.
     """
     cdef timespec ts
     cdef double now
@@ -105,7 +112,7 @@ cdef bint read_options(int fd) noexcept:
     cdef int value, i
     cdef int[4] stamps
     cdef socklen_t size
-    for i in range(4):
+    for i in range(6):
         value = 0
         size = sizeof(value)
         getsockopt(fd, OPTIONS[i][0], OPTIONS[i][1], &value, &size)

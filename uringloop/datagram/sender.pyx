@@ -98,7 +98,7 @@ cdef class DatagramSender(DatagramOutcomes):
         if self.queue is not NULL and not self.waits():
             self.send_queued()
             while transport.delivery.errors:
-                transport.deliver_error(transport.delivery.errors.pop(0))
+                transport.deliver_error(transport.delivery.errors.popleft())
         return self.queue is NULL and not self.waits()
 
     cdef int send_or_defer(self, bint deferred, bint bulk) except -1:
@@ -115,7 +115,7 @@ cdef class DatagramSender(DatagramOutcomes):
         """What has failed, as asyncio tells it: what ``error_received`` raises is the caller's."""
         transport = <DatagramTransport>self.transport
         while transport.delivery.errors:
-            exc = transport.delivery.errors.pop(0)
+            exc = transport.delivery.errors.popleft()
             if transport._protocol is not None and not transport.aborted:
                 transport._protocol.error_received(exc)
         return 0

@@ -439,7 +439,7 @@ cdef class DatagramTransport(SocketTransport):
         # Those of a bulk, too: nothing is told once the transport is closing that was sent before.
         self.send_all_deferred()
         while self.delivery.errors:
-            self.deliver_error(self.delivery.errors.pop(0))
+            self.deliver_error(self.delivery.errors.popleft())
         return 0
 
     cdef int deliver_error(self, object exc) except -1:

@@ -234,7 +234,7 @@ cdef extern from *:
         ring->int_flags &= ~1;               /* INT_FLAG_REG_RING */
     }
 
-    /* Hands over what is prepared, and sleeps until something completes, but no longer than
+    /* Hands over what is prepared, and sleeps until so many have completed, but no longer than
        that; enters the kernel once.  How many entries it took, or -errno.
 
        As io_uring_submit_and_wait_timeout, which does not know NO_IOWAIT: without that a
@@ -242,7 +242,7 @@ cdef extern from *:
        of /proc/stat).
        ``registered``: the ring's descriptor is one of the thread's own table. */
     static inline int ring_wait(struct io_uring *ring, int registered,
-                                struct __kernel_timespec *timeout) {
+                                struct __kernel_timespec *timeout, unsigned count) {
         struct io_uring_sq *sq = &ring->sq;
         struct io_uring_getevents_arg arg;
         unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
@@ -258,7 +258,7 @@ cdef extern from *:
         }
         return io_uring_enter2(ring->enter_ring_fd,
                                sq->sqe_tail - io_uring_smp_load_acquire(sq->khead),
-                               1, flags, (sigset_t *)&arg, sizeof arg);
+                               count, flags, (sigset_t *)&arg, sizeof arg);
     }
     /* A table of that many registered files, all empty.  liburing's own would raise the
        process's RLIMIT_NOFILE where that is too low. */
@@ -316,7 +316,7 @@ cdef extern from *:
     bint ring_stirs(const io_uring*) noexcept nogil
     bint ring_spin(const io_uring*, long long) noexcept nogil
     void ring_enter_by_descriptor(io_uring*) noexcept nogil
-    int ring_wait(io_uring*, bint, __kernel_timespec*) noexcept nogil
+    int ring_wait(io_uring*, bint, __kernel_timespec*, unsigned) noexcept nogil
     int ring_register_slots(io_uring*, unsigned) noexcept nogil
     io_uring_sqe* ring_sqe(io_uring*, int, int, unsigned, uint64_t) noexcept nogil
     enum:

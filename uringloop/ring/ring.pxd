@@ -44,6 +44,7 @@ cdef class Ring:
         self, operation* op, int opcode, int fd, unsigned flags, unsigned traits) except NULL
     cdef int settle_sends(self, OperationOwner owner) except -1
     cdef int cancel(self, operation* op) except -1
+    cdef int cancel_whatever_there_is(self) except -1
     cdef int submit(self) except -1
     cdef int submit_and_get_events(self) except -1
     cdef int submit_sends(self, OperationOwner owner, unsigned count) except -1
@@ -51,7 +52,7 @@ cdef class Ring:
     cdef int enter_for_sends(self, unsigned count) except? -1
     cdef int poll(self) except -1
     cdef int recheck_taskrun(self) except -1
-    cdef int wait(self, double timeout) except -1
+    cdef int wait(self, double timeout, unsigned count=*) except -1
     cdef int submit_and_settle(self) except -1
     cdef bint try_spin(self, double timeout) except -1
     cdef bint spin(self) except -1

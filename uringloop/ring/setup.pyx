@@ -23,6 +23,7 @@ cdef enum:
 cdef double TEARDOWN = 5.0   # seconds in which the kernel should be through with a closed ring
 
 cdef double last_closed = -1e9
+cdef bint waited_in_vain = False     # since then
 
 
 cdef int open_ring(io_uring* ring, unsigned entries, unsigned cq_entries,
@@ -31,6 +32,7 @@ cdef int open_ring(io_uring* ring, unsigned entries, unsigned cq_entries,
 
     So ENOMEM may pass: wait for it, if that may help, then ask for less.
     """
+    global waited_in_vain
     cdef int code
     cdef int tries_left
     find_features()
@@ -42,6 +44,7 @@ cdef int open_ring(io_uring* ring, unsigned entries, unsigned cq_entries,
             time.sleep(0.001 * (1 << min(12 - tries_left, 6)))
             tries_left -= 1
             code = open_once(ring, entries, cq_entries, setup_flags)
+            waited_in_vain = code == -ENOMEM and not tries_left
         if code != -ENOMEM or entries <= FEWEST_ENTRIES:
             return code
         entries //= 4
@@ -53,6 +56,8 @@ cdef bint may_pass(unsigned entries, unsigned cq_entries) except? False:
     limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     if 0 <= limit < entries * sizeof(io_uring_sqe) + cq_entries * sizeof(io_uring_cqe):
         return False         # there never is that much
+    if waited_in_vain:
+        return False         # as long as nothing has changed: half a second for each loop
     # The smallest is worth some time in any case: another process may be about to end.
     return entries <= FEWEST_ENTRIES or time.monotonic() - last_closed < TEARDOWN
 
@@ -85,6 +90,7 @@ cdef int open_once(io_uring* ring, unsigned entries, unsigned cq_entries,
 
 cdef int ring_was_closed() except -1:
     """Tell that a ring has been closed now, so that the next may wait for its memory."""
-    global last_closed
+    global last_closed, waited_in_vain
     last_closed = time.monotonic()
+    waited_in_vain = False
     return 0

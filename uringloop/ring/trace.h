@@ -275,8 +275,8 @@ static inline unsigned trace_taken(const struct io_uring *ring, const struct io_
 #define io_uring_submit_and_wait_timeout(ring, first, count, timeout, mask) \
     (trace_handed_over(ring), trace_answer( \
         ring, io_uring_submit_and_wait_timeout(ring, first, count, timeout, mask)))
-#define ring_wait(ring, registered, timeout) \
-    (trace_handed_over(ring), trace_answer(ring, ring_wait(ring, registered, timeout)))
+#define ring_wait(ring, registered, timeout, count) \
+    (trace_handed_over(ring), trace_answer(ring, ring_wait(ring, registered, timeout, count)))
 #define ring_take(ring, into, room) trace_taken(ring, into, ring_take(ring, into, room))
 
 #endif

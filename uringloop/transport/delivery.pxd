@@ -29,7 +29,7 @@ cdef class Delivery:
         uint32_t count
         uint32_t size
         double until                # when this turn's have taken long enough
-        list errors                 # of sends: these don't wait for resume_reading()
+        object errors               # of sends, in a deque: these don't wait for resume_reading()
         object internal_error       # an exception that is to end the transport, or None
         flag paused                 # by pause_reading()
         flag scheduled              # the transport is in the ready queue

@@ -14,6 +14,8 @@ from uringloop.core.clock cimport clock_coarse
 from uringloop.transport.sender cimport WRITABLE
 from uringloop.transport.socket_transport cimport CLOSING, SocketTransport
 
+from collections import deque
+
 
 cdef double LONG_ENOUGH = 0.005        # seconds that the datagrams of one turn may take
 
@@ -62,7 +64,7 @@ cdef class Delivery:
     cdef int post_error(self, object exc) except -1:
         """A send has failed: tell, even while reading is paused."""
         if self.errors is None:
-            self.errors = []
+            self.errors = deque()
         self.errors.append(exc)
         return self.schedule()
 
@@ -193,7 +195,7 @@ cdef class Delivery:
         if not self.count and not self.paused and transport.state < CLOSING:
             transport.receiver.read_before_errors()
         while self.errors and (not self.count or self.paused):
-            transport.deliver_error(self.errors.pop(0))
+            transport.deliver_error(self.errors.popleft())
         return 0
 
     cdef int schedule_rest(self) except -1:
