@@ -36,6 +36,17 @@ class _TestDatagrams:
 
         self.run(main())
 
+    def test_the_size_of_reads_can_be_asked_for(self):
+        async def main():
+            transport, protocol = await endpoint(local_addr=('127.0.0.1', 0))
+            assert transport.max_size == 256 * 1024
+            transport.max_size = 2048
+            assert transport.max_size == 2048
+            transport.close()
+            await protocol.until(lambda p: p.lost)
+
+        self.run(main())
+
     def test_lost_connections_are_counted(self):
         async def main():
             transport, protocol = await endpoint(local_addr=('127.0.0.1', 0))

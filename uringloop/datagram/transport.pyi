@@ -33,6 +33,7 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
             self, loop: LoopCore, sock: socket, protocol: asyncio.BaseProtocol,
             address: Any = None, waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None) -> None: ...
+    max_size: int
     _address: Any
     def _receive_trains(self) -> None:
         """Have the kernel put together what comes in a row (UDP_GRO), if it knows how."""

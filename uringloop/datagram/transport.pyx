@@ -65,6 +65,8 @@ cdef class DatagramTransport(SocketTransport):
         # asyncio's class cannot be a base: its slots conflict in layout.
         return AsyncioTransport
 
+    max_size = 256 * 1024       # asyncio's has it; to be read and assigned
+
     def _receive_trains(self):
         """Have the kernel put together what comes in a row (UDP_GRO), if it knows how."""
         if is_udp(self._sock):
