@@ -468,7 +468,7 @@ def test_compiles_for_a_python_without_the_gil():
     done = subprocess.run(
         ['gcc', '-fsyntax-only', '-Wall', '-Werror', '-Wno-cast-function-type',
          '-DPy_GIL_DISABLED=1', f'-I{include}', *map(str, SOURCES)],
-        check=False, capture_output=True, text=True, timeout=120)
+        check=False, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
 
 
