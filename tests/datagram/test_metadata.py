@@ -472,6 +472,10 @@ class TestGRO(WithMetadata):
         async def main():
             transport, protocol, name = await self.open(
                 kind, ('0.0.0.0', 0), ecn=True, pktinfo=True, timestamps=True, drops=True, gro=True)
+            # Room for three of the longest.  Without UDP_GRO, as with the fallback, the kernel
+            # cuts them, and each datagram takes a kilobyte more than it has.
+            transport.get_extra_info('socket').setsockopt(
+                socket.SOL_SOCKET, socket.SO_RCVBUF, 212_992)
             expected = []
             index = socket.if_nametoindex('lo')
             with udp() as one, udp() as two:
@@ -485,7 +489,7 @@ class TestGRO(WithMetadata):
                     parts = self.send(peer, (host, name[1]), ecn, size, data)
                     expected += [(part, peer.getsockname(), (ecn, host, index, 0))
                                  for part in parts]
-                    if n % 3 == 0 or self.copying:      # a socket has room for three of the longest
+                    if n % 3 == 0:
                         await protocol.wait(len(expected))
                 await protocol.wait(len(expected))
             assert [(data, addr, (info.ecn, info.local_address, info.interface_index, info.drops))
