@@ -20,7 +20,7 @@ from tests.support.programs import ROOT
 from tests.support.sockets import SO_RCVBUFFORCE
 
 EXAMPLES = ROOT / 'examples'
-LIMIT = 30.0
+LIMIT = 120.0
 PYTHON = [sys.executable, '-W', 'error']
 DNS = [*PYTHON, '-m', 'uringloop', 'run', EXAMPLES / 'dns_server.py']
 DEMO = [*PYTHON, EXAMPLES / 'demo.py', '--megabytes', 8]
