@@ -148,7 +148,9 @@ class _TestSend(Endpoints):
 
     @pytest.mark.parametrize('address', [
         ('::1', 9, 0, 0), 'a string', ('127.0.0.1', 'port'), ('127.0.0.1', 65536),
-        ('127.0.0.1', -1), (1, 9), None, ('nul\0nul', 9), ()])
+        ('127.0.0.1', -1), (1, 9), None, ('nul\0nul', 9), (),
+        # What is wrong with several parts is the first one's: what is no number, then the name.
+        (b'nul\0nul', 9), (1, 1 << 31), ('example..invalid', 1 << 31), ('example..invalid', 'x')])
     def test_malformed_address_closes_the_transport(self, address):
         # asyncio closes the transport with the error; None is EDESTADDRREQ or a TypeError.
         async def main():

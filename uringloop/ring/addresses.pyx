@@ -6,9 +6,11 @@ program passes again, costs a table look-up.  What is not a plain numeric
 address goes the slow way, which follows CPython's ``getsockaddrarg``:
 the same exceptions with the same words.
 """
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
+from libc.limits cimport INT_MAX, INT_MIN
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -167,13 +169,14 @@ cdef bint make_inet(object address, sockaddr_in* into, uint32_t* length) except 
     if not isinstance(address, tuple):
         raise TypeError(
             f'sendto(): AF_INET address must be tuple, not {type(address).__name__}: {address!r}')
-    if len(address) != 2:
+    cdef tuple parts = <tuple>address
+    if len(parts) != 2:
         raise TypeError(f'AF_INET address must be a pair (host, port), not {address!r}')
-    host, port = address
-    port = operator.index(port)
+    name = host_name(parts[0], address)
+    port = port_number(parts[1], address)
     memset(into, 0, sizeof(sockaddr_in))
     into.sin_family = AF_INET
-    numeric = set_host(AF_INET, host, &into.sin_addr, address)
+    numeric = set_host(AF_INET, name, &into.sin_addr)
     into.sin_port = htons(check_port(port, address))
     length[0] = sizeof(sockaddr_in)
     return numeric and is_fixed(address)
@@ -183,27 +186,35 @@ cdef bint make_inet6(object address, sockaddr_in6* into, uint32_t* length) excep
     if not isinstance(address, tuple):
         raise TypeError(
             f'sendto(): AF_INET6 address must be tuple, not {type(address).__name__}: {address!r}')
-    if not 2 <= len(address) <= 4:
+    cdef tuple parts = <tuple>address
+    if not 2 <= len(parts) <= 4:
         raise TypeError('AF_INET6 address must be a tuple '
                         f'(host, port[, flowinfo[, scopeid]]), not {address!r}')
-    host = address[0]
-    port, flowinfo, scope = [operator.index(n) for n in (address[1:] + (0, 0))[:3]]
+    name = host_name(parts[0], address)
+    port = port_number(parts[1], address)
+    flowinfo, scope = [operator.index(n) & 0xffffffff for n in (parts[2:] + (0, 0))[:2]]
     memset(into, 0, sizeof(sockaddr_in6))
     into.sin6_family = AF_INET6
-    numeric = set_host(AF_INET6, host, into, address)
+    numeric = set_host(AF_INET6, name, into)
     into.sin6_port = htons(check_port(port, address))
-    if flowinfo & 0xffffffff > 0xfffff:           # CPython looks no further either
+    if flowinfo > 0xfffff:                        # CPython looks no further either
         raise OverflowError(f'sendto(): flowinfo must be 0-1048575, not {flowinfo}')
-    into.sin6_flowinfo = htonl(<uint32_t>(flowinfo & 0xffffffff))
+    into.sin6_flowinfo = htonl(<uint32_t>flowinfo)
     # A scope in the host ("fe80::1%eth0") is overridden, as in CPython.
-    into.sin6_scope_id = <uint32_t>(scope & 0xffffffff)
+    into.sin6_scope_id = <uint32_t>scope
     length[0] = sizeof(sockaddr_in6)
     return numeric and is_fixed(address)
 
 
 cdef bint make_unix(object address, sockaddr_un* into, uint32_t* length) except -1:
     cdef Py_ssize_t size
-    path = os.fsencode(address) if isinstance(address, str) else bytes(memoryview(address))
+    cdef Py_buffer view
+    if isinstance(address, str):
+        path = os.fsencode(address)
+    else:
+        PyObject_GetBuffer(address, &view, PyBUF_SIMPLE)
+        path = PyBytes_FromStringAndSize(<char*>view.buf, view.len)
+        PyBuffer_Release(&view)
     size = len(path)
     memset(into, 0, sizeof(sockaddr_un))
     into.sun_family = AF_UNIX
@@ -220,41 +231,51 @@ cdef bint is_fixed(object address) except -1:
         and all([type(number) is int for number in address[1:]])
 
 
+cdef object port_number(object port, object address):
+    """As an integer; what is none, or no C int, is not even looked at behind the host."""
+    port = operator.index(port)
+    if not INT_MIN <= port <= INT_MAX:
+        check_port(port, address)
+    return port
+
+
 cdef uint16_t check_port(object port, object address) except? 0:
     if not 0 <= port <= 0xffff:
         raise OverflowError(f'sendto(): port must be 0-65535, not {port} in {address!r}')
     return port
 
 
-cdef bint set_host(int family, object host, void* into, object address) except -1:
-    """Returns whether the host was a plain number; names are resolved, blocking, as
-    ``socket.sendto`` does it."""
-    cdef void* place = into if family == AF_INET else &(<sockaddr_in6*>into).sin6_addr
-    # Under ``python -b`` text and bytes are not to be compared.
-    empty, broadcast = '', '<broadcast>'
+cdef bytes host_name(object host, object address):
+    """As the C library takes it."""
     if isinstance(host, (bytes, bytearray)):
-        host = bytes(host)
-        empty, broadcast = b'', b'<broadcast>'
-        name = host
+        name = bytes(host)
     elif not isinstance(host, str):
         raise TypeError(
             f'str, bytes or bytearray expected, not {type(host).__name__}: {address!r}')
-    if isinstance(host, str):
-        # As in CPython: what is ASCII is not looked at any closer.
+    else:
+        # As in CPython: what is ASCII, and of no subclass, is not looked at any closer.
+        plain = type(host) is str and host.isascii()
         try:
-            name = host.encode('ascii' if host.isascii() else 'idna')
+            name = host.encode('ascii' if plain else 'idna')
         except UnicodeError:
             raise TypeError(f'encoding of hostname failed: {host!r}') from None
-        if '\0' in host:
-            raise TypeError(f'host name must not contain null character: {host!r}')
-        if inet_pton(family, <const char*><bytes>name, place) == 1:
-            return True
-    if host == empty:
+    if b'\0' in name:
+        raise TypeError(f'host name must not contain null character: {host!r}')
+    return name
+
+
+cdef bint set_host(int family, bytes name, void* into) except -1:
+    """Returns whether the host was a plain number; names are resolved, blocking, as
+    ``socket.sendto`` does it."""
+    cdef void* place = into if family == AF_INET else &(<sockaddr_in6*>into).sin6_addr
+    if inet_pton(family, <const char*>name, place) == 1:
+        return True
+    if name == b'':
         memset(place, 0, 4 if family == AF_INET else 16)
         return True
-    if host == broadcast:
+    if name == b'<broadcast>' or name == b'255.255.255.255':
         if family != AF_INET:
-            raise OSError(f'address family mismatched: {host!r}')
+            raise OSError(f'address family mismatched: {name!r}')
         (<in_addr*>place).s_addr = INADDR_BROADCAST
         return True
     found = socket.getaddrinfo(name, None, family, socket.SOCK_DGRAM)[0][4]
