@@ -58,6 +58,26 @@ class TestMessages(UringCase):
 
         self.run(main())
 
+    def test_flags_are_numbers_as_the_socket_modules(self):
+        class Number:
+            def __index__(self):
+                return 0
+
+        async def main():
+            left, right = pair(socket.SOCK_DGRAM)
+            with left, right:
+                for flags in 0, socket.MsgFlag(0), Number():
+                    assert await self.loop.sock_sendmsg(left, [b'x'], (), flags) == 1
+                    assert (await self.loop.sock_recvmsg(right, 100, 0, flags))[0] == b'x'
+                for flags in -1, 1.5, None:
+                    with pytest.raises((OSError, TypeError)) as expected:
+                        left.sendmsg([b'x'], (), flags)
+                    with pytest.raises(expected.type) as told:
+                        await self.loop.sock_sendmsg(left, [b'x'], (), flags)
+                    assert getattr(told.value, 'errno', 0) == getattr(expected.value, 'errno', 0)
+
+        self.run(main())
+
     def test_sendmsg_to_an_address(self):
         async def main():
             loop = asyncio.get_running_loop()

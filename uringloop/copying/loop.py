@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import operator
 import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 _Result = TypeVar('_Result')
+
+# A plain number: with a flag of the enum's -1 becomes all flags that that knows.
+_DONTWAIT = int(socket.MSG_DONTWAIT)
 
 _SelectorEventLoop = asyncio.SelectorEventLoop
 
@@ -130,17 +134,17 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (), flags: int = 0,
             address: Any = None) -> int:
         """As ``uringloop.Loop.sock_sendmsg``."""
+        flags = operator.index(flags) | _DONTWAIT
         destination = () if address is None else (address,)
         return await self._retry_until_ready(
-            sock, False, sock.sendmsg, list(buffers), list(ancdata),
-            flags | socket.MSG_DONTWAIT, *destination)
+            sock, False, sock.sendmsg, list(buffers), list(ancdata), flags, *destination)
 
     async def sock_recvmsg(
             self, sock: socket.socket, bufsize: int, ancbufsize: int = 0,
             flags: int = 0) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
         """As ``uringloop.Loop.sock_recvmsg``."""
         return await self._retry_until_ready(
-            sock, True, sock.recvmsg, bufsize, ancbufsize, flags | socket.MSG_DONTWAIT)
+            sock, True, sock.recvmsg, bufsize, ancbufsize, operator.index(flags) | _DONTWAIT)
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """As asyncio's, of leases too."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import operator
 import select
 import socket
 from collections.abc import Awaitable, Callable, Iterable
@@ -19,6 +20,9 @@ from uringloop.sockets.calls import SocketCall
 from uringloop.sockets.methods import SocketCore
 
 _Result = TypeVar('_Result')
+
+# A plain number: with a flag of the enum's -1 becomes all flags that that knows.
+_DONTWAIT = int(socket.MSG_DONTWAIT)
 
 # From Python 3.11 on; for sockets that want to be asked themselves.
 _ASYNCIO_HAS_DATAGRAMS = hasattr(asyncio.SelectorEventLoop, 'sock_sendto')
@@ -257,12 +261,13 @@ class SocketCoroutines(_Core):
         Returns the number of bytes.  The message is the socket module's to build;
         this waits, on the ring, while there is no room for it.
         """
+        flags = operator.index(flags) | _DONTWAIT
         buffers = list(buffers)
         self._begin_call(sock)
         destination = () if address is None else (address,)
         return await self._retry_until_ready(
             sock, self._wait_for_room, sock.sendmsg, buffers, list(ancdata),
-            flags | socket.MSG_DONTWAIT, *destination)
+            flags, *destination)
 
     async def sock_recvmsg(
             self, sock: socket.socket, bufsize: int, ancbufsize: int = 0,
@@ -274,7 +279,7 @@ class SocketCoroutines(_Core):
         self._begin_call(sock)
         return await self._retry_until_ready(
             sock, self._wait_for_data, sock.recvmsg, bufsize, ancbufsize,
-            flags | socket.MSG_DONTWAIT)
+            operator.index(flags) | _DONTWAIT)
 
     # -- connections ---------------------------------------------------------------------------
 
