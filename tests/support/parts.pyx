@@ -1,14 +1,19 @@
 """What lets Python call the parts that show no face to it.  Compiled by the tests that use it."""
+from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from uringloop.core.loop_core cimport LoopCore
 from uringloop.core.ready_queue cimport drop_all, pop_ready, push_ready, ready_queue
+from uringloop.datagram.metadata cimport datagram_facts, info_from, read_facts
 from uringloop.datagram.offload cimport SIZE_LOST, segment_size_of
 from uringloop.datagram.segmentation cimport (
     compare, count_alike, refused, segmentation, sent_by_itself)
+from uringloop.memory.leases cimport Lease
 from uringloop.ring.abi cimport (
     MSG_CTRUNC, __kernel_timespec, io_uring_cqe, io_uring_register,
     io_uring_submit_and_wait_timeout, msghdr, ring_sqe, ring_take, sockaddr_storage)
+from uringloop.ring.addresses cimport AddressCache
 from uringloop.ring.operations cimport EXPLICIT, OperationTable, operation
 from uringloop.ring.ring cimport Ring
 from uringloop.ring.spin_budget cimport SpinBudget
@@ -80,6 +85,28 @@ def size_told(bytes control, cut_off=False):
     message.msg_flags = MSG_CTRUNC if cut_off else 0
     size = segment_size_of(&message)
     return None if size == SIZE_LOST else size
+
+
+def facts_of(bytes control, asked=15):
+    """What a protocol would be told by these control messages, as ``DatagramInfo``."""
+    cdef msghdr message
+    cdef datagram_facts facts
+    memset(&message, 0, sizeof(message))
+    message.msg_control = <char*>control
+    message.msg_controllen = len(control)
+    read_facts(&message, asked, &facts)
+    return info_from(&facts, AddressCache())
+
+
+def forget_uses(Lease lease):
+    """As if nothing that is sent of it were due any more."""
+    lease.uses = 0
+    lease.unused()
+
+
+def area_of(LoopCore loop):
+    """Where short pieces are received."""
+    return <uintptr_t>loop.receive_area.area.content
 
 
 def spins(hits, spin_ns=50000, timeout=1.0):

@@ -1,22 +1,15 @@
 """Parts by themselves: which sends are a bulk, what is a segment, when to spin, queue and rings."""
 import errno
-import importlib.util
-import shutil
 import socket
 import struct
-import subprocess
 import sys
-import sysconfig
 from typing import ClassVar
 
 import pytest
 
-from tests.support.programs import ROOT
+from tests.support.compiled import compile_parts, imported, needs_parts
 
-pytest.importorskip('Cython')
-pytestmark = pytest.mark.skipif(
-    not shutil.which('gcc') or not (ROOT / 'uringloop/transport/bulk.pxd').exists(),
-    reason='needs gcc and the declarations of the modules')
+pytestmark = needs_parts
 
 BULK = 4                       # transport/bulk.pxd
 
@@ -24,22 +17,7 @@ BULK = 4                       # transport/bulk.pxd
 @pytest.fixture(scope='module')
 def parts(tmp_path_factory):
     """``tests/support/parts.pyx``, compiled."""
-    folder = tmp_path_factory.mktemp('parts')
-    source = folder / 'parts.pyx'
-    shutil.copy(ROOT / 'tests' / 'support' / 'parts.pyx', source)
-    subprocess.run(
-        [sys.executable, '-m', 'cython', '-3', '-I', ROOT, '-X', 'legacy_implicit_noexcept=False',
-         source], cwd=ROOT, check=True)
-    flags = subprocess.run(['pkg-config', '--cflags', '--libs', 'liburing'], check=True,
-                           capture_output=True, text=True).stdout.split()
-    library = folder / f'parts{sysconfig.get_config_var("EXT_SUFFIX")}'
-    subprocess.run(
-        ['gcc', '-shared', '-fPIC', '-O1', '-w', '-I', sysconfig.get_path('include'),
-         source.with_suffix('.c'), '-o', library, *flags], check=True)
-    spec = importlib.util.spec_from_file_location('parts', library)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return imported(compile_parts(tmp_path_factory.mktemp('parts')))
 
 
 class TestSizeOfTrains:

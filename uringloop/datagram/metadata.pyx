@@ -5,7 +5,7 @@ The kernel tells it by control messages, each kind once the socket has an option
 """
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from uringloop.datagram.control cimport control_message, control_walk, next_message, walk_control
@@ -175,7 +175,8 @@ cdef void note(datagram_facts* facts, const control_message* told) noexcept:
             told.type == SO_TIMESTAMPNS_NEW
             or told.type == SO_TIMESTAMPNS_OLD and sizeof(long) == sizeof(stamp[0])):
         memcpy(stamp, told.data, sizeof(stamp))
-        facts.timestamp_ns = stamp[0] * 1000000000 + stamp[1]
+        # Of no program's or kernel's making it may be anything.
+        facts.timestamp_ns = <int64_t>(<uint64_t>stamp[0] * 1000000000 + <uint64_t>stamp[1])
     elif told.level == SOL_SOCKET and told.type == SO_RXQ_OVFL \
             and told.length >= sizeof(facts.drops):
         facts.drops_told = True

@@ -1,0 +1,42 @@
+"""Some seeds that are always the same; ``make fuzz`` runs others."""
+import pytest
+
+from tests.fuzz import messages, seeds
+from tests.support.compiled import compile_parts, imported, needs_parts
+from tests.support.namespaces import needs_root
+
+pytestmark = pytest.mark.filterwarnings('ignore::RuntimeWarning')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _isolated():
+    if not seeds.may_isolate():
+        yield
+        return
+    with seeds.isolated():
+        yield
+
+
+@needs_root
+def test_addresses():
+    """Names are looked up, in a namespace where that fails at once."""
+    for seed in 1, 2:
+        assert seeds.try_addresses(seed) == []
+
+
+def test_control_messages():
+    for seed in 1, 2, 3:
+        assert seeds.try_messages(seed) == []
+
+
+@needs_parts
+def test_what_control_messages_say(tmp_path):
+    parts = imported(compile_parts(tmp_path))
+    assert messages.differences_of_facts(parts, 1, 10_000) == []
+
+
+def test_datagrams():
+    for seed in range(1, 25):
+        problems, came = seeds.try_datagrams(seed, 500)
+        assert problems == []
+        assert came > 0
