@@ -143,7 +143,8 @@ cdef int send_segmented(operation* first, unsigned count, int fd) noexcept:
     if first.address_length:
         message.msg_name = &first.address
         message.msg_namelen = first.address_length
-    memcpy(control, first.message.msg_control, before)
+    if before:
+        memcpy(control, first.message.msg_control, before)
     write_segment_size(&message, <cmsghdr*>(<char*>control + before), <uint16_t>first.length)
     message.msg_control = control
     message.msg_controllen += before
