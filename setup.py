@@ -4,7 +4,7 @@ Set in the environment, these ask for another build than the usual one:
 
 URINGLOOP_STATIC=1
     has liburing.a linked in, so that what is built needs no liburing where it runs.
-URINGLOOP_BUILD=asan|profile|trace|portable
+URINGLOOP_BUILD=asan|tsan|profile|trace|portable
     is a build for a purpose; see ``VARIANTS``.
 """
 import multiprocessing
@@ -33,7 +33,9 @@ COMPILE = ['-O2', '-g0', '-Wall', '-Wextra', '-Wno-unused-parameter',
 VARIANTS = {
     '': [],
     'asan': ['-O1', '-g', '-fno-omit-frame-pointer', '-fsanitize=address,undefined',
-             '-fno-sanitize-recover=undefined'],
+             '-fno-sanitize-recover=undefined', '-DURINGLOOP_GUARD', '-I.'],
+    # Of the modules only; what other threads do to Python itself it cannot see.
+    'tsan': ['-O1', '-g', '-fno-omit-frame-pointer', '-fsanitize=thread'],
     'profile': ['-g', '-fno-omit-frame-pointer', '-mno-omit-leaf-frame-pointer'],
     'trace': ['-DURINGLOOP_TRACE', '-I.'],
     # Nothing assumed of CPython's inside: see uringloop/_cpython.pyx.
@@ -107,7 +109,8 @@ def extensions():
     compile_args = COMPILE + flags + compile_args
     link_args += [flag for flag in flags if flag.startswith('-fsanitize')]
     # What compiles differently now is compiled again; Cython itself knows what cimports what.
-    depends = ['setup.py'] + sorted(map(str, Path('uringloop').rglob('*.h'))) * (name == 'trace')
+    headers = sorted(map(str, Path('uringloop').rglob('*.h'))) if name in ('asan', 'trace') else []
+    depends = ['setup.py', *headers]
     modules = {SHARED: SHARED.replace('.', '/') + '.c'}
     modules |= {'.'.join(path.with_suffix('').parts): str(path) for path in SOURCES}
     return [Extension(name, [source], depends=depends,

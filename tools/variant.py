@@ -1,6 +1,6 @@
 """Makes a build for a purpose, in a copy of this tree, so that the normal build stays.
 
-    python tools/variant.py asan|profile|trace|portable
+    python tools/variant.py asan|tsan|profile|trace|portable
 
 The copy is build/asan, and so on.  Only what has changed is copied and
 compiled again.  What each is compiled with stands in setup.py (VARIANTS).
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-VARIANTS = ('asan', 'profile', 'trace', 'portable')
+VARIANTS = ('asan', 'tsan', 'profile', 'trace', 'portable')
 # Tests read documents, scripts and examples too.
 FOLDERS = ('uringloop', 'tests', 'examples', 'benchmarks', 'conformance', 'docs', 'tools', '.ci')
 MADE = {'.so', '.pyc'}

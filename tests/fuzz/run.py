@@ -73,13 +73,16 @@ def run_datagrams(arguments: argparse.Namespace, progress: Progress) -> list[str
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog='python -m tests.fuzz.run', description=__doc__.splitlines()[0])
-    parser.add_argument('what', nargs='*', choices=[[], *WHAT], default=WHAT,
-                        help='some of these only')
+    parser.add_argument('what', nargs='*', metavar='what', default=WHAT,
+                        help='only these, of ' + ', '.join(WHAT))
     parser.add_argument('--seeds', type=int, default=20, help='of addresses and messages')
     parser.add_argument('--first', type=int, default=1, help='the first of them')
     parser.add_argument('--seed', type=int, help='this one only')
     parser.add_argument('--datagrams', type=int, default=200_000, help='to be received')
     arguments = parser.parse_args()
+    unknown = set(arguments.what) - set(WHAT)
+    if unknown:
+        parser.error(f'there is no {", ".join(sorted(unknown))}')
     if not seeds.may_isolate():
         print('fuzz: takes root, for a network namespace in which no name is looked up',
               file=sys.stderr)

@@ -67,7 +67,7 @@ def try_addresses(seed: int) -> list[str]:
     """Addresses to send to, and to make endpoints with."""
     found = []
     for family in families():
-        made = addresses.Addresses(seed * 8 + family)
+        made = addresses.Addresses(seed * 64 + family)
         some = [made.address(family) for _ in range(ADDRESSES)]
         found += compared('sendto', run_on(ours(), addresses.told_by_transports(family, some)),
                           run_on(asyncio.SelectorEventLoop(),
@@ -86,7 +86,7 @@ def try_messages(seed: int) -> list[str]:
     found = messages.differences_of_walks(seed, WALKS)
     found += messages.differences_of_packing(seed, WALKS // 10)
     for family in families():
-        made = messages.Messages(seed * 8 + family)
+        made = messages.Messages(seed * 64 + family)
         found += run_on(ours(), messages.differences_of_sendmsg(
             family, [made.call() for _ in range(CALLS)]))
     return found

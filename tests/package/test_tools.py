@@ -102,7 +102,17 @@ def test_unknown_build_is_refused(tmp_path):
                env={**os.environ, 'URINGLOOP_BUILD': 'fast'})
     assert done.returncode == 1
     assert done.stderr == ("uringloop: there is no build 'fast': set URINGLOOP_BUILD to asan, "
-                           'profile, trace, portable, or unset it\n')
+                           'tsan, profile, trace, portable, or unset it\n')
+
+
+@needs_compiler
+def test_only_the_build_of_asan_guards_memory():
+    """See uringloop/ring/guard.h."""
+    source = RING.parents[1] / 'memory' / 'leases.c'
+    for flags in [], ['-DURINGLOOP_GUARD']:
+        done = run('gcc', '-E', '-P', *flags, f'-I{ROOT}', f'-I{INCLUDE}', source)
+        assert done.returncode == 0, done.stderr
+        assert ('__asan_poison' in done.stdout) == bool(flags)
 
 
 # -- tracing -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 cimport cython
 
 from uringloop.ring.abi cimport iovec, msghdr, sockaddr_storage
+from uringloop.ring.guard cimport GUARDED, guard_hidden
 
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -40,10 +41,27 @@ cdef class ReceiveArea:
 cdef void keep_heap() noexcept
 
 
+cdef inline void hide_rest(receive_area* area, int count) noexcept:
+    """So many messages were received, and are no longer than that."""
+    cdef int i
+    cdef size_t length
+    if not GUARDED:
+        return
+    for i in range(count):
+        length = min(area.messages[i].msg_len, <size_t>ROOM)
+        guard_hidden(area.content + i * ROOM + length, ROOM - length)
+
+
+cdef inline void hide_content(receive_area* area) noexcept:
+    """Everything has been copied from it: what it still has is nobody's."""
+    guard_hidden(area.content, ALL_ROOM)
+
+
 cdef inline void make_ready(receive_area* area, int count) noexcept:
     """The first ``count`` messages were received: set right what the kernel has written there."""
     cdef msghdr* message
     cdef int i
+    hide_content(area)
     for i in range(count):
         message = &area.messages[i].msg_hdr
         message.msg_namelen = sizeof(sockaddr_storage)

@@ -10,6 +10,8 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from posix.mman cimport (
     MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap)
 
+from uringloop.ring.guard cimport guard_shown
+
 
 cdef enum:
     RESERVE = 262144          # as much as asyncio's loop asks for each time it receives
@@ -22,12 +24,14 @@ cdef class ReceiveArea:
 
     def __dealloc__(self):
         if self.area is not NULL:
+            guard_shown(self.area.content, ALL_ROOM)
             munmap(self.area, sizeof(receive_area))
 
     cdef receive_area* get(self) except NULL:
         """The area; MemoryError if there is no memory for it."""
         if self.area is NULL:
             self.map()
+        guard_shown(self.area.content, ALL_ROOM)
         return self.area
 
     cdef int map(self) except -1:

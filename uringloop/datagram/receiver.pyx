@@ -15,7 +15,7 @@ from libc.string cimport memset
 from uringloop._cpython cimport allocate_bytes, bytes_content, resize_bytes
 from uringloop.core.counters cimport Counters
 from uringloop.core.receive_area cimport (
-    BATCH, CONTROL_ROOM, make_ready, mmsghdr, receive_area)
+    BATCH, CONTROL_ROOM, hide_rest, make_ready, mmsghdr, receive_area)
 from uringloop.datagram.control cimport close_descriptors, received_ancdata
 from uringloop.datagram.metadata cimport (
     DROPS, MessageHead, datagram_facts, head_of, info_from, read_facts, says)
@@ -137,6 +137,7 @@ cdef class DatagramReceiver(Receiver):
             return self.read_one_by_one()
         if count < 0:
             return self.nothing_read(errno_now)
+        hide_rest(area, count)
         try:
             self.post_copies(area, count)
         finally:

@@ -24,6 +24,7 @@ cdef class PoolCore:
         object waiters                 # (how many, future) of those who wait, in order
         object closing                 # the future of ``close``, or None
 
+    cdef void guard_all(self) noexcept
     cdef int map_memory(self, bint hugepages) except -1
     cdef Lease new_lease(self)
     cdef list new_leases(self, Py_ssize_t count)

@@ -16,6 +16,8 @@ from posix.mman cimport (
 
 from uringloop._cpython cimport set_send
 from uringloop.core.lender cimport Lender
+from uringloop.ring.guard cimport (
+    guard_free, guard_in_flight, guard_lent, guard_shown, guard_unread)
 from uringloop.ring.registered_memory cimport LentMemory, Registration
 
 import operator
@@ -69,17 +71,26 @@ cdef class PoolCore:
         self.free = self.count
         self.map_memory(hugepages)
         self.registration = Registration(<uintptr_t>self.base, self.mapped)
+        self.registration.guarded = True
         loop.register_memory(self.registration)
+        self.guard_all()
 
     def __dealloc__(self):
         # The kernel keeps the pages of what it still reads; what is in flight holds the pool.
         if self.base is not NULL:
+            guard_shown(self.base, self.mapped)
             munmap(self.base, self.mapped)
         free(self.free_numbers)
 
     def __del__(self):
         if self.registration is not None:
             self._loop.forget_memory(self.registration)
+
+    cdef void guard_all(self) noexcept:
+        """Nothing is lent yet."""
+        cdef Py_ssize_t number
+        for number in range(self.count):
+            guard_free(self.base + <size_t>number * self.stride, self.size)
 
     cdef int map_memory(self, bint hugepages) except -1:
         cdef size_t length = self.mapped, shift
@@ -128,6 +139,8 @@ cdef class PoolCore:
         lease.length = self.size
         lease.registration = self.registration
         lease.operations = self._loop.operations
+        guard_unread(self._loop.operations, lease.base, self.size)
+        guard_lent(lease.base, self.size)
         self.free -= 1
         self.next_free += 1
         if self.next_free == self.count:
@@ -272,11 +285,15 @@ cdef class Lease(LentMemory):
         return 0
 
     cdef int unused(self) except -1:
-        if self.released and self.views == 0 and self.uses == 0 and not self.given_back:
-            self.given_back = True
-            self.pool.held -= 1
-            return self.pool.give_back(self.number)
-        return 0
+        if not self.released or self.views or self.given_back:
+            return 0
+        if self.uses:
+            guard_in_flight(self.base, self.length)
+            return 0
+        self.given_back = True
+        self.pool.held -= 1
+        guard_free(self.base, self.length)
+        return self.pool.give_back(self.number)
 
     cdef int check(self) except -1:
         if self.released or self.pool is None:

@@ -32,6 +32,7 @@ cdef class Registration:
         int error                      # what it answered: 0 or an errno
         unsigned piece_count
         int* slots                     # one a piece, or UNREGISTERED
+        bint guarded                   # a pool's; see guard
 
     cdef int add_to(self, io_uring* ring, uint32_t ring_id, RegisteredBuffers table) except -1
     cdef void remove_from(self, uint32_t ring_id, RegisteredBuffers table) noexcept

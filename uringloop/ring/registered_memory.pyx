@@ -12,6 +12,7 @@ from libc.stdlib cimport free, malloc
 
 from uringloop.ring.abi cimport *
 from uringloop.ring.features cimport features
+from uringloop.ring.guard cimport guard_opened
 
 
 cdef enum:
@@ -91,6 +92,8 @@ cdef class Registration:
         cdef int slot
         if not features.registered_buffers:
             return 0
+        if self.guarded:
+            guard_opened(self.base, self.length)
         self.ring_id = ring_id
         self.error = 0
         for i in range(self.piece_count):

@@ -6,7 +6,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_DECREF
 
 from uringloop._cpython cimport allocate_bytes, bytes_content, proto_of, resize_bytes
-from uringloop.core.receive_area cimport keep_heap
+from uringloop.core.receive_area cimport hide_content, keep_heap, receive_area
 from uringloop.ring.abi cimport *
 from uringloop.stream.transport cimport StreamTransport
 from uringloop.transport.delivery cimport received_item
@@ -112,11 +112,12 @@ cdef class StreamReceiver(Receiver):
     cdef int read_short(self) except -1:
         """Copy: to give back what is too much for a short piece would take longer."""
         transport = <StreamTransport>self.transport
-        cdef char* content = transport.loop.receive_area.get().content
-        cdef ssize_t length = recv(transport._sock_fd, content, READ_SIZE, MSG_DONTWAIT)
+        cdef receive_area* area = transport.loop.receive_area.get()
+        cdef ssize_t length = recv(transport._sock_fd, area.content, READ_SIZE, MSG_DONTWAIT)
         if length <= 0:
             return self.nothing_read(-errno_now if length else 0)
-        data = PyBytes_FromStringAndSize(content, length)
+        data = PyBytes_FromStringAndSize(area.content, length)
+        hide_content(area)
         self.has_read(length, READ_SIZE)
         return self.feed_data(data)
 
