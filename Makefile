@@ -29,7 +29,7 @@ BARE      := $(firstword $(foreach one,3.11/bookworm 3.13/trixie 3.14/testing, \
 export PATH := $(PATH):/usr/sbin:/sbin
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help demo test tests test-all features conformance soak simulate bench benchmarks asan portable profile trace wheels wheel lint build system clean
+.PHONY: help demo test tests test-all features conformance soak simulate fuzz leaks bench benchmarks asan tsan valgrind portable profile trace wheels wheel lint build system clean
 
 help:
 	@echo 'make demo         run the demonstration (examples/demo.py)'
@@ -41,14 +41,20 @@ help:
 	@echo '                  without all of them; FEATURES="send_zc ring_fd" for some'
 	@echo 'make conformance  run the asyncio tests that Python brings along, on this loop and on'
 	@echo '                  asyncio itself, and compare; ARGS="--bound 60 test_streams" for some'
-	@echo 'make soak         a mix of everything, MINUTES=10 of it: does anything grow?'
+	@echo 'make soak         a mix of everything, MINUTES=10 of it: does anything grow?  Drawn, too,'
+	@echo '                  as build/soak.svg'
 	@echo 'make simulate     programs made from seeds on a kernel that does what any may do; SEEDS=2000'
 	@echo '                  of them, from FIRST=1 on; see docs/simulation.md'
+	@echo 'make fuzz         addresses, control messages and datagrams made from seeds, as root;'
+	@echo '                  SEEDS=20 of them, DATAGRAMS=1000000'
+	@echo 'make leaks        sends of every ending, SENDS=1000000 of each: does anything stay?'
 	@echo 'make bench        how fast next to asyncio and uvloop, in two minutes; ARGS=--help'
 	@echo 'make benchmarks   measure what the pages of benchmarks in docs show, as root;'
 	@echo '                  ARGS="datagrams everyday" for some'
 	@echo 'make asan         the tests under the sanitizers of addresses and undefined behaviour;'
 	@echo '                  ARGS="tests/ring -k close" for some'
+	@echo 'make tsan         the tests of threads under the sanitizer of threads'
+	@echo 'make valgrind     some tests, or ARGS, on the normal build under valgrind: slowly'
 	@echo 'make portable     the tests on a build that assumes nothing of how CPython is made'
 	@echo 'make profile      where the time goes of a program on this loop (by perf):'
 	@echo '                  SCRIPT=examples/demo.py, ARGS="--megabytes 8" for it, SECONDS=10 of it'
@@ -111,6 +117,13 @@ soak: $(STAMP)-built
 simulate: $(STAMP)-built
 	@$(PY) -m tests.simulation.run --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),1) $(ARGS)
 
+fuzz: $(STAMP)-built
+	@$(PY) -m tests.fuzz.run --seeds $(or $(SEEDS),20) --first $(or $(FIRST),1) \
+	    --datagrams $(or $(DATAGRAMS),1000000) $(ARGS)
+
+leaks: $(STAMP)-built
+	@$(PY) -m tests.leaks.run --sends $(or $(SENDS),1000000) $(ARGS)
+
 conformance: $(STAMP)-built
 	@$(PY) conformance/run.py $(ARGS)
 
@@ -123,6 +136,13 @@ benchmarks: $(STAMP)-built
 asan: $(STAMP)-built
 	@$(PY) tools/variant.py asan
 	@tools/asan $(PY) $(ARGS)
+
+tsan: $(STAMP)-built
+	@$(PY) tools/variant.py tsan
+	@tools/tsan $(PY) $(ARGS)
+
+valgrind: $(STAMP)-built
+	@tools/valgrind $(PY) $(ARGS)
 
 portable: $(STAMP)-built
 	@$(PY) tools/variant.py portable
