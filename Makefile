@@ -52,7 +52,7 @@ help:
 	@echo 'make benchmarks   measure what the pages of benchmarks in docs show, as root;'
 	@echo '                  ARGS="datagrams everyday" for some'
 	@echo 'make asan         the tests under the sanitizers of addresses and undefined behaviour;'
-	@echo '                  ARGS="tests/ring -k close" for some'
+	@echo '                  ARGS="tests/ring -k close" for some, ARGS="-m tests.fuzz.run" for another'
 	@echo 'make tsan         the tests of threads under the sanitizer of threads'
 	@echo 'make valgrind     some tests, or ARGS, on the normal build under valgrind: slowly'
 	@echo 'make portable     the tests on a build that assumes nothing of how CPython is made'

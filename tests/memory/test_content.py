@@ -130,7 +130,7 @@ class TestContent(UringCase):
 
         rounds = 20_000                         # a million datagrams, six seconds
         if 'asan' in os.environ.get('URINGLOOP_BUILD', ''):
-            rounds //= 5                        # five times as slow
+            rounds //= 5                        # it is five times as slow
         wire.release()
         source = Source()
         with Sink(wire) as sink:
