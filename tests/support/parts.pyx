@@ -1,4 +1,5 @@
 """What lets Python call the parts that show no face to it.  Compiled by the tests that use it."""
+from cpython.object cimport PyObject, PyTypeObject, Py_TYPE, visitproc
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -102,6 +103,37 @@ def forget_uses(Lease lease):
     """As if nothing that is sent of it were due any more."""
     lease.uses = 0
     lease.unused()
+
+
+cdef extern from "Python.h":
+    Py_ssize_t references_of "Py_REFCNT" (PyObject*)
+
+
+cdef struct looking:
+    PyObject* at
+    Py_ssize_t most
+    Py_ssize_t visits
+
+
+cdef int look(PyObject* visited, void* arg) except -1:
+    cdef looking* found = <looking*>arg
+    found.most = max(found.most, references_of(found.at))
+    found.visits += 1
+    return 0
+
+
+def while_traversed(object thing):
+    """The most references that it has while the collector looks at it, those it has otherwise, and
+    at how much it looks."""
+    cdef looking found
+    found.at = <PyObject*>thing
+    found.most = found.visits = 0
+    (<PyTypeObject*>Py_TYPE(thing)).tp_traverse(<PyObject*>thing, look, &found)
+    return found.most, references_of(found.at), found.visits
+
+
+def operations_of(LoopCore loop):
+    return loop.operations
 
 
 def area_of(LoopCore loop):

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 
+import uringloop
 from tests.support.compiled import compile_parts, imported, needs_parts
 
 pytestmark = needs_parts
@@ -171,6 +172,28 @@ class TestReadyQueue:
         before = sys.getrefcount(item)
         assert parts.through_the_queue([item] * 10 + [None] * 3)[1] == 7
         assert sys.getrefcount(item) == before
+
+
+class TestCollector:
+    """What the collector is shown beside fields."""
+
+    def test_it_takes_no_reference(self, parts):
+        """To give one back would free an object that is being freed: a debug Python ends there."""
+        loop = uringloop.new_event_loop(require_uring=True)
+        try:
+            for _ in range(20):
+                loop.call_soon(print)
+                loop.call_later(1000, print)
+            loop.stop()
+            loop.run_forever()               # it has polls armed now
+            for _ in range(20):
+                loop.call_soon(print)
+            for thing, least in (loop, 40), (parts.operations_of(loop), 1):
+                while_traversed, otherwise, looked_at = parts.while_traversed(thing)
+                assert while_traversed == otherwise
+                assert looked_at > least
+        finally:
+            loop.close()
 
 
 class TestRestrictions:

@@ -230,16 +230,19 @@ cdef class Scheduler(RingOwner):
 
 
 cdef int visit_scheduled(PyObject* self, visitproc visit, void* arg) noexcept:
-    """Show the collector what waits in the ready queue and among the timers."""
-    cdef Scheduler loop = <Scheduler>self
+    """Show the collector what waits in the ready queue and among the timers.
+
+    It takes no reference: to give that back would free an object that is being freed.
+    """
+    cdef PyObject* timers = <PyObject*>(<Scheduler>self).timers
     cdef size_t i
     cdef int code = traverse_fields(self, visit, arg)
     if not code:
-        code = visit_items(&loop.ready, visit, arg)
-    if <PyObject*>loop.timers is not NULL and loop.timers is not None:
-        for i in range(loop.timers.count):
+        code = visit_items(&(<Scheduler>self).ready, visit, arg)
+    if timers is not NULL and timers is not <PyObject*>None:
+        for i in range((<Timers>timers).count):
             if not code:
-                code = visit(loop.timers.heap[i].handle, arg)
+                code = visit((<Timers>timers).heap[i].handle, arg)
     return code
 
 

@@ -400,12 +400,13 @@ cdef int give_back(LentMemory memory) except? -1:
 
 
 cdef int visit_operations(PyObject* self, visitproc visit, void* arg) noexcept:
-    cdef OperationTable table = <OperationTable>self
-    cdef uint32_t i
+    # It takes no reference: to give that back would free an object that is being freed.
+    cdef operation** slots = (<OperationTable>self).slots
+    cdef uint32_t i, capacity = (<OperationTable>self).capacity
     cdef operation* op
     cdef int code = traverse_fields(self, visit, arg)
-    for i in range(table.capacity):
-        op = table.slots[i]
+    for i in range(capacity):
+        op = slots[i]
         if code or op.owner is NULL or op.due & ORPHANED:
             continue
         code = visit(op.owner, arg)
