@@ -58,6 +58,20 @@ class TestBuffer(UringCase):
         assert lease[105] == 42
         del grid, numbers
 
+    @pytest.mark.skipif(sys.version_info >= (3, 12), reason='None has no references to count')
+    def test_views_take_no_reference_to_none(self, lease):
+        before = sys.getrefcount(None)
+        for _ in range(1000):
+            lease[:1].release()
+        assert sys.getrefcount(None) < before + 100
+
+    def test_views_are_of_the_form_that_is_asked_for(self, lease):
+        view = memoryview(lease)
+        assert (view.format, view.itemsize, view.ndim, view.strides, view.shape, view.readonly,
+                view.suboffsets, view.obj) == ('B', 1, 1, (1,), (len(lease),), False, (), lease)
+        assert bytes(lease) == view.tobytes()          # PyBUF_SIMPLE
+        view.release()
+
     def test_what_fills_buffers_fills_it(self, lease):
         assert io.BytesIO(b'a' * 600).readinto(lease) == 600
         assert io.BytesIO(b'b' * 10).readinto(lease[600:]) == 10

@@ -5,7 +5,7 @@ whichever is last.  Each lease is a new object, so one that was released can nev
 the buffer of another.
 """
 cimport cython
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
@@ -38,6 +38,8 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     int PyIter_Send(object, object, PyObject**) except -1
+
+cdef char* BYTES = b'B'            # the format of a view; see the module struct
 
 cdef enum:
     PAGE = 4096
@@ -336,7 +338,18 @@ cdef class Lease(LentMemory):
 
     def __getbuffer__(self, Py_buffer* view, int flags):
         self.check()
-        PyBuffer_FillInfo(view, self, self.base, self.length, False, flags)
+        # Not by PyBuffer_FillInfo: Cython has put a None there, whose reference that would lose.
+        view.obj = self
+        view.buf = self.base
+        view.len = self.length
+        view.itemsize = 1
+        view.readonly = False
+        view.ndim = 1
+        view.format = BYTES if flags & PyBUF_FORMAT else NULL
+        view.shape = &view.len if flags & PyBUF_ND else NULL
+        view.strides = &view.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+        view.suboffsets = NULL
+        view.internal = NULL
         self.views += 1
 
     def __releasebuffer__(self, Py_buffer* view):
