@@ -238,7 +238,7 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
         pieces = pieces_of(content, segment_size)
         future: asyncio.Future[SendReport] = self._home.create_future()
         if self._conn_lost:
-            self._refuse(future, 1, len(content), 'bytes')
+            self._refuse(future, len(pieces), len(content), 'bytes')
             return future
         report = _Report(future, self._counters)
         for piece in pieces:

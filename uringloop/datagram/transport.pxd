@@ -25,7 +25,7 @@ cdef class DatagramTransport(SocketTransport):
     cdef int to_kernel_or_raise(self, object addr, sockaddr_storage* into,
                                 uint32_t* length) except -1
     cdef object checked_address(self, object addr)
-    cdef int refuse(self, object future, size_t count, str of) except -1
+    cdef int refuse(self, object future, size_t dropped, size_t count, str of) except -1
     cdef object find_lent(self, object data, payload* memory)
     cdef int join_ring(self) except -1
     cdef int register_socket(self) except -1

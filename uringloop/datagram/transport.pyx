@@ -151,7 +151,7 @@ cdef class DatagramTransport(SocketTransport):
         cdef payload memory
         cdef sockaddr_storage address
         cdef uint32_t address_length = 0
-        cdef size_t segment = check_segment_size(segment_size)
+        cdef size_t segment = check_segment_size(segment_size), count
         self.check_made()
         # First: an address may be code of the program, and that may give the memory up.
         if not self._conn_lost:
@@ -159,7 +159,8 @@ cdef class DatagramTransport(SocketTransport):
         owner = self.find_registered(data, &memory)
         future = self.loop.new_future()
         if self._conn_lost or self.loop.closing:
-            self.refuse(future, memory.length, 'bytes')
+            count = (memory.length + segment - 1) // segment if segment and memory.length else 1
+            self.refuse(future, count, memory.length, 'bytes')
             return future
         (<DatagramSender>self.sender).send_reported(
             owner, &memory, segment, &address, address_length, future)
@@ -281,7 +282,7 @@ cdef class DatagramTransport(SocketTransport):
         items = items_of(buffers)
         future = self.loop.new_future()
         if self._conn_lost or self.loop.closing:
-            self.refuse(future, len(items), 'datagrams')
+            self.refuse(future, len(items), len(items), 'datagrams')
             return future
         report = BatchReport(future)
         sender.send_deferred_of_others()
@@ -352,8 +353,8 @@ cdef class DatagramTransport(SocketTransport):
             self._check_address(addr)
         return self._address
 
-    cdef int refuse(self, object future, size_t count, str of) except -1:
-        self.loop.counters.datagrams_dropped += count if of == 'datagrams' else 1
+    cdef int refuse(self, object future, size_t dropped, size_t count, str of) except -1:
+        self.loop.counters.datagrams_dropped += dropped
         what = f'{count} {of} were' if count != 1 else f'1 {of.removesuffix("s")} was'
         future.set_exception(ConnectionAbortedError(f'{self!r} is closed: {what} not sent'))
         return 0
