@@ -147,6 +147,19 @@ class TestCounted(FallbackMixin, Case):
 
         self.run(main())
 
+    def test_the_memory_of_what_has_failed_is_the_callers_too(self):
+        """Whoever keeps the error keeps no frame of the call, and so no view of the buffer."""
+        async def main():
+            transport, _ = await endpoint(local_addr=LOCAL)
+            data = bytearray(65_508)
+            failed = transport.sendto_zerocopy(
+                memoryview(data), transport.get_extra_info('sockname'))
+            assert failed.exception().errno == errno.EMSGSIZE
+            data.append(1)
+            transport.close()
+
+        self.run(main())
+
     def test_a_train_that_is_refused_in_the_middle(self):
         async def main():
             transport, protocol = await endpoint(remote_addr=deserted())
