@@ -72,6 +72,10 @@ class Namespace:
         """Run ``ip`` in here."""
         _ip('-n', self.name, *arguments)
 
+    def queue(self, device: str, *arguments: object) -> None:
+        """The device has that queueing discipline: see tc(8)."""
+        _run('tc', '-n', self.name, 'qdisc', 'add', 'dev', device, 'root', *arguments)
+
     @contextlib.contextmanager
     def entered(self):
         """The calling thread, and what it starts, is in here; sockets made so stay here."""
@@ -134,6 +138,7 @@ class Wire(Namespace):
     """With one end of a wire whose other end, in ``far``, is silent until ``release``."""
 
     peer = ('10.98.1.2', 4433)
+    near_lladdr = '02:00:00:00:00:01'
     far_lladdr = '02:00:00:00:00:02'
 
     def __init__(self) -> None:
@@ -155,8 +160,8 @@ class Wire(Namespace):
             self.far.__exit__()
 
     def set_up(self) -> None:
-        self.ip('link', 'add', 'wire', 'type', 'veth', 'peer', 'name', 'wire',
-                'netns', self.far.name, 'address', self.far_lladdr)
+        self.ip('link', 'add', 'wire', 'address', self.near_lladdr, 'type', 'veth',
+                'peer', 'name', 'wire', 'netns', self.far.name, 'address', self.far_lladdr)
         self.ip('link', 'set', 'wire', 'mtu', 65535, 'up')
         self.far.ip('link', 'set', 'wire', 'mtu', 65535, 'arp', 'off', 'up')
         self.ip('addr', 'add', '10.98.1.1/24', 'dev', 'wire')
@@ -175,12 +180,16 @@ class Wire(Namespace):
         self.release()
         self.ip('route', 'add', '10.97.0.0/16', 'via', self.peer[0])
         self.far.ip('route', 'add', 'local', '10.97.0.0/16', 'dev', 'lo')
-        _run('tc', '-n', self.name, 'qdisc', 'add', 'dev', 'wire', 'root', 'tbf',
-             'rate', '800mbit', 'burst', '200k', 'limit', '64m')
+        self.queue('wire', 'tbf', 'rate', '800mbit', 'burst', '200k', 'limit', '64m')
 
     def release(self) -> None:
         """Let out what waits."""
         self.ip('neigh', 'replace', self.peer[0], 'lladdr', self.far_lladdr, 'dev', 'wire')
+
+    def both_ways(self) -> None:
+        """The far end knows this one, and can answer."""
+        self.release()
+        self.far.ip('neigh', 'replace', '10.98.1.1', 'lladdr', self.near_lladdr, 'dev', 'wire')
 
 
 @pytest.fixture(scope='module')

@@ -15,19 +15,19 @@ LOOPS = {
 }
 
 
-def python(*arguments, cwd=None, **environment):
+def python(*arguments, cwd=None, pass_fds=(), **environment):
     """Run this interpreter; returns the finished process."""
     env = {name: value for name, value in os.environ.items()
            if name not in ('URINGLOOP_REQUIRE', 'URINGLOOP_DISABLE')}
     env['PYTHONPATH'] = str(ROOT)
     env.update(environment)
     return subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, env=env, timeout=60,
-                          capture_output=True, text=True, check=False)
+                          pass_fds=pass_fds, capture_output=True, text=True, check=False)
 
 
-def script(text, *options, **environment):
+def script(text, *options, arguments=(), **environment):
     """Run a script that must succeed; returns its output."""
-    done = python(*options, '-c', textwrap.dedent(text), **environment)
+    done = python(*options, '-c', textwrap.dedent(text), *arguments, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
