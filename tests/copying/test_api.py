@@ -64,9 +64,15 @@ class TestKinds(FallbackMixin, Case):
 
         self.run(main())
 
-    def test_the_loop_is_asyncios_and_not_ours(self):
+    def test_the_loop_is_what_isinstance_asks_for(self):
+        assert isinstance(self.loop, uringloop.Loop)
         assert isinstance(self.loop, asyncio.SelectorEventLoop)
-        assert not isinstance(self.loop, uringloop.Loop)
+
+    def test_what_tells_it_from_the_one_with_a_ring(self):
+        assert type(self.loop) is not uringloop.Loop
+        self.run(asyncio.sleep(0))
+        assert self.loop.stats().submissions == 0
+        assert repr(self.loop) == '<CopyingLoop running=False closed=False debug=False>'
 
     def test_options_that_mean_nothing_here_are_looked_at_all_the_same(self):
         with pytest.raises(ValueError, match='not 2'):

@@ -185,7 +185,7 @@ class TestTheRest:
         """A portal: the loop is in that thread, and callers are here."""
         options = {'loop_factory': lambda: uringloop.new_event_loop(require_uring=True)}
         with anyio.from_thread.start_blocking_portal('asyncio', options) as portal:
-            assert isinstance(portal.call(asyncio.get_running_loop), uringloop.Loop)
+            assert type(portal.call(asyncio.get_running_loop)) is uringloop.Loop
             assert portal.start_task_soon(anyio.sleep, 0).result(5) is None
 
     def test_processes(self):

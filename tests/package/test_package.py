@@ -362,6 +362,7 @@ def test_zerocopy_calls_are_typed_to_take_registered_memory(tmp_path):
 
 @pytest.mark.parametrize('document', [
     pytest.param('README.md', marks=needs_feature('report_usage', where='send_zc')),
+    'docs/datagrams.md',
     pytest.param('docs/trio.md', marks=needs_feature('report_usage', where='send_zc')),
     pytest.param('docs/zerocopy.md', marks=needs_feature('send_zc', 'report_usage'))])
 def test_examples_of_documents_print_what_they_say(document, tmp_path):
@@ -372,6 +373,14 @@ def test_examples_of_documents_print_what_they_say(document, tmp_path):
         assert (done.returncode, done.stderr) == (0, '')
         shown = re.findall(r'# prints: (.*)', block)
         assert done.stdout.splitlines() == shown
+
+
+@pytest.mark.parametrize('document', PYTHON_DOCUMENTS)
+def test_examples_of_documents_run_where_io_uring_cannot_be_had(document, tmp_path):
+    """What they print may differ: there all is copied."""
+    for block in examples(document, 'python'):
+        done = python('-W', 'error', '-c', block, cwd=tmp_path, URINGLOOP_DISABLE='1')
+        assert (done.returncode, done.stderr) == (0, '')
 
 
 def test_documents_name_what_exists():

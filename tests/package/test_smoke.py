@@ -61,4 +61,4 @@ def test_runner_takes_the_factory():
         return asyncio.get_running_loop()
 
     with asyncio.Runner(loop_factory=uringloop.new_event_loop) as runner:
-        assert isinstance(runner.run(main()), uringloop.Loop)
+        assert type(runner.run(main())) is uringloop.Loop

@@ -12,7 +12,7 @@ from uringloop.copying.datagrams import CopyingDatagramTransport, pieces_of
 from uringloop.copying.streams import CopyingStreamTransport, is_lent
 from uringloop.core.lender import Lender
 from uringloop.datagram.metadata import check_asked
-from uringloop.loop import LoopStats, check_switches
+from uringloop.loop import Loop, LoopStats, check_switches
 from uringloop.memory.pools import BufferPool
 from uringloop.memory.registered import RegisteredBuffer
 from uringloop.ring.zerocopy import SendReport
@@ -32,6 +32,16 @@ class CopyingLoop(Lender, _SelectorEventLoop):
     """asyncio's own loop, with what ``uringloop.Loop`` has besides; nothing of io_uring in it."""
 
     _asked_next = 0        # metadata.Asked, of the datagram transport that asyncio makes next
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        # So that isinstance() tells on both loops that there is the further API; type() tells
+        # them apart.
+        return Loop
+
+    def __repr__(self) -> str:
+        return (f'<{type(self).__name__} running={self.is_running()} closed={self.is_closed()} '
+                f'debug={self.get_debug()}>')
 
     def stats(self) -> LoopStats:
         """The counters of ``uringloop.Loop.stats()``; those of the ring are 0."""
