@@ -4,13 +4,14 @@ from uringloop import policy
 from uringloop.datagram.metadata import DatagramInfo
 from uringloop.datagram.protocol import DatagramProtocol
 from uringloop.datagram.transport import DatagramTransport
-from uringloop.loop import Loop, LoopStats
+from uringloop.loop import Loop
 from uringloop.memory.leases import Lease
 from uringloop.memory.pools import BufferPool
 from uringloop.memory.registered import RegisteredBuffer
 from uringloop.policy import install, new_event_loop, run
 from uringloop.ring.unavailable import UringUnavailableError
 from uringloop.ring.zerocopy import SendReport
+from uringloop.stats import LoopStats
 
 __version__ = '0.1.0'
 

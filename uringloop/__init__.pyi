@@ -5,7 +5,6 @@ from uringloop.datagram.metadata import DatagramInfo as DatagramInfo
 from uringloop.datagram.protocol import DatagramProtocol as DatagramProtocol
 from uringloop.datagram.transport import DatagramTransport as DatagramTransport
 from uringloop.loop import Loop as Loop
-from uringloop.loop import LoopStats as LoopStats
 from uringloop.memory.leases import Lease as Lease
 from uringloop.memory.pools import BufferPool as BufferPool
 from uringloop.memory.registered import RegisteredBuffer as RegisteredBuffer
@@ -14,6 +13,7 @@ from uringloop.policy import new_event_loop as new_event_loop
 from uringloop.policy import run as run
 from uringloop.ring.unavailable import UringUnavailableError as UringUnavailableError
 from uringloop.ring.zerocopy import SendReport as SendReport
+from uringloop.stats import LoopStats as LoopStats
 
 __version__: str
 

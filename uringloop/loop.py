@@ -15,18 +15,20 @@ import weakref
 from asyncio import base_events, events, unix_events
 from asyncio.log import logger
 from collections.abc import Callable, Mapping
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from uringloop._inherited import warn_of_changes
 from uringloop.core.plain_sockets import PLAIN_SOCKET, is_plain_socket
 from uringloop.datagram.metadata import check_asked
+from uringloop.datagram.protocol import check_protocol, untold, warn_or_abort
 from uringloop.datagram.transport import DatagramTransport
 from uringloop.memory.pools import BufferPool
 from uringloop.memory.registered import RegisteredBuffer
+from uringloop.options import check_names, check_options, check_switches, switch
 from uringloop.pipe.transports import ReadPipeTransport, WritePipeTransport
-from uringloop.ring.features import check_features
 from uringloop.sockets.coroutines import SocketCoroutines, connect_is_known
 from uringloop.sockets.methods import SocketCore
+from uringloop.stats import LoopStats
 from uringloop.stream.acceptor import Acceptor
 from uringloop.stream.transport import StreamTransport
 from uringloop.tls.protocol import TLSProtocol
@@ -40,67 +42,6 @@ _ProtocolT = TypeVar('_ProtocolT', bound=asyncio.BaseProtocol)
 
 _SelectorEventLoop = asyncio.SelectorEventLoop
 _DATAGRAM_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
-
-
-class LoopStats(NamedTuple):
-    """Counters of one loop since it was made, over all its rings; from ``Loop.stats()``."""
-
-    submissions: int
-    """Entries handed to the kernel."""
-    completions: int
-    """Entries received from it."""
-    syscalls: int
-    """Entries into the kernel on behalf of the ring."""
-    operations_live: int
-    """Operations that exist now: queued, in flight, or waiting for a notification."""
-    operations_in_flight: int
-    """Operations that the kernel owes a completion or a notification."""
-    bytes_pinned: int
-    """Bytes that zero-copy sends refer to, until their notifications."""
-    unknown_completions: int
-    """Completions that matched no operation; anything but 0 is a bug."""
-    datagrams_sent: int
-    datagrams_received: int
-    datagrams_gathered: int
-    """Of those sent, how many left as parts of segmented sends (UDP_SEGMENT)."""
-    datagrams_dropped: int
-    """Datagrams not sent: refused by the kernel, aborted, or on a closed transport."""
-    datagrams_discarded: int
-    """Datagrams received that nobody was given: the protocol had closed its transport."""
-    datagrams_truncated: int
-    """Datagrams received that were longer than a buffer."""
-    datagrams_overflowed: int
-    """Datagrams that came, and that a socket had no room for: of those with ``drops=True``."""
-    zerocopy_sent: int
-    """Sends that were to go zero-copy, and went out."""
-    zerocopy_copied: int
-    """Of those, how many the kernel copied anyway: it says so when it lets go of the memory."""
-    zerocopy_bytes: int
-    """Bytes that left without a copy, counted when the kernel lets go of them (Linux 6.2)."""
-    zerocopy_fell_back: int
-    """Of those, how many it refused, and that went out as plain sends."""
-    buffers_released: int
-    """Notifications received: buffers that the kernel has let go of."""
-    registered_sends: int
-    """Of those sent zero-copy, how many came from registered memory."""
-    trains_sent: int
-    """Of those sent zero-copy, how many left as several datagrams (UDP_SEGMENT)."""
-    trains_received: int
-    """Pieces received that held several datagrams (UDP_GRO); each is in datagrams_received."""
-    pool_leases: int
-    """Leases of buffer pools that are out now, or that the kernel still reads."""
-    pool_leases_high_water: int
-    """The most that were."""
-    pool_waits: int
-    """How often ``acquire`` of a pool had to wait."""
-    rings_orphaned: int
-    """Closed rings that the kernel may not have torn down: what they may touch is kept."""
-    cq_overflows: int
-    """How often the completion queue overflowed; nothing is lost, the kernel keeps them."""
-    busy_polls: int
-    """How often the loop looked for completions for a moment instead of going to sleep."""
-    busy_poll_hits: int
-    """Of those, how often something came in time."""
 
 
 # The loop finds out by itself what it is.
@@ -242,25 +183,6 @@ def _send_before_fork() -> None:
 os.register_at_fork(before=_send_before_fork, after_in_child=_close_in_child)
 
 
-def check_switches(**switches: bool | None) -> None:
-    """ValueError for what is no such option."""
-    for name, value in switches.items():
-        if value is not None and not isinstance(value, bool):
-            raise ValueError(f'{name} must be True, False or None, not {value!r}')
-
-
-def check_options(
-        entries: int, busy_poll: float, batch: bool | None = None,
-        gro: bool | None = None) -> None:
-    """ValueError for what no loop can be made with."""
-    check_features()
-    check_switches(batch=batch, gro=gro)
-    if not isinstance(entries, int) or not 1 <= entries <= 32768:
-        raise ValueError(f'entries must be an integer from 1 to 32768, not {entries!r}')
-    if not isinstance(busy_poll, (int, float)) or not 0 <= busy_poll <= 1000:
-        raise ValueError(f'busy_poll must be 0 to 1000 microseconds, not {busy_poll!r}')
-
-
 class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[misc]
     """asyncio's event loop on io_uring.  Make one with ``uringloop.new_event_loop``."""
 
@@ -277,8 +199,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         self._closed = True     # for the finalizer, until it is made
         check_options(entries, busy_poll, batch, gro)
         if batch is None:
-            batch = os.environ.get('URINGLOOP_BATCH') != '0'
-        self._gro = os.environ.get('URINGLOOP_GRO') != '0' if gro is None else gro
+            batch = switch('URINGLOOP_BATCH', True)
+        self._gro = switch('URINGLOOP_GRO', True) if gro is None else gro
         selector = _WatchedSelector()
         self._acceptors: dict[int, Acceptor] = {}
         self._pidfds: set[int] = set()
@@ -293,8 +215,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         selector.on_first_use = self._watch_selector
         self._transports = self._registry
         # Of the datagram transport that asyncio makes next: ``batch``, whether it has UDP_GRO, and
-        # what the kernel is to tell with each datagram.
-        self._switches_next: tuple[bool | None, bool, int] = (None, False, 0)
+        # what the kernel is to tell with each datagram; and whether its socket is asyncio's.
+        self._switches_next: tuple[bool | None, bool, int, bool] = (None, False, 0, False)
         self._given: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         _loops.add(self)
 
@@ -405,7 +327,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             signal.set_wakeup_fd(self._csock.fileno())
         self._selector.go_on_in_child()  # type: ignore[attr-defined]
 
-    async def create_datagram_endpoint(
+    async def create_datagram_endpoint(  # type: ignore[override]
             self, protocol_factory: Callable[[], _ProtocolT],
             local_addr: tuple[str, int] | str | None = None,
             remote_addr: tuple[str, int] | str | None = None, *,
@@ -414,7 +336,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             drops: bool | None = None, family: int = 0, proto: int = 0, flags: int = 0,
             reuse_port: bool | None = None, allow_broadcast: bool | None = None,
             sock: socket.socket | None = None,
-            **options: Any) -> tuple[DatagramTransport, _ProtocolT]:
+            **options: NoReturn) -> tuple[DatagramTransport, _ProtocolT]:
         """As asyncio's, with some switches more.
 
         ``batch=False``: no datagram waits for the end of its turn.
@@ -426,18 +348,23 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
 
         ``ecn``, ``pktinfo``, ``timestamps``, ``drops``: have the kernel tell that with each
         datagram, for a protocol with ``datagram_received_with_info`` (see ``DatagramProtocol``).
-        ValueError where the family has none of it.
+        ValueError where the family has none of it; RuntimeWarning where the protocol has no
+        method to be told by.
+
+        TypeError: a method of the protocol cannot be called as it is to be.
         """
+        check_names(options)
         metadata = {'ecn': ecn, 'pktinfo': pktinfo, 'timestamps': timestamps, 'drops': drops}
         check_switches(batch=batch, gro=gro, **metadata)
         asked = check_asked(getattr(sock, 'family', family), metadata)
         if asked and sock is not None and not is_plain_socket(sock):
             raise ValueError(f'{sock!r} is of a class of its own, and asyncio reads from it: '
                              'there is no metadata')
+        own = sock is None
         if gro is None:
             # Of trains the kernel counts as one what it has dropped.
-            gro = self._gro and sock is None and not drops
-        switches = batch, gro, asked
+            gro = self._gro and own and not drops
+        switches = batch, gro, asked, own
 
         def make_protocol() -> _ProtocolT:
             protocol = protocol_factory()
@@ -447,6 +374,9 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         transport, protocol = await super().create_datagram_endpoint(
             make_protocol, local_addr, remote_addr, family=family, proto=proto, flags=flags,
             reuse_port=reuse_port, allow_broadcast=allow_broadcast, sock=sock, **options)
+        text = untold(transport.get_protocol(), metadata)
+        if text:
+            warn_or_abort(text, transport)
         return cast(DatagramTransport, transport), protocol
 
     def _check_no_transport(self, sock: socket.socket) -> None:
@@ -458,7 +388,9 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             self, sock: socket.socket, protocol: asyncio.BaseProtocol, address: Any = None,
             waiter: asyncio.Future[None] | None = None,
             extra: Mapping[str, Any] | None = None) -> asyncio.DatagramTransport:
-        (batch, gro, asked), self._switches_next = self._switches_next, (None, False, 0)
+        (batch, gro, asked, own), self._switches_next = \
+            self._switches_next, (None, False, 0, False)
+        check_protocol(protocol, sock if own else None)
         self._check_no_transport(sock)
         if sock.family not in _DATAGRAM_FAMILIES or not is_plain_socket(sock):
             # Netlink, packet, vsock, ...; or one that wants to be asked: asyncio's transport.

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import sys
 import warnings
 from asyncio import events, unix_events
@@ -12,7 +11,8 @@ from typing import Any, TypeVar
 
 # Now: once rights are given up the files may be out of reach.
 from uringloop.copying.loop import CopyingLoop
-from uringloop.loop import Loop, check_options
+from uringloop.loop import Loop
+from uringloop.options import check_options, switch
 from uringloop.ring.unavailable import UringUnavailableError
 
 T = TypeVar('T')
@@ -47,10 +47,12 @@ def new_event_loop(
     ``require_uring=True``, or URINGLOOP_REQUIRE=1 in the environment, raises
     ``UringUnavailableError`` instead.  With URINGLOOP_DISABLE=1 in the environment
     it returns that other loop in any case, without a warning.
+
+    ValueError: one of these variables is neither 0 nor 1, nor empty.
     """
     global _warned
-    required = require_uring or os.environ.get('URINGLOOP_REQUIRE') == '1'
-    if os.environ.get('URINGLOOP_DISABLE') == '1':
+    required = require_uring or switch('URINGLOOP_REQUIRE', False)
+    if switch('URINGLOOP_DISABLE', False):
         check_options(entries, busy_poll, batch, gro)
         if required:
             raise UringUnavailableError(

@@ -55,6 +55,7 @@ class Plain(Each):
         self.take((data, addr, None))
 
 
+untold = pytest.mark.filterwarnings('ignore:.* is not told')
 KINDS = [Each, Batches, Trains]
 # A receiver's address, a sender's, and what the sender is called at the receiver.
 WAYS = {
@@ -306,6 +307,7 @@ class TestTimes(WithMetadata):
 
 class TestDescriptors(WithMetadata):
 
+    @untold
     @pytest.mark.parametrize('kind', [Plain, *KINDS])
     def test_that_nobody_is_given_do_not_stay_open(self, kind, tmp_path):
         """They come with any control message that a local socket is asked for."""
@@ -441,6 +443,7 @@ class TestAsking(WithMetadata):
 
         self.run(main())
 
+    @untold
     def test_a_plain_protocol_is_called_as_ever(self):
         async def main():
             transport, protocol, name = await self.open(
@@ -570,6 +573,7 @@ class TestGRO(WithMetadata):
         self.needs_pausing()
         self.run(main())
 
+    @untold
     @pytest.mark.parametrize('kind', [Plain, *KINDS])
     @pytest.mark.parametrize('other', [Plain, *KINDS])
     def test_one_protocol_after_the_other(self, kind, other):

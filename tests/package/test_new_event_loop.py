@@ -45,6 +45,28 @@ class TestNewEventLoop:
         with pytest.raises(ValueError, match=re.escape(repr(busy_poll))):
             uringloop.new_event_loop(busy_poll=busy_poll)
 
+    @pytest.mark.parametrize('name', [
+        'URINGLOOP_REQUIRE', 'URINGLOOP_DISABLE', 'URINGLOOP_BATCH', 'URINGLOOP_GRO'])
+    @pytest.mark.parametrize('value', ['yes', 'true', 'no', 'off', '2', ' 1'])
+    def test_switches_are_0_or_1(self, monkeypatch, name, value):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ValueError, match=f'^{name} must be 0 or 1, not {value!r}$'):
+            uringloop.new_event_loop()
+
+    @pytest.mark.parametrize('name', ['URINGLOOP_BATCH', 'URINGLOOP_GRO'])
+    def test_a_switch_is_looked_at_also_if_an_argument_goes_before(self, monkeypatch, name):
+        monkeypatch.setenv(name, 'no')
+        with pytest.raises(ValueError, match=f'^{name} must be'):
+            uringloop.Loop(batch=True, gro=True)
+
+    @pytest.mark.parametrize('name', ['URINGLOOP_REQUIRE', 'URINGLOOP_DISABLE'])
+    @pytest.mark.parametrize('value', ['', '0'])
+    def test_an_empty_switch_is_none(self, monkeypatch, name, value):
+        monkeypatch.setenv(name, value)
+        loop = uringloop.new_event_loop()
+        assert type(loop) is uringloop.Loop
+        loop.close()
+
     def test_loop_is_made_without_it(self):
         loop = uringloop.Loop()
         assert loop.run_until_complete(asyncio.sleep(0, 1)) == 1

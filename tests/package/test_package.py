@@ -200,6 +200,7 @@ LAYERS = [
     {'uringloop.memory'},
     {'uringloop.transport', 'uringloop.sockets', 'uringloop.pipe'},
     {'uringloop.datagram', 'uringloop.stream'},
+    {'uringloop.options', 'uringloop.stats'},
     {'uringloop.loop'},
     {'uringloop.copying'},
     {'uringloop.policy'},
@@ -358,6 +359,27 @@ def test_zerocopy_calls_are_typed_to_take_registered_memory(tmp_path):
     done = python('-m', 'mypy', '--strict', '--config-file=', '--cache-dir', ROOT / '.mypy_cache',
                   tmp_path / 'typed.py', cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+MISSPELT = '''
+import asyncio
+import uringloop
+import uringloop.trio
+
+async def main(loop: uringloop.Loop) -> None:
+    await loop.create_datagram_endpoint(asyncio.DatagramProtocol, sock=None, ecm=True)
+    await uringloop.trio.open_datagram_endpoint(sock=None, recieve_limit=1)
+'''
+
+
+def test_misspelt_options_are_seen_by_type_checkers(tmp_path):
+    pytest.importorskip('mypy')
+    pytest.importorskip('trio')
+    (tmp_path / 'misspelt.py').write_text(MISSPELT)
+    done = python('-m', 'mypy', '--strict', '--config-file=', '--cache-dir', ROOT / '.mypy_cache',
+                  tmp_path / 'misspelt.py', cwd=ROOT)
+    assert re.findall(r'misspelt.py:(\d+): error: .*(ecm|recieve_limit)', done.stdout) \
+        == [('7', 'ecm'), ('8', 'recieve_limit')], done.stdout
 
 
 @pytest.mark.parametrize('document', [

@@ -354,6 +354,21 @@ class TestErrors(Hosted):
 
         self.run(main)
 
+    @pytest.mark.parametrize('name', ['ecn', 'pktinfo', 'timestamps', 'recieve_limit'])
+    def test_what_is_no_option_of_its_own_is_named(self, name):
+        async def main():
+            with pytest.raises(TypeError, match=rf'^open_datagram_endpoint\(\) .* {name!r}'):
+                await open_datagram_endpoint(LOCAL, **{name: True})
+
+        self.run(main)
+
+    def test_drops_are_counted(self):
+        async def main():
+            async with await open_datagram_endpoint(LOCAL, drops=True):
+                assert asyncio.get_running_loop().stats().datagrams_overflowed == 0
+
+        self.run(main)
+
     def test_not_without_a_loop(self):
         async def main():
             with pytest.raises(RuntimeError, match=r'start it by uringloop\.trio\.run'):

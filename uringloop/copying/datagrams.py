@@ -20,7 +20,7 @@ from uringloop.datagram.control import (
     with_files_held,
 )
 from uringloop.datagram.metadata import ask, ask_for_errors, info_of
-from uringloop.datagram.protocol import method_of, takes_errors
+from uringloop.datagram.protocol import check_methods, method_of, takes_errors
 from uringloop.datagram.transport import (
     AsyncioTransport,
     DatagramTransport,
@@ -360,6 +360,7 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Call another protocol from now on."""
+        check_methods(protocol)
         super().set_protocol(protocol)
         self._look_up()
 

@@ -12,10 +12,13 @@ from uringloop.copying.datagrams import CopyingDatagramTransport, pieces_of
 from uringloop.copying.streams import CopyingStreamTransport, is_lent
 from uringloop.core.lender import Lender
 from uringloop.datagram.metadata import check_asked
-from uringloop.loop import Loop, LoopStats, check_switches
+from uringloop.datagram.protocol import check_protocol, untold, warn_or_abort
+from uringloop.loop import Loop
 from uringloop.memory.pools import BufferPool
 from uringloop.memory.registered import RegisteredBuffer
+from uringloop.options import check_names, check_switches
 from uringloop.ring.zerocopy import SendReport
+from uringloop.stats import LoopStats
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -31,7 +34,9 @@ _SelectorEventLoop = asyncio.SelectorEventLoop
 class CopyingLoop(Lender, _SelectorEventLoop):
     """asyncio's own loop, with what ``uringloop.Loop`` has besides; nothing of io_uring in it."""
 
-    _asked_next = 0        # metadata.Asked, of the datagram transport that asyncio makes next
+    # Of the datagram transport that asyncio makes next: metadata.Asked, and whether its socket
+    # is asyncio's.
+    _asked_next = (0, False)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -78,20 +83,29 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         and ``gro`` say.
         """
         metadata = {'ecn': ecn, 'pktinfo': pktinfo, 'timestamps': timestamps, 'drops': drops}
+        check_names(options)
         check_switches(batch=batch, gro=gro, **metadata)
         sock = options.get('sock')
         asked = check_asked(getattr(sock, 'family', options.get('family', 0)), metadata)
 
         def make_protocol() -> asyncio.BaseProtocol:
             protocol = protocol_factory()
-            self._asked_next = asked         # asyncio makes the transport next
+            self._asked_next = asked, sock is None       # asyncio makes the transport next
             return protocol
 
-        return await super().create_datagram_endpoint(make_protocol, *args, **options)
+        transport, protocol = await super().create_datagram_endpoint(
+            make_protocol, *args, **options)
+        text = untold(transport.get_protocol(), metadata)
+        if text:
+            warn_or_abort(text, transport)
+        return transport, protocol
 
-    def _make_datagram_transport(self, *arguments: Any, **options: Any) -> CopyingDatagramTransport:
-        transport = CopyingDatagramTransport(self, *arguments, **options)
-        asked, self._asked_next = self._asked_next, 0
+    def _make_datagram_transport(
+            self, sock: socket.socket, protocol: asyncio.BaseProtocol, *arguments: Any,
+            **options: Any) -> CopyingDatagramTransport:
+        (asked, own), self._asked_next = self._asked_next, (0, False)
+        check_protocol(protocol, sock if own else None)
+        transport = CopyingDatagramTransport(self, sock, protocol, *arguments, **options)
         if asked:
             transport._receive_metadata(asked)
         return transport

@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import socket
+
     from uringloop.datagram.metadata import DatagramInfo
 
 
@@ -86,26 +89,31 @@ class DatagramProtocol(asyncio.DatagramProtocol):
             """From the error queue."""
 
 
-# What a protocol is called by: the first of these that it has, with so many arguments.
+# What a protocol is called by: the first of these that it has, with these arguments.
 METHODS = {
-    'datagram_msg_received': 4,
-    'datagram_train_received_with_info': 4,
-    'datagrams_received_with_info': 1,
-    'datagram_received_with_info': 3,
-    'datagram_train_received': 3,
-    'datagrams_received': 1,
+    'datagram_msg_received': ('data', 'ancdata', 'flags', 'addr'),
+    'datagram_train_received_with_info': ('data', 'segment_size', 'addr', 'info'),
+    'datagrams_received_with_info': ('batch',),
+    'datagram_received_with_info': ('data', 'addr', 'info'),
+    'datagram_train_received': ('data', 'segment_size', 'addr'),
+    'datagrams_received': ('batch',),
 }
+ERRQUEUE_METHOD = 'datagram_errqueue_received'
+ERRQUEUE_ARGUMENTS = ('data', 'ancdata', 'flags', 'addr')
+
+# Those of a class that has no ``datagram_received`` of its own.
+_NOBODYS = (None, asyncio.DatagramProtocol.datagram_received)
 
 
 def method_of(kind: type) -> str:
     """The name of the method that such a protocol is called by."""
-    return next((name for name, count in METHODS.items() if takes(kind, name, count)),
-                'datagram_received')
+    return next((name for name, arguments in METHODS.items()
+                 if takes(kind, name, len(arguments))), 'datagram_received')
 
 
 def takes_errors(kind: type) -> bool:
     """Whether such a protocol is given what the error queue has."""
-    return takes(kind, 'datagram_errqueue_received', 4)
+    return takes(kind, ERRQUEUE_METHOD, len(ERRQUEUE_ARGUMENTS))
 
 
 def takes(kind: type, name: str, count: int) -> bool:
@@ -124,3 +132,54 @@ def takes(kind: type, name: str, count: int) -> bool:
     except ValueError:
         return True              # it does not say what it takes
     return True
+
+
+def check_methods(protocol: object) -> None:
+    """TypeError for a method that was meant to be called, and cannot be so.
+
+    A class that has ``datagram_received`` of its own may be a program's of asyncio, with methods
+    of such names for itself.  One that has not would lose whatever comes, without a word.
+    """
+    kind = type(protocol)
+    if getattr(kind, 'datagram_received', None) not in _NOBODYS:
+        return
+    for name, arguments in {**METHODS, ERRQUEUE_METHOD: ERRQUEUE_ARGUMENTS}.items():
+        method = getattr(kind, name, None)
+        if callable(method) and not takes(kind, name, len(arguments)):
+            raise TypeError(
+                f'{kind.__qualname__}.{name} takes {inspect.signature(method)}, '
+                f'and is to be called with ({", ".join(arguments)})')
+
+
+def untold(protocol: object, asked: dict[str, bool | None]) -> str:
+    """What nobody is told of what was asked for: a text that says so, or none.
+
+    Drops are counted by the loop in any case.
+    """
+    kind = type(protocol)
+    names = [f'{name}=True' for name, value in asked.items() if value and name != 'drops']
+    method = method_of(kind)
+    if not names or method.endswith('_with_info') or method == 'datagram_msg_received':
+        return ''
+    return (f'{", ".join(names)}: {kind.__qualname__} is not told, for it has no '
+            'datagram_received_with_info(data, addr, info), nor another such method: see '
+            'uringloop.DatagramProtocol')
+
+
+def check_protocol(protocol: object, sock: socket.socket | None) -> None:
+    """``check_methods`` for an endpoint's; ``sock`` is closed if nobody else would."""
+    try:
+        check_methods(protocol)
+    except TypeError:
+        if sock is not None:
+            sock.close()
+        raise
+
+
+def warn_or_abort(text: str, transport: asyncio.DatagramTransport) -> None:
+    """Warn whoever waits for the coroutine that calls this; if warnings are errors it ends."""
+    try:
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
+    except RuntimeWarning:
+        transport.abort()
+        raise

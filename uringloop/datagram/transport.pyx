@@ -29,6 +29,7 @@ from asyncio import selector_events
 
 from uringloop._cpython import with_attributes
 from uringloop.datagram.metadata import ask
+from uringloop.datagram.protocol import check_methods
 
 
 # Until 3.12 asyncio did not send empty datagrams; from 3.13 on it does.
@@ -81,6 +82,7 @@ cdef class DatagramTransport(SocketTransport):
 
     def set_protocol(self, protocol):
         """Call another protocol from now on."""
+        check_methods(protocol)
         self._protocol = protocol
         if self.loop is not None:
             # It may want to hear of errors before anything is received.

@@ -9,11 +9,14 @@ import trio
 
 from uringloop.datagram.protocol import DatagramProtocol
 from uringloop.datagram.transport import DatagramTransport
+from uringloop.loop import Loop
 from uringloop.ring.zerocopy import SendReport
 from uringloop.trio.bridge import host_loop, run_asyncio, until_done
 from uringloop.trio.ticks import CURRENT, unpark
 
 if TYPE_CHECKING:
+    import socket
+
     from _typeshed import ReadableBuffer
 
     from uringloop.memory.registered import RegisteredBuffer
@@ -265,16 +268,25 @@ class DatagramEndpoint(trio.abc.AsyncResource):
 
 async def open_datagram_endpoint(
         local_addr: Any = None, remote_addr: Any = None, *, receive_limit: int = 1024,
-        **options: Any) -> DatagramEndpoint:
+        batch: bool | None = None, gro: bool | None = None, drops: bool | None = None,
+        family: int = 0, proto: int = 0, flags: int = 0, reuse_port: bool | None = None,
+        allow_broadcast: bool | None = None,
+        sock: socket.socket | None = None) -> DatagramEndpoint:
     """Make a ``DatagramEndpoint``, in a trio task.
 
-    ``local_addr``, ``remote_addr`` and ``options`` as ``loop.create_datagram_endpoint`` has
-    them.  Once ``receive_limit`` datagrams wait for a task to receive them nothing more is taken
-    from the socket: the kernel keeps what its buffer has room for, and drops the rest.
+    The options are those of ``loop.create_datagram_endpoint``, but for what is told with each
+    datagram: that is for protocols.  Once ``receive_limit`` datagrams wait for a task to receive
+    them nothing more is taken from the socket: the kernel keeps what its buffer has room for, and
+    drops the rest.
     """
     if receive_limit < 1:
         raise ValueError(f'receive_limit must be at least 1, not {receive_limit}')
     inbox = Inbox(receive_limit)
-    await run_asyncio(host_loop().create_datagram_endpoint(
-        lambda: inbox, local_addr=local_addr, remote_addr=remote_addr, **options))
+    loop = host_loop()
+    if not isinstance(loop, Loop):
+        raise RuntimeError('this trio runs on another event loop: start it by uringloop.trio.run()')
+    await run_asyncio(loop.create_datagram_endpoint(
+        lambda: inbox, local_addr, remote_addr, batch=batch, gro=gro, drops=drops, family=family,
+        proto=proto, flags=flags, reuse_port=reuse_port, allow_broadcast=allow_broadcast,
+        sock=sock))
     return DatagramEndpoint(inbox)
