@@ -91,8 +91,8 @@ def sample(tmp_path):
 
 
 @pytest.mark.parametrize('arguments', [
-    ['udp_echo.py'], ['ecn_echo.py'], ['udp_relay.py'], ['reuseport_workers.py'],
-    ['dns_server.py'], ['demo.py'], ['rtp_fanout.py'], ['trio_echo.py'],
+    ['udp_echo.py'], ['ecn_echo.py'], ['udp_errors.py'], ['udp_relay.py'],
+    ['reuseport_workers.py'], ['dns_server.py'], ['demo.py'], ['rtp_fanout.py'], ['trio_echo.py'],
     ['stream_file.py'], ['stream_file.py', 'send'], ['stream_file.py', 'receive']], ids=' '.join)
 def test_each_has_a_help(arguments):
     name, *command = arguments
@@ -142,6 +142,29 @@ class TestECNEcho:
         asked = run(*PYTHON, EXAMPLES / 'ecn_echo.py', '--ask', '127.0.0.1', '--port', port)
         assert asked.returncode == 0, asked.stderr
         assert asked.stdout.startswith('Not-ECT: no answer (')
+
+
+class TestErrors:
+
+    @pytest.mark.parametrize('changes', [{}, WITHOUT_URING])
+    def test_prints_what_the_network_says(self, changes):
+        ports = []
+        for _ in range(2):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+                gone.bind(('127.0.0.1', 0))
+                ports.append(gone.getsockname()[1])
+        asked = run(*PYTHON, EXAMPLES / 'udp_errors.py', '--seconds', LIMIT,
+                    *[f'127.0.0.1:{port}' for port in ports], **changes)
+        assert (asked.returncode, asked.stderr) == (0, '')
+        assert asked.stdout.splitlines() == [
+            f"127.0.0.1 port {port}: ECONNREFUSED from ICMP, type 3, code 3, info 0; "
+            f"sent was b'datagram {number}'" for number, port in enumerate(ports)]
+
+    def test_says_that_nothing_is_said(self, client):
+        client.bind(('127.0.0.1', 0))
+        port = client.getsockname()[1]
+        asked = run(*PYTHON, EXAMPLES / 'udp_errors.py', '--seconds', '0.01', f'127.0.0.1:{port}')
+        assert asked.stdout == f'127.0.0.1 port {port}: nothing within 0.01 seconds\n'
 
 
 class TestTrioEcho:
