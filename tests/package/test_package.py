@@ -405,6 +405,16 @@ def test_examples_of_documents_run_where_io_uring_cannot_be_had(document, tmp_pa
         assert (done.returncode, done.stderr) == (0, '')
 
 
+def test_one_table_has_all_counters():
+    rows = re.findall(r'^\| `(\w+)` \| \w', (ROOT / 'docs/stats.md').read_text(), re.MULTILINE)
+    assert tuple(rows) == uringloop.LoopStats._fields
+
+
+def test_help_says_what_each_counter_is():
+    for name in uringloop.LoopStats._fields:
+        assert not getattr(uringloop.LoopStats, name).__doc__.startswith('Alias for'), name
+
+
 def test_documents_name_what_exists():
     """`loop.stats().name`s of the documents are fields of LoopStats."""
     fields = set(uringloop.LoopStats._fields)
@@ -416,7 +426,8 @@ def test_documents_name_what_exists():
 @pytest.mark.parametrize('document', [
     'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'docs/datagrams.md',
     'docs/deploy.md', 'docs/design.md', 'docs/differences.md', 'docs/doctor.md',
-    'docs/fallback.md', 'docs/reliability.md', 'docs/run.md', 'docs/trio.md', 'docs/zerocopy.md'])
+    'docs/fallback.md', 'docs/reliability.md', 'docs/run.md', 'docs/stats.md', 'docs/trio.md',
+    'docs/zerocopy.md'])
 def test_links_between_documents_lead_somewhere(document):
     path = ROOT / document
     for target in re.findall(r'\]\((?!https?:)([^)#]+)', path.read_text()):
