@@ -86,7 +86,7 @@ async def differences_of_sendmsg(family: int, calls: list) -> list[str]:
                              f'expected {expected}')
             if expected == got == SENT and sent[:len(sent) // 2] != sent[len(sent) // 2:]:
                 found.append(f'sendmsg {buffers!r:.80} {ancdata!r} {flags!r}: another datagram')
-            if type(flags) is int and not -1 << 31 <= flags < 1 << 31 \
+            if (type(flags) is int and not -1 << 31 <= flags < 1 << 31) \
                     or not hasattr(ancdata, '__iter__'):
                 continue            # of two things that are wrong it may find the other one first
             try:
