@@ -80,7 +80,7 @@ def main() -> None:
             _parser().print_help(sys.stderr)
             sys.exit(2)
         case ['run']:
-            _parser().error(f'run: what? {_WHAT}')
+            _parser().error('run: name a program: SCRIPT, -m MOD, -c CODE or -')
         case ['run', '-m' | '-c' as option]:
             _parser().error(f'run: argument expected for the {option} option')
         case ['run', '--', script, *arguments]:

@@ -128,8 +128,9 @@ def _of_path(facts: Facts) -> Iterator[Finding]:
     path = facts.path
     if path is None:
         return
-    copied = [each for each in path.tries
-              if each.copied and not each.problem and fits(path, each)]
+    # This machine itself is always copied to: nothing is short there.
+    copied = [] if path.local else [
+        each for each in path.tries if each.copied and not each.problem and fits(path, each)]
     if copied:
         yield Finding('limited', f'the way to {path.destination} copies '
                       + ', '.join(each.what for each in copied), _why_copied(facts, path))
@@ -141,8 +142,6 @@ def _of_path(facts: Facts) -> Iterator[Finding]:
 
 
 def _why_copied(facts: Facts, path: PathFacts) -> str:
-    if path.local:
-        return 'it is this machine, where the kernel always copies; name another one'
     for each in facts.interfaces:
         if each.name == path.interface and each.copies:
             return f'{each.name}: {each.copies}'

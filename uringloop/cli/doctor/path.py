@@ -14,6 +14,7 @@ import uringloop
 
 DISCARD = 9
 PATIENCE = 3.0                  # seconds until a notification is given up
+SILENT = f'not sent within {PATIENCE:g} seconds: the next host does not answer'
 LONGEST = 65_000                # bytes of a datagram
 LONG = 16 * 1024                # bytes from which the loop goes zero-copy unasked
 SEGMENT = 1200                  # bytes of a train's datagrams, which any path takes
@@ -78,7 +79,9 @@ def _resolve(destination: str) -> Address:
         found = socket.getaddrinfo(destination, DISCARD, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, 'strerror', None) or error
-        raise PathError(f'--dest {destination}: {reason}; name a host or its address') from None
+        port = destination.rpartition(':')[2].isdecimal() * ', without a port'
+        raise PathError(
+            f'--dest {destination}: {reason}; name a host or its address{port}') from None
     family, _, _, _, where = found[0]
     return family, where
 
@@ -123,11 +126,19 @@ def _route(family: socket.AddressFamily, address: str) -> tuple[str, bool]:
 async def _try_all(loop: uringloop.Loop, address: Address, room: int) -> list[Try]:
     segment = min(SEGMENT, room)
     length = min(room, LONGEST)
-    tries = [await _try(loop, address, f'a datagram of {length:,} bytes', length),
-             await _try(loop, address, f'a train of {SEGMENTS} datagrams of {segment:,} bytes',
-                        SEGMENTS * segment, segment)]
+    wanted = [(f'a datagram of {length:,} bytes', length, None),
+              (f'a train of {SEGMENTS} datagrams of {segment:,} bytes', SEGMENTS * segment,
+               segment)]
     if room < LONG:
-        tries.append(await _try(loop, address, f'a datagram of {LONG:,} bytes', LONG))
+        wanted.append((f'a datagram of {LONG:,} bytes', LONG, None))
+    tries: list[Try] = []
+    for what, nbytes, size in wanted:
+        if tries and tries[0].problem == SILENT:
+            # While nobody answers, the kernel keeps some of them and drops others, and lets go of
+            # either: what it says of these means nothing.
+            tries.append(Try(what, size or nbytes, None, SILENT))
+        else:
+            tries.append(await _try(loop, address, what, nbytes, size))
     return tries
 
 
@@ -142,8 +153,7 @@ async def _try(loop: uringloop.Loop, address: Address, what: str, length: int,
         future = transport.sendto_zerocopy(bytes(length), where, segment_size=segment)
         done, _ = await asyncio.wait([future], timeout=PATIENCE)
         if not done:
-            return Try(what, segment or length, None,
-                       f'not sent within {PATIENCE:g} seconds: the next host does not answer')
+            return Try(what, segment or length, None, SILENT)
         copied = future.result().copied
     except OSError as error:
         return Try(what, segment or length, None, f'not sent: {error.strerror or error}')

@@ -130,6 +130,8 @@ def _outcome(path: PathFacts, each: Try) -> str:
     if each.copied is None:
         return 'sent; this kernel does not tell whether it copied'
     if each.copied:
+        if path.local:
+            return 'copied, for the receiver is on this machine'
         return 'copied' if fits(path, each) else 'copied, for it exceeds the MTU'
     return 'zero-copy'
 
