@@ -41,4 +41,7 @@ else:
 def __getattr__(name: str) -> object:
     if name == 'EventLoopPolicy':
         raise AttributeError(policy.NO_POLICIES)
+    if name == 'trio':
+        raise AttributeError("module 'uringloop' has no attribute 'trio' yet: "
+                             'import uringloop.trio first')
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

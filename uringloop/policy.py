@@ -73,7 +73,10 @@ def new_event_loop(
 
 
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
-    """As ``asyncio.run``, on this loop."""
+    """As ``asyncio.run``, on what ``new_event_loop()`` makes.
+
+    That is asyncio's own loop, and a warning, where io_uring cannot be had.
+    """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError('uringloop.run() cannot be called from a running event loop')
     if sys.version_info >= (3, 11):

@@ -329,7 +329,8 @@ class TestBadInput(Many, UringCase):
             with pytest.raises(TypeError):
                 getattr(transport, way)(17, self.to)
             for one in b'abc', bytearray(b'abc'), memoryview(b'abc'), 'abc':
-                with pytest.raises(TypeError, match=f'not {type(one).__name__}: that is one, for'):
+                words = f'not {type(one).__name__}: (that is one, for|datagrams are bytes)'
+                with pytest.raises(TypeError, match=words):
                     getattr(transport, way)(one, self.to)
             with pytest.raises(ZeroDivisionError):
                 getattr(transport, way)((1 / n for n in (1, 0)), self.to)

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 import uringloop
-from tests.support.cases import UringCase, on_the_fallback_too
+from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.protocols import Recorder, endpoint
 from tests.support.sockets import LOCAL, udp
 from uringloop.datagram.protocol import ERRQUEUE_METHOD, METHODS
@@ -128,4 +128,63 @@ class TestOptions(UringCase):
         self.run(main())
 
 
-on_the_fallback_too(globals(), TestWrongSignatures, TestUntold, TestOptions)
+class TestWords(UringCase):
+    """Errors name what is wrong, and what cures it; on both loops, where both can."""
+
+    def test_whose_value_is_no_integer(self):
+        async def main():
+            transport, _ = await endpoint(local_addr=LOCAL)
+            here = transport.get_extra_info('sockname')
+            with pytest.raises(TypeError, match=r'^segment_size must be an integer, not str$'):
+                transport.sendto_zerocopy(b'x', here, segment_size='1200')
+            with pytest.raises(TypeError, match=r'^ecn must be an integer, not str$'):
+                transport.sendto_with(b'x', here, ecn='CE')
+            with pytest.raises(TypeError, match=r'encode the text$'):
+                transport.sendto_many('text', here)
+            transport.close()
+
+        self.run(main())
+
+    def test_without_an_address(self):
+        async def main():
+            transport, _ = await endpoint(local_addr=LOCAL)
+            for send in lambda: transport.sendto_with(b'x'), lambda: transport.sendmsg([b'x']):
+                with pytest.raises(TypeError, match='address'):
+                    send()
+            transport.close()
+
+        self.run(main())
+
+    def test_text_on_a_closed_transport(self):
+        async def main():
+            transport, _ = await endpoint(local_addr=LOCAL)
+            transport.abort()
+            await asyncio.sleep(0)
+            with pytest.raises(TypeError, match=r"bytes-like object, not 'str'"):
+                transport.sendto('text', LOCAL)
+
+        self.run(main())
+
+    def test_of_no_datagrams_none_is_copied(self):
+        async def main():
+            transport, _ = await endpoint(local_addr=LOCAL)
+            report = await transport.sendto_many_zerocopy([])
+            assert report == uringloop.SendReport(0, False)
+            transport.close()
+
+        self.run(main())
+
+    @only_uring
+    def test_how_long_a_datagram_may_be(self):
+        async def main():
+            transport, protocol = await endpoint(local_addr=LOCAL)
+            transport.sendto(bytes(70_000), transport.get_extra_info('sockname'))
+            await protocol.until(lambda seen: seen.errors)
+            assert str(protocol.errors[0]).endswith(
+                'a datagram of 70000 bytes; it may have 65507, segment_size= sends more as a train')
+            transport.close()
+
+        self.run(main())
+
+
+on_the_fallback_too(globals(), TestWrongSignatures, TestUntold, TestOptions, TestWords)

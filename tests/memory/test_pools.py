@@ -401,7 +401,7 @@ class TestLoopClosed(UringCase):
         assert bytes(lease[:4]) == b'mine'
         lease.release()
         assert pool.free == 2
-        with pytest.raises(ValueError, match='is released'):
+        with pytest.raises(ValueError, match='was released'):
             lease.release()
 
     def test_closing_out(self):

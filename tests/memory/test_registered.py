@@ -231,7 +231,7 @@ class TestRefused(UringCase):
     @pytest.mark.parametrize('view', [
         memoryview(bytearray(100))[::2], memoryview(bytearray(100))[::-1]])
     def test_what_is_not_contiguous(self, view):
-        with pytest.raises(TypeError, match='read-write bytes-like object, not memoryview'):
+        with pytest.raises(TypeError, match=r'object, not memoryview: it is not contiguous$'):
             self.loop.register_buffer(view)
 
     @pytest.mark.parametrize('obj', [bytearray(), memoryview(bytearray(10))[5:5]])

@@ -519,3 +519,10 @@ def test_compiles_for_a_python_without_the_gil():
 def test_is_not_declared_free_of_the_gil(source):
     # With the GIL threads take turns; much of what is here counts on that.
     assert '#define CYTHON_FREETHREADING_COMPATIBLE 1' not in source.read_text()
+
+
+# -- errors ------------------------------------------------------------------------------------
+
+def test_a_module_that_was_not_imported_is_told():
+    done = python('-c', 'import uringloop; uringloop.trio')
+    assert done.stderr.endswith("has no attribute 'trio' yet: import uringloop.trio first\n")

@@ -111,6 +111,9 @@ class TestBridge(Hosted):
             loop = asyncio.get_running_loop()
             pool = loop.create_buffer_pool(1, 100)
             lease = await run_asyncio(pool.acquire())
+            for acquire in pool.acquire, lambda: pool.acquire_many(1):
+                with pytest.raises(RuntimeError, match=r'await uringloop\.trio\.run_asyncio'):
+                    await acquire()
             loop.call_later(0.001, lease.release)
             with await run_asyncio(pool.acquire()):
                 pass

@@ -98,11 +98,13 @@ class _Report:
         self.counters = counters
         self.nbytes = 0
         self.due = 1                 # those still to be told of, and until ``close`` one more
+        self.any = False             # of none the kernel has copied any
         self.error: Exception | None = None
 
     def add(self, nbytes: int) -> None:
         """There is one more to be told of."""
         self.nbytes += nbytes
+        self.any = True
         self.due += 1
 
     def told(self, error: Exception | None) -> None:
@@ -126,7 +128,7 @@ class _Report:
         if self.error is not None:
             self.future.set_exception(self.error)
         else:
-            self.future.set_result(SendReport(self.nbytes, True))
+            self.future.set_result(SendReport(self.nbytes, self.any))
 
 
 class _CountingSocket:
@@ -223,6 +225,7 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
 
     def sendto(self, data: bytes | bytearray | memoryview | Lease, addr: Any = None) -> None:
         """Send a datagram; never waits.  As asyncio's, which takes no leases."""
+        check_data(data)
         if self._conn_lost and (self._address or self._sock is None):
             self._drop()
             return
@@ -313,6 +316,8 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
             self._send_message(message, addr)
 
     def _send_message(self, message: _Message, addr: Any) -> None:
+        if addr is None and self.get_extra_info('peername') is None and not self._conn_lost:
+            raise TypeError('an address is needed: the socket is not connected')
         if self._conn_lost:
             self._drop()
         else:

@@ -12,6 +12,7 @@ from posix.fcntl cimport F_DUPFD_CLOEXEC, fcntl
 from posix.unistd cimport close
 
 from uringloop.ring.abi cimport *
+from uringloop.ring.trains cimport integer
 
 import operator
 import os
@@ -221,7 +222,7 @@ cdef char* write_ecn(char* place, int fd, int family, object ecn) except NULL:
     cdef int codepoint
     if family != AF_INET and family != AF_INET6:
         raise ValueError(f'ecn is for IPv4 and IPv6, not for {socket.AddressFamily(family)!r}')
-    codepoint = operator.index(ecn)
+    codepoint = integer(ecn, 'ecn')
     if not 0 <= codepoint <= ECN_BITS:
         raise ValueError(f'ecn must be 0 to 3, not {ecn!r}')
     # A message of the other protocol is no matter to the kernel; which one it is depends on

@@ -6,11 +6,11 @@ from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
 from uringloop.core.counters cimport Counters
 from uringloop.datagram.queue cimport HEADER, DatagramQueue
 from uringloop.datagram.transport cimport DatagramTransport
-from uringloop.ring.abi cimport ECANCELED, EMSGSIZE
+from uringloop.ring.abi cimport AF_UNIX, ECANCELED, EMSGSIZE
 from uringloop.ring.operations cimport (
     FELL_BACK, NOTIF_DUE, REGISTERED, RETRIED, ZEROCOPY, operation)
 from uringloop.ring.reports cimport BatchReport
-from uringloop.ring.trains cimport datagrams
+from uringloop.ring.trains cimport LONGEST_DATAGRAM, datagrams
 from uringloop.ring.zerocopy cimport PathReports, is_reported, send_report
 
 import os
@@ -130,5 +130,8 @@ cdef class DatagramOutcomes(DatagramQueue):
     cdef object error_of(self, int error, size_t length):
         """The OSError that tells of a datagram of ``length`` bytes."""
         text = os.strerror(error)
-        return OSError(
-            error, f'{text}: a datagram of {length} bytes' if error == EMSGSIZE else text)
+        if error == EMSGSIZE:
+            text += f': a datagram of {length} bytes'
+            if length > LONGEST_DATAGRAM and (<DatagramTransport>self.transport).family != AF_UNIX:
+                text += f'; it may have {LONGEST_DATAGRAM}, segment_size= sends more as a train'
+        return OSError(error, text)

@@ -86,7 +86,7 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
     def sendto_many(
             self, buffers: Iterable[ReadableBuffer | tuple[ReadableBuffer, Any]],
             addr: Any = None) -> None:
-        """Send many datagrams; never waits.  What sendmmsg(2) is to sendto(2).
+        """Send many datagrams; never waits, returns None.  What sendmmsg(2) is to sendto(2).
 
         ``buffers`` are what ``sendto`` takes, or pairs of that and an address; ``addr``
         is for those that come without one.  They leave at the call, in this order, as far

@@ -214,7 +214,7 @@ cdef class DatagramTransport(SocketTransport):
             data, control, flags, alone, &address, address_length)
 
     def sendto_many(self, buffers, addr=None):
-        """Send many datagrams; never waits.  What sendmmsg(2) is to sendto(2).
+        """Send many datagrams; never waits, returns None.  What sendmmsg(2) is to sendto(2).
 
         ``buffers`` are what ``sendto`` takes, or pairs of that and an address; ``addr`` is for
         those that come without one.  They leave at the call, in this order, as far as the socket
@@ -467,7 +467,10 @@ cpdef int check_data(object data) except -1:
 
 cpdef tuple items_of(object buffers):
     """What ``sendto_many`` is given; TypeError if that is a single buffer, or text."""
-    if isinstance(buffers, (bytes, bytearray, memoryview, str, LentMemory)):
+    if isinstance(buffers, str):
+        raise TypeError('buffers must be an iterable of datagrams, not str: datagrams are bytes, '
+                        'so encode the text')
+    if isinstance(buffers, (bytes, bytearray, memoryview, LentMemory)):
         raise TypeError(f'buffers must be an iterable of datagrams, not {type(buffers).__name__}: '
                         f'that is one, for sendto()')
     return tuple(buffers)

@@ -46,6 +46,7 @@ cdef class Lease(LentMemory):
         bint given_back
 
     cdef int check(self) except -1
+    cdef str why_not(self)
     cdef int release_now(self) except -1
 
 

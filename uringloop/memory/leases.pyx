@@ -19,6 +19,7 @@ from uringloop.core.lender cimport Lender
 from uringloop.ring.guard cimport (
     guard_free, guard_in_flight, guard_lent, guard_shown, guard_unread)
 from uringloop.ring.registered_memory cimport LentMemory, Registration
+from uringloop.ring.trains cimport integer
 
 import operator
 import warnings
@@ -299,8 +300,13 @@ cdef class Lease(LentMemory):
 
     cdef int check(self) except -1:
         if self.released or self.pool is None:
-            raise ValueError(f'{self!r} is released')
+            raise ValueError(self.why_not())
         return 0
+
+    cdef str why_not(self):
+        if self.pool is None:
+            return 'this lease is of no pool: pool.acquire() makes leases'
+        return f'lease {self.number} was released: acquire another'
 
     def release(self):
         """Give the buffer back; ValueError if that was done already."""
@@ -364,7 +370,16 @@ cdef class Lease(LentMemory):
         return PyMemoryView_FromObject(self)[index]
 
     def __setitem__(self, index, value):
-        PyMemoryView_FromObject(self)[index] = value
+        view = PyMemoryView_FromObject(self)
+        try:
+            view[index] = value
+        except ValueError:
+            # A memoryview speaks of structures.
+            if not isinstance(index, slice) or memoryview(value).nbytes == view[index].nbytes:
+                raise
+            raise ValueError(
+                f'{memoryview(value).nbytes} bytes do not fit a slice of {view[index].nbytes}: '
+                'a lease keeps its length') from None
 
 
 @cython.final
@@ -436,7 +451,7 @@ set_send(Acquisition, send_to_acquisition)
 
 
 cdef Py_ssize_t positive(object value, str name) except -1:
-    number = operator.index(value)
+    number = integer(value, name)
     if number < 1:
         raise ValueError(f'{name} must be at least 1, not {value!r}')
     if number > 1 << 32:

@@ -1,15 +1,15 @@
 """Buffer pools: memory that is registered with the kernel once, and sent from many times."""
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, cast
 
 from uringloop.memory.leases import PoolCore
 
 if TYPE_CHECKING:
-    import asyncio
-
     from uringloop.memory.leases import Lease
 
 
@@ -29,6 +29,10 @@ class BufferPool(PoolCore):
         return (leases if leases is not None else await self._wait_for(1))[0]
 
     async def _wait_for(self, n: int) -> list[Lease]:
+        loop = cast('asyncio.AbstractEventLoop', self._loop)
+        if 'trio' in sys.modules and asyncio.current_task(loop) is None:
+            raise RuntimeError('a lease has to be waited for, and a trio task cannot wait so: '
+                               'await uringloop.trio.run_asyncio(pool.acquire())')
         future: asyncio.Future[list[Lease]] = self._wait(n)
         try:
             return await future

@@ -27,7 +27,10 @@ cdef class RegisteredBuffer(LentMemory):
     def __init__(self, Lender loop, obj):
         cdef Py_buffer* buffer
         loop._check_closed()
-        self.view = writable_view(obj, 'register_buffer')
+        try:
+            self.view = writable_view(obj, 'register_buffer')
+        except TypeError as exc:
+            raise TypeError(f'{exc}{unfit(obj)}') from None
         buffer = PyMemoryView_GET_BUFFER(self.view)
         self.nbytes = buffer.len
         if buffer.len == 0:
@@ -90,6 +93,17 @@ cdef class RegisteredBuffer(LentMemory):
     def __repr__(self):
         state = 'closed' if self.view is None else 'closing' if self.closing is not None else 'open'
         return f'<RegisteredBuffer of {self.nbytes} bytes, {state}>'
+
+
+cdef str unfit(object obj):
+    """What a buffer has against it."""
+    try:
+        view = memoryview(obj)
+    except TypeError:
+        return ''
+    if not view.c_contiguous:
+        return ': it is not contiguous'
+    return ': it is read-only; bytes need no registering, sendto() does not copy them'
 
 
 cdef object refused(int error, size_t nbytes):

@@ -25,6 +25,7 @@ cdef inline size_t longest_train(size_t segment_size) noexcept:
     return max(min(SEGMENTED_BYTES // segment_size, <size_t>SEGMENTS), <size_t>1) * segment_size
 
 
+cdef object integer(object value, str name)
 cpdef size_t check_segment_size(object value) except? 0
 cdef void write_segment_size(msghdr* message, cmsghdr* header, uint16_t size) noexcept
 cdef void write_train_message(operation* op) noexcept

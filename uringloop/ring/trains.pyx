@@ -20,11 +20,19 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendmsg(int, const msghdr*, int)
 
 
+cdef object integer(object value, str name):
+    """``operator.index``, with a TypeError that says whose value it is."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f'{name} must be an integer, not {type(value).__name__}') from None
+
+
 cpdef size_t check_segment_size(object value) except? 0:
     """A program's ``segment_size`` as a number; 0 if it gives none."""
     if value is None:
         return 0
-    size = operator.index(value)
+    size = integer(value, 'segment_size')
     if not 1 <= size <= LONGEST_DATAGRAM:
         raise ValueError(f'segment_size must be 1 to {LONGEST_DATAGRAM} bytes, not {value!r}')
     return size

@@ -28,7 +28,10 @@ FORBIDDEN = (errno.EPERM, errno.EACCES, errno.ENOSYS)
 
 
 class UringUnavailableError(OSError):
-    """io_uring cannot be had: refused, switched off, or out of memory."""
+    """io_uring cannot be had: refused, switched off, or out of memory.
+
+    ``errno`` is that of io_uring_setup(2), ``strerror`` names the likely cause and the cure.
+    """
 
 
 def unavailable(error: int) -> UringUnavailableError:

@@ -281,7 +281,11 @@ async def open_datagram_endpoint(
     """
     if receive_limit < 1:
         raise ValueError(f'receive_limit must be at least 1, not {receive_limit}')
-    inbox = Inbox(receive_limit)
+    try:
+        inbox = Inbox(receive_limit)
+    except RuntimeError:             # trio's: no task of its is running
+        raise RuntimeError("open_datagram_endpoint is for trio's tasks: start trio by "
+                           'uringloop.trio.run()') from None
     loop = host_loop()
     if not isinstance(loop, Loop):
         raise RuntimeError('this trio runs on another event loop: start it by uringloop.trio.run()')
