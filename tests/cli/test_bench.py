@@ -32,6 +32,7 @@ COMMANDS = ['zerocopy', 'datagrams', 'everyday']
 @pytest.mark.parametrize('command', COMMANDS)
 @pytest.mark.parametrize(('arguments', 'words'), [
     (['--rows', 'nothing'], '--rows nothing: choose from '),
+    (['--rows', ''], '--rows : choose from '),
     (['--seconds', '0'], '--seconds 0: from 0.05 to 60'),
     (['--rounds', '0'], '--rounds 0: at least 1'),
     (['--against', 'no_such_loop'], '--against no_such_loop: there is no such module; pip'),
@@ -41,7 +42,7 @@ COMMANDS = ['zerocopy', 'datagrams', 'everyday']
 ])
 def test_what_is_wrong_is_one_line(command, arguments, words):
     done = bench(command, *arguments)
-    assert (done.returncode, done.stdout) == (1, '')
+    assert (done.returncode, done.stdout) == (2, '')
     line, = done.stderr.splitlines()
     assert line.startswith('bench: ')
     assert words in line
@@ -56,7 +57,7 @@ def test_rows_there_are(command, words):
 
 def test_memory_is_of_zerocopy():
     done = bench('zerocopy', '--memory', '-1')
-    assert (done.returncode, done.stdout) == (1, '')
+    assert (done.returncode, done.stdout) == (2, '')
     assert done.stderr == 'bench: --memory -1: from 0 to 65536 MB\n'
     assert bench('datagrams', '--memory', '1').returncode == 2
 

@@ -41,6 +41,12 @@ def _fail(words: str) -> NoReturn:
     sys.exit(1)
 
 
+def _refuse(words: str) -> NoReturn:
+    """As argparse ends with wrong arguments."""
+    print(f'bench: {words}', file=sys.stderr)
+    sys.exit(2)
+
+
 def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     whole = argparse.ArgumentParser(
@@ -70,7 +76,7 @@ def _options(suite: Suite, taken: argparse.ArgumentParser) -> None:
                        help='of one measurement (default: 0.5)')
     taken.add_argument('--rounds', type=int, default=5, metavar='N',
                        help='in which all take turns (default: 5)')
-    taken.add_argument('--rows', default='', metavar='NAMES',
+    taken.add_argument('--rows', default=None, metavar='NAMES',
                        help='of rows or groups, with commas (default: all)')
     taken.add_argument('--against', default=None, metavar='LOOPS',
                        help='the other loops, with commas; MODULE:CALLABLE makes one too '
@@ -89,7 +95,7 @@ def main(arguments: list[str]) -> None:
     whole = parser()
     options = whole.parse_args(arguments)
     if options.plot and (reason := _cannot_draw(options.plot)):
-        _fail(reason)
+        _refuse(reason)
     if options.command == 'report':
         return _report(options)
     signal.signal(signal.SIGTERM, _ended)
@@ -157,26 +163,26 @@ def _peers(named: str | None) -> list[str]:
     peers = [name for name in named.split(',') if name]
     for name in peers:
         if not loops.installed(name):
-            _fail(f'--against {name}: there is no such module; pip install it, or leave it out')
+            _refuse(f'--against {name}: there is no such module; pip install it, or leave it out')
     return peers
 
 
 def _chosen(suite: Suite, options: argparse.Namespace) -> list[Any]:
     if not 0.05 <= options.seconds <= MOST_SECONDS:
-        _fail(f'--seconds {options.seconds:g}: from 0.05 to {MOST_SECONDS:g}')
+        _refuse(f'--seconds {options.seconds:g}: from 0.05 to {MOST_SECONDS:g}')
     if options.rounds < 1:
-        _fail(f'--rounds {options.rounds}: at least 1')
+        _refuse(f'--rounds {options.rounds}: at least 1')
     if suite.memory and not 0 <= options.memory <= 1 << 16:
-        _fail(f'--memory {options.memory}: from 0 to {1 << 16} MB')
+        _refuse(f'--memory {options.memory}: from 0 to {1 << 16} MB')
     everything = suite.groups(_peers(options.against))
-    if not options.rows:
+    if options.rows is None:
         return everything
     names = [name for name in options.rows.split(',') if name]
     known = [name for group in everything
              for name in (group.name, *(row.name for row in group.rows))]
-    for name in names:
+    for name in names or ['']:
         if name not in known:
-            _fail(f'--rows {name}: choose from {", ".join(dict.fromkeys(known))}')
+            _refuse(f'--rows {name}: choose from {", ".join(dict.fromkeys(known))}')
     return rows.chosen(everything, names)
 
 
@@ -185,7 +191,7 @@ def _measure(suite: Suite, options: argparse.Namespace) -> None:
     # Now, and not when all has been measured.
     for name, file in (('--json', options.json), ('--plot', options.plot)):
         if file not in ('', '-') and not os.access(Path(file).parent, os.W_OK):
-            _fail(f'{name} {file}: nothing can be written there')
+            _refuse(f'{name} {file}: nothing can be written there')
     facts = machine.machine(), machine.versions(_peers(options.against))
     memory = options.memory * 1_000_000 if suite.memory else 0
     with tempfile.TemporaryDirectory(prefix='uringloop-bench-') as folder:

@@ -180,5 +180,7 @@ def from_json(text: str) -> Results:
                               for row in group['rows']]})
             for group in data.pop('groups')]
         return Results(groups=groups, **data)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
+        raise ResultsError(f'it is not what --json writes (there is no {error})') from None
+    except (ValueError, TypeError, AttributeError) as error:
         raise ResultsError(f'it is not what --json writes ({error})') from None
