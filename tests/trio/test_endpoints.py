@@ -369,6 +369,10 @@ class TestErrors(Hosted):
 
         self.run(main)
 
+    def test_not_in_a_program_of_asyncio(self):
+        with pytest.raises(RuntimeError, match="is for trio's tasks: start trio by uringloop"):
+            asyncio.run(open_datagram_endpoint(LOCAL))
+
     def test_not_without_a_loop(self):
         async def main():
             with pytest.raises(RuntimeError, match=r'start it by uringloop\.trio\.run'):
