@@ -5,6 +5,7 @@ import errno
 import gc
 import mmap
 import os
+import sys
 import textwrap
 from contextlib import contextmanager
 from multiprocessing import shared_memory
@@ -123,6 +124,25 @@ class TestKinds(UringCase):
 
         with MEMORY[kind]() as memory:
             self.run(main(memory))
+
+
+class TestEntered(UringCase):
+
+    def test_it_takes_no_reference_for_good(self):
+        """Each coroutine of Cython's does, to its type."""
+        async def main():
+            memory = bytearray(SIZE)
+            counts = []
+            for _ in range(500):
+                buffer = self.loop.register_buffer(memory)
+                entering = buffer.__aenter__()
+                counts.append(sys.getrefcount(type(entering)))
+                assert await entering is buffer
+                assert await buffer.__aexit__(None, None, None) is None
+            assert counts[-1] < counts[0] + 100
+            memory.append(0)
+
+        self.run(main())
 
 
 class TestRecognised(UringCase):

@@ -480,7 +480,7 @@ cdef bint lies_on_huge_pages(uintptr_t base) except -1:
         for line in file:
             fields = line.split()
             if b'-' in fields[0] and not fields[0].endswith(b':'):
-                begin, end = (int(part, 16) for part in fields[0].split(b'-'))
+                begin, end = [int(part, 16) for part in fields[0].split(b'-')]
                 found = begin <= base < end
             elif found and fields[0] == b'AnonHugePages:':
                 return int(fields[1]) > 0

@@ -1,7 +1,8 @@
 """A program's own memory, registered with the ring: made by ``loop.register_buffer``."""
 import asyncio
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import final
+from typing import Any, final
 
 from _typeshed import WriteableBuffer
 from typing_extensions import Self
@@ -27,8 +28,8 @@ class RegisteredBuffer:
 
         The export is given up then.  Sends that begin from now on go from ordinary memory.
         """
-    async def __aenter__(self) -> Self: ...
-    async def __aexit__(
+    def __aenter__(self) -> Coroutine[Any, Any, Self]: ...
+    def __aexit__(
             self, kind: type[BaseException] | None = None, error: BaseException | None = None,
-            traceback: TracebackType | None = None) -> None: ...
+            traceback: TracebackType | None = None) -> Coroutine[Any, Any, None]: ...
     def __len__(self) -> int: ...

@@ -11,6 +11,8 @@ from uringloop.ring.registered_memory cimport LentMemory, Registration
 import os
 import resource
 
+from uringloop.memory.entering import enter, leave
+
 
 @cython.no_gc_clear        # told of the last use when the collector may have been at it
 @cython.final
@@ -81,11 +83,11 @@ cdef class RegisteredBuffer(LentMemory):
             self.closing.set_result(None)
         return 0
 
-    async def __aenter__(self):
-        return self
+    def __aenter__(self):
+        return enter(self)
 
-    async def __aexit__(self, *_):
-        await self.close()
+    def __aexit__(self, *_):
+        return leave(self)
 
     def __len__(self):
         return self.nbytes
