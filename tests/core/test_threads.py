@@ -137,6 +137,40 @@ class _TestThreads:
         self.run(main())
 
 
+class TestCounters(UringCase):
+
+    def test_another_thread_reads_them_while_the_loop_runs(self):
+        """`make tsan` tells if one is written without the GIL."""
+        seen = []
+        running = True
+
+        def look():
+            while running:
+                stats = self.loop.stats()
+                seen.append((stats.syscalls, stats.submissions, stats.completions))
+                time.sleep(0)
+
+        async def main():
+            reader, writer = socket.socketpair()
+            with reader, writer:
+                reader.setblocking(False)
+                for _ in range(300):
+                    # Polled and submitted before the loop looks for what completes.
+                    waiting = asyncio.ensure_future(self.loop.sock_recv(reader, 10))
+                    await asyncio.sleep(0)
+                    self.loop.call_later(0.0001, writer.send, b'x')
+                    assert await waiting == b'x'
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            self.run(main())
+        finally:
+            running = False
+            thread.join()
+        assert seen == sorted(seen)
+
+
 class TestMovingLoop(UringCase):
 
     def test_is_woken_in_whichever_thread_it_runs(self):

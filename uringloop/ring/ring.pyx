@@ -371,17 +371,20 @@ cdef class Ring:
         with sleeping, 45 us without, and a third of the processor time).
         """
         cdef bint hit = False
-        cdef int code = 0
+        cdef int code = 0, entered = 0
+        cdef unsigned spin_ns = self.spin_budget.spin_ns
         with nogil:
+            # Other threads read the counters.
             if io_uring_sq_ready(&self.ring):
                 code = io_uring_submit(&self.ring)
-                self.syscalls += 1
+                entered += 1
             if code >= 0:
-                self.submissions += code
-                hit = ring_spin(&self.ring, self.spin_budget.spin_ns)
+                hit = ring_spin(&self.ring, spin_ns)
             if hit and not io_uring_cq_ready(&self.ring):
-                self.syscalls += 1
+                entered += 1
                 io_uring_get_events(&self.ring)
+        self.syscalls += entered
+        self.submissions += max(code, 0)
         PyErr_CheckSignals()          # as in ``wait``
         self.check_open()
         if hit:
