@@ -247,8 +247,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         return RegisteredBuffer(self, obj)
 
     def _note_given(self, sock: Any) -> None:
-        """Who has a Unix socket may pass descriptors by it, between writes."""
-        if getattr(sock, 'family', None) == socket.AF_UNIX:
+        """The program may use its own socket besides, between writes."""
+        if isinstance(sock, socket.socket):
             self._given.add(sock)
 
     async def create_unix_connection(
@@ -399,6 +399,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         transport = DatagramTransport(self, sock, protocol, address, waiter, extra)
         if batch is not None:
             transport._set_batching(batch)
+        elif not own:
+            transport._given()
         if gro:
             transport._receive_trains()
         if asked:
@@ -418,7 +420,10 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
                 sock, protocol, waiter, extra=extra, server=server, **own)
         transport = StreamTransport(self, sock, protocol, waiter, extra, server, context)
         if self._given and sock in self._given:
-            transport._set_batching(False)
+            if sock.family == socket.AF_UNIX:
+                # Descriptors are passed so, between writes.
+                transport._set_batching(False)
+            transport._given()
         return transport
 
     def _make_read_pipe_transport(

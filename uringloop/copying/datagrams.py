@@ -4,7 +4,6 @@ from __future__ import annotations
 import array
 import asyncio
 import errno
-import operator
 import os
 import socket
 import sys
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from uringloop.copying.streams import is_lent
 from uringloop.datagram.control import (
+    checked_flags,
     joined_buffers,
     packed_ancdata,
     packed_metadata,
@@ -289,7 +289,7 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
         """Send one datagram with control messages: as ``uringloop.DatagramTransport.sendmsg``."""
         message = _Message(joined_buffers(buffers))
         packed = packed_ancdata(ancdata)
-        message.flags = operator.index(flags) | socket.MSG_DONTWAIT
+        message.flags = checked_flags(flags) | socket.MSG_DONTWAIT
         if self._sock is not None and self._sock.family == socket.AF_UNIX:
             try:
                 packed, message.files = with_files_held(packed)

@@ -54,6 +54,7 @@ cdef list received_ancdata(const msghdr* message, bint without_size)
 cdef void close_descriptors(const msghdr* message) noexcept
 cpdef bytes packed_ancdata(object ancdata)
 cpdef list unpacked_ancdata(bytes control)
+cpdef int checked_flags(object flags) except? -1
 cpdef tuple with_files_held(bytes control)
 cpdef bytes joined_buffers(object buffers)
 cpdef bytes packed_metadata(int fd, int family, object ecn, object source)

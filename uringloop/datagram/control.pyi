@@ -12,6 +12,9 @@ def unpacked_ancdata(control: bytes) -> list[tuple[int, int, bytes]]:
 class PassedFiles:
     """Copies of the descriptors that a message passes, closed with this."""
 
+def checked_flags(flags: int) -> int:
+    """The flags of ``sendmsg``.  ValueError: what is sent is memory that is let go of at once."""
+
 def with_files_held(control: bytes) -> tuple[bytes, PassedFiles | None]:
     """``(control, files)``: for a message that has to wait, as long as ``files`` is kept.
 

@@ -24,6 +24,7 @@ cdef extern from "<errno.h>" nogil:
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
+        MSG_ZEROCOPY
         SCM_RIGHTS
     ssize_t sendmsg(int, const msghdr*, int)
     int getsockopt(int, int, int, void*, socklen_t*)
@@ -145,6 +146,15 @@ cdef class PassedFiles:
         for place in range(self.count):
             close(self.fds[place])
         free(self.fds)
+
+
+cpdef int checked_flags(object flags) except? -1:
+    """The flags of ``sendmsg``.  ValueError: what is sent is memory that is let go of at once."""
+    cdef int number = operator.index(flags)
+    if number & MSG_ZEROCOPY:
+        raise ValueError('MSG_ZEROCOPY is not for sendmsg(): sendto_zerocopy() sends without '
+                         'copying, and tells when the memory is free')
+    return number
 
 
 cpdef tuple with_files_held(bytes control):

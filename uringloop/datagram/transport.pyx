@@ -7,7 +7,8 @@ from libc.stdint cimport uint32_t
 
 from uringloop.core.clock cimport clock_coarse
 from uringloop.core.loop_core cimport LoopCore
-from uringloop.datagram.control cimport joined_buffers, packed_ancdata, packed_metadata
+from uringloop.datagram.control cimport (
+    checked_flags, joined_buffers, packed_ancdata, packed_metadata)
 from uringloop.datagram.gathering cimport end_batch, gather, gathering, send_gathered
 from uringloop.datagram.offload cimport switch_on
 from uringloop.datagram.receiver cimport DatagramReceiver
@@ -22,7 +23,6 @@ from uringloop.ring.trains cimport check_segment_size, is_udp
 from uringloop.transport.sender cimport FULL
 from uringloop.transport.socket_transport cimport CLOSING, LOST, UNMADE, SocketTransport
 
-import operator
 import sys
 from asyncio import DatagramTransport as DatagramTransportBase
 from asyncio import selector_events
@@ -175,7 +175,7 @@ cdef class DatagramTransport(SocketTransport):
         has to wait.  What is no buffer, no control message or no address raises here; what the
         kernel has against it reaches ``protocol.error_received``.
         """
-        cdef int message_flags = operator.index(flags)
+        cdef int message_flags = checked_flags(flags)
         self.check_made()
         data = joined_buffers(buffers)
         self.send_with(data, packed_ancdata(ancdata), message_flags, True, addr)

@@ -99,7 +99,7 @@ cdef class StreamSender(Sender):
         loop = (<StreamTransport>self.transport).loop
         if self.bulk.turn != loop.turns:
             loop.writers += 1
-        return self.count_send() or loop.many_writers and self.batching and loop.runs_here()
+        return self.count_send() or loop.many_writers and self.may_defer()
 
     cdef int send_or_flush_later(self) except -1:
         """What is queued leaves by the end of the turn; or now, if it is much."""

@@ -33,6 +33,7 @@ cdef class Delivery:
         object internal_error       # an exception that is to end the transport, or None
         flag paused                 # by pause_reading()
         flag scheduled              # the transport is in the ready queue
+        flag running                # the protocol is being told of what has come
         flag resume_due             # the protocol is to be told resume_writing()
         flag going_on               # go_on_writing() is at work: it will tell
 

@@ -109,9 +109,11 @@ cdef class Delivery:
         try:
             if PyContext_Enter(context) < 0:
                 return -1
+            self.running = True
             try:
                 self.call_protocol()
             finally:
+                self.running = False
                 PyContext_Exit(context)
             if self.resume_due or transport.sender.room == WRITABLE:
                 self.go_on_writing()

@@ -24,6 +24,7 @@ cdef class Sender:
         Room room
         flag sending                # send_queued() is at work
         flag batching               # the sends of a bulk may leave together
+        flag given                  # the socket is the program's own
         flag options_changed        # of the socket, by the program, as far as that is seen
         flag lasting                # polls for room are to go on: see poll_ended
         # the write buffer
@@ -51,6 +52,9 @@ cdef class Sender:
 
     @cython.final
     cdef bint count_send(self) noexcept
+
+    @cython.final
+    cdef bint may_defer(self) noexcept
 
     @cython.final
     cdef bint may_submit(self) noexcept

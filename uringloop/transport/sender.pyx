@@ -53,7 +53,17 @@ cdef class Sender:
     cdef bint count_send(self) noexcept:
         """Count a send: whether it is to wait for the turn's others, to leave with them."""
         transport = <SocketTransport>self.transport
-        return (counts_as_bulk(&self.bulk, transport.loop.turns) and self.batching
+        return counts_as_bulk(&self.bulk, transport.loop.turns) and self.may_defer()
+
+    @cython.final
+    cdef bint may_defer(self) noexcept:
+        """Whether what is sent now may wait for the end of the turn.
+
+        Of a socket that the program has made, it may set options between two sends, or send by
+        itself, which nobody sees: there only what answers what has just come may.
+        """
+        transport = <SocketTransport>self.transport
+        return (self.batching and (not self.given or transport.delivery.running)
                 and transport.loop.runs_here())
 
     cdef bint waits(self) noexcept:

@@ -8,6 +8,9 @@ from uringloop.ring.operations import OperationOwner
 class SocketTransport(OperationOwner):
     """asyncio's transport API, and the life of a transport."""
 
+    def _given(self) -> None:
+        """The socket is the program's own, who may use it besides."""
+
     def _set_batching(self, batching: bool) -> None:
         """Whether the sends of a bulk may wait for the end of the turn."""
     _closing: bool

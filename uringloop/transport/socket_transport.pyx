@@ -277,6 +277,10 @@ cdef class SocketTransport(OperationOwner):
         """Whether the sends of a bulk may wait for the end of the turn."""
         self.sender.batching = batching
 
+    def _given(self):
+        """The socket is the program's own, who may use it besides."""
+        self.sender.given = True
+
     def _before_socket_changes(self):
         if self.state == UNMADE:
             return
