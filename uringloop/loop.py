@@ -183,6 +183,20 @@ def _send_before_fork() -> None:
 os.register_at_fork(before=_send_before_fork, after_in_child=_close_in_child)
 
 
+def _take_what_is_read(protocol: Any, ssl_protocol: Any) -> None:
+    """The client's first bytes may have come, and be in the server's stream reader.
+
+    As the newest releases of asyncio do; with others they are lost to TLS.
+    """
+    reader = None
+    if isinstance(protocol, asyncio.StreamReaderProtocol):
+        reader = getattr(protocol, '_stream_reader', None)
+    incoming = getattr(ssl_protocol, '_incoming', None)        # there is none in Python 3.10
+    if reader is not None and incoming is not None and reader._buffer:
+        incoming.write(reader._buffer)
+        reader._buffer.clear()
+
+
 class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[misc]
     """asyncio's event loop on io_uring.  Make one with ``uringloop.new_event_loop``."""
 
@@ -470,6 +484,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             call_connection_made=False, **timeouts)
         # What comes before connection_made() is not for the new protocol yet.
         transport.pause_reading()
+        if server_side:
+            _take_what_is_read(protocol, ssl_protocol)
         transport.set_protocol(ssl_protocol)
         begins = [self.call_soon(ssl_protocol.connection_made, transport),
                   self.call_soon(transport.resume_reading)]
@@ -479,6 +495,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             transport.close()
             for handle in begins:
                 handle.cancel()
+            del waiter          # its exception has this frame: a circle with all that is named here
             raise
         return ssl_protocol._app_transport
 

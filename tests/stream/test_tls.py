@@ -1,14 +1,18 @@
 """TLS over the ring's streams, and peers that do not speak it or vanish."""
 import asyncio
 import errno
+import gc
 import socket
 import ssl
+import sys
+import weakref
 
 import pytest
 
-from tests.support.cases import both_sides
+from tests.support.cases import UringCase, both_sides
 from tests.support.sockets import reset, tcp_pair
 from tests.support.streams import MANY_BYTES, Echo, Recorder, Streams
+from tests.support.turns import turns_until
 
 
 class _TestTls(Streams):
@@ -92,6 +96,57 @@ class _TestPeersOfTls(Streams):
                 await connecting
 
         self.run(main())
+
+
+class TestStartTLS(Streams, UringCase):
+    """What the newest releases of asyncio do, too."""
+
+    @pytest.mark.skipif(sys.version_info < (3, 11), reason='writers cannot start TLS')
+    def test_what_the_server_has_read_already_is_not_lost(self, contexts):
+        async def main():
+            async def serve(reader, writer):
+                await reader._wait_for_data('serve')        # of the handshake
+                assert reader._buffer
+                await writer.start_tls(contexts[0])
+                writer.write(await reader.readline())
+                writer.close()
+
+            server = await asyncio.start_server(serve, '127.0.0.1', 0)
+            async with server:
+                reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                await writer.start_tls(contexts[1], server_hostname='127.0.0.1')
+                writer.write(b'through it\n')
+                assert await reader.read() == b'through it\n'
+                writer.close()
+                await writer.wait_closed()
+
+        self.run(main())
+        assert self.problems == []
+
+    @pytest.mark.skipif(sys.version_info < (3, 15), reason='its TLS makes circles of its own')
+    def test_a_refused_certificate_leaves_no_circle(self, contexts):
+        transports = []
+
+        async def refused(address):
+            transport, protocol = await self.loop.create_connection(asyncio.Protocol, *address)
+            transports.append(weakref.ref(transport))
+            try:
+                await self.loop.start_tls(transport, protocol, ssl.create_default_context(),
+                                          server_hostname='127.0.0.1')
+            except ssl.SSLCertVerificationError:
+                return
+
+        async def main():
+            _, address = await self.serve(Echo, ssl=contexts[0])
+            await self.loop.create_task(refused(address))
+            await turns_until(lambda: transports[0]() is None)
+            self.opened.clear()
+
+        gc.disable()
+        try:
+            self.run(main())
+        finally:
+            gc.enable()
 
 
 both_sides(globals(), _TestTls, _TestPeersOfTls)
