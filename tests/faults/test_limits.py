@@ -168,6 +168,12 @@ class _TestNoDescriptorLeft(Streams, Case):
         assert await process.communicate(b'said') == (b'said', None)
         await turns(10)
 
+
+class TestAccepting(Streams, UringCase):
+    """(asyncio's own loop has a hundred timers try again, also once the server is closed.)"""
+
+    timeout = 20.0
+
     def test_connections_wait_until_there_are_some(self, monkeypatch):
         """None is lost: the server is told, and takes them all when it can."""
         async def main():

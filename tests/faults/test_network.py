@@ -3,6 +3,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import socket
 import struct
@@ -13,7 +14,7 @@ import pytest
 import uringloop
 from tests.support.cases import UringCase, on_the_fallback_too
 from tests.support.features import needs_feature
-from tests.support.load import LONG, Load, numbers_of, still_alive
+from tests.support.load import LONG, SIZE, Load, content, numbers_of, still_alive
 from tests.support.namespaces import Namespace, Wire, needs_root
 from tests.support.protocols import endpoint
 from tests.support.sockets import SO_SNDBUFFORCE
@@ -123,6 +124,7 @@ class Network(UringCase):
         assert bool(dropped) == bool(fault.told)
         await received.until(lambda p: len(p.datagrams) >= sent)
         assert len(numbers_of(received.datagrams)) == sent
+        assert self.loop.stats().datagrams_received == sent + load.others
         await self.end(load, receiver)
 
     async def in_flight(self, fault):
@@ -194,6 +196,54 @@ class TestUnderLoad(Network):
             assert len(numbers_of(received.datagrams)) <= sent
             await self.arrives_again(load, received)
             await self.end(load, receiver)
+
+        self.run(main())
+
+    @each(DOWN, REFUSED)
+    def test_of_calls_on_sockets(self, fault):
+        """What a call of ``sock_*`` has returned for has left; what it has not sent it raises."""
+        async def main():
+            receiver, received = await roomy_peer(self.wire)
+            others, told, sent = 0, set(), set()
+            numbers, over = itertools.count(), False
+
+            async def call(method, size, count=1, **how):
+                several = [next(numbers) for _ in range(count)]
+                data = b''.join(content(number, size) for number in several)
+                try:
+                    await method(sock, data, self.wire.peer, **how)
+                except OSError as exc:
+                    told.add(exc.errno)
+                else:
+                    sent.update(several)
+
+            async def calls():
+                while not over:
+                    await call(self.loop.sock_sendto, SIZE)
+                    await call(self.loop.sock_sendto, LONG)
+                    await call(self.loop.sock_sendto_zerocopy, LONG)
+                    await call(self.loop.sock_sendto_zerocopy, SIZE, 10, segment_size=SIZE)
+                    await asyncio.sleep(0)
+
+            with self.out() as sock:
+                calling = asyncio.ensure_future(calls())
+                await received.until(lambda p: len(p.datagrams) > 50)
+                await fault.begin(self.wire)
+                await turns_until(lambda: told)
+                others += await still_alive()
+                await fault.end(self.wire)
+                before = len(received.datagrams)
+                await received.until(lambda p: len(p.datagrams) > before + 50)
+                over = True
+                await calling
+            left = self.loop.stats().datagrams_sent - others
+            await received.until(lambda p: len(p.datagrams) >= left)
+            assert told <= fault.told
+            assert sent <= numbers_of(received.datagrams)
+            assert len(received.datagrams) == left
+            await turns_until(lambda: self.loop.stats().bytes_pinned == 0)
+            receiver.close()
+            await turns()
 
         self.run(main())
 
@@ -306,6 +356,37 @@ class TestInFlight(Network):
             assert len(numbers_of(received.datagrams)) <= sent
             await self.arrives_again(load, received)
             await self.end(load, receiver)
+
+        self.run(main())
+
+    @pytest.mark.parametrize('how', ['close', 'abort'])
+    def test_the_transport_ends_meanwhile(self, how):
+        """With a full socket, and a neighbour that is silent: also what is sent too late counts."""
+        async def main():
+            sock = self.wire.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 60_000)
+            load = await self.load(sock)
+            self.wire.hold()
+            for _ in range(4):
+                load.round()
+            await turns(3)
+            assert load.waiting()
+            before = load.handed
+            getattr(load.transport, how)()
+            load.round()
+            load.others += await still_alive()
+            if how == 'abort':
+                await load.protocol.until(lambda p: p.lost)
+            await asyncio.to_thread(self.wire.release)
+            await load.protocol.until(lambda p: p.lost)
+            await load.settled()
+            sent, dropped = load.sent(), load.dropped()
+            assert sent + dropped == load.handed
+            # Until all that waits has left ``close`` takes more, as asyncio's.
+            assert (dropped > load.handed - before) if how == 'abort' else not dropped
+            await load.close()
+            assert not load.protocol.errors
+            assert not self.problems
 
         self.run(main())
 

@@ -176,9 +176,13 @@ class Load:
         due = [future for future, _ in self.futures if not future.done()]
         if due:
             await asyncio.wait(due)
-        await turns_until(lambda: self.transport.get_write_buffer_size() == 0
-                          and self.loop.stats().bytes_pinned == 0
+        await turns_until(lambda: self.waiting() == 0 and self.loop.stats().bytes_pinned == 0
                           and self.pool.free == self.pool.count)
+
+    def waiting(self) -> int:
+        """How much waits for room; asyncio's own sum keeps, from 3.13 on, what has left."""
+        queue = getattr(self.transport, '_buffer', None)
+        return self.transport.get_write_buffer_size() if queue is None else len(queue)
 
     def sent(self) -> int:
         return self.loop.stats().datagrams_sent - self.before.datagrams_sent - self.others

@@ -15,13 +15,13 @@ LOOPS = {
 }
 
 
-def python(*arguments, cwd=None, pass_fds=(), **environment):
+def python(*arguments, cwd=None, pass_fds=(), timeout=60, **environment):
     """Run this interpreter; returns the finished process."""
     env = {name: value for name, value in os.environ.items()
            if name not in ('URINGLOOP_REQUIRE', 'URINGLOOP_DISABLE')}
     env['PYTHONPATH'] = str(ROOT)
     env.update(environment)
-    return subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, env=env, timeout=60,
+    return subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, env=env, timeout=timeout,
                           pass_fds=pass_fds, capture_output=True, text=True, check=False)
 
 
