@@ -29,7 +29,7 @@ BARE      := $(firstword $(foreach one,3.11/bookworm 3.13/trixie 3.14/testing, \
 export PATH := $(PATH):/usr/sbin:/sbin
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help demo test tests test-all features conformance soak simulate fuzz leaks bench benchmarks asan tsan valgrind portable profile trace wheels wheel lint build system clean
+.PHONY: help demo test tests test-all features conformance soak simulate compare fuzz leaks bench benchmarks asan tsan valgrind portable profile trace wheels wheel lint build system clean
 
 help:
 	@echo 'make demo         run the demonstration (examples/demo.py)'
@@ -48,6 +48,8 @@ help:
 	@echo 'make fuzz         addresses, control messages and datagrams made from seeds, as root;'
 	@echo '                  SEEDS=20 of them, DATAGRAMS=1000000'
 	@echo 'make leaks        sends of every ending, SENDS=1000000 of each: does anything stay?'
+	@echo 'make compare      programs that Hypothesis makes, on this loop and on asyncio itself: do they'
+	@echo '                  see the same?  EXAMPLES=2000 of each kind; ARGS="-k streams" for some'
 	@echo 'make bench        how fast next to asyncio and uvloop, in two minutes; ARGS=--help'
 	@echo 'make benchmarks   measure what the pages of benchmarks in docs show, as root;'
 	@echo '                  ARGS="datagrams everyday" for some'
@@ -123,6 +125,9 @@ fuzz: $(STAMP)-built
 
 leaks: $(STAMP)-built
 	@$(PY) -m tests.leaks.run --sends $(or $(SENDS),1000000) $(ARGS)
+
+compare: $(STAMP)-built
+	@URINGLOOP_EXAMPLES=$(or $(EXAMPLES),1000) $(PY) -m pytest -s tests/against_asyncio $(ARGS)
 
 conformance: $(STAMP)-built
 	@$(PY) conformance/run.py $(ARGS)
