@@ -10,6 +10,7 @@ from tests.support.cases import UringCase
 from tests.support.endpoints import Sending
 from tests.support.features import needs_feature
 from tests.support.protocols import endpoint
+from tests.support.sockets import udp
 
 
 class TestBulk(Sending, UringCase):
@@ -44,6 +45,33 @@ class TestBulk(Sending, UringCase):
                 transport.sendto(b'x', self.to)
             assert transport.get_write_buffer_size() == 0
             assert len(self.arrived()) == 50
+            transport.close()
+
+        self.run(main())
+
+    def test_answers_leave_together_by_a_socket_of_the_programs_own(self):
+        """What else is sent by it leaves at the call: the program may use the socket itself."""
+        class Echo(asyncio.DatagramProtocol):
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def datagram_received(self, data, addr):
+                self.transport.sendto(data, addr)
+
+        async def main():
+            transport, _ = await self.loop.create_datagram_endpoint(Echo, sock=udp())
+            with udp() as peer:
+                for _ in range(3):
+                    for n in range(30):
+                        peer.sendto(b'%03d' % n, transport.get_extra_info('sockname'))
+                    for n in range(30):
+                        assert await self.loop.sock_recv(peer, 100) == b'%03d' % n
+                gathered = self.loop.stats().datagrams_gathered
+                assert gathered > 30
+                for n in range(50):
+                    transport.sendto(b'%03d' % n, peer.getsockname())
+                    assert peer.recv(100) == b'%03d' % n
+            assert self.loop.stats().datagrams_gathered == gathered
             transport.close()
 
         self.run(main())

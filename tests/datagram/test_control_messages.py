@@ -257,6 +257,16 @@ class TestSent(WithMessages):
 
         self.run(main())
 
+    def test_zerocopy_is_no_flag_of_it(self):
+        """Its memory would be free before the kernel has read it."""
+        async def main():
+            transport, _, name = await self.open()
+            with pytest.raises(ValueError, match='MSG_ZEROCOPY is not for sendmsg'):
+                transport.sendmsg([b'data'], (), 0x4000000, name)
+            transport.close()
+
+        self.run(main())
+
     def test_descriptors_that_wait_are_those_of_the_call(self, tmp_path):
         """The program closes its own at once, and has another file by that number."""
         async def main():

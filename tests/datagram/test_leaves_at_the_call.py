@@ -41,6 +41,33 @@ class _TestLeavesAtTheCall(Sending):
 
         self.run(main())
 
+    @pytest.mark.parametrize('burst', [1, 3])
+    def test_options_set_by_a_socket_of_the_programs_own(self, burst):
+        """Between the sends of a turn, as a traceroute does; and it sends by that, too."""
+        async def main():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                peer.bind(('127.0.0.1', 0))
+                peer.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+                peer.settimeout(5)
+                sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                sock.bind(('127.0.0.1', 0))
+                sock.setblocking(False)
+                transport, _ = await endpoint(sock=sock)
+                for _ in range(3):                 # turns
+                    for ttl in range(1, 31):
+                        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+                        for _ in range(burst):
+                            transport.sendto(b'%d' % ttl, peer.getsockname())
+                        sock.sendto(b'%d, itself' % ttl, peer.getsockname())
+                    for ttl in range(1, 31):
+                        for data in [b'%d' % ttl] * burst + [b'%d, itself' % ttl]:
+                            got, [(_, _, told)], _, _ = peer.recvmsg(100, 100)
+                            assert (got, struct.unpack('i', told)[0]) == (data, ttl)
+                    await asyncio.sleep(0)
+                transport.close()
+
+        self.run(main())
+
     def test_each_time_of_many_turns(self):
         async def main():
             transport, _ = await endpoint(local_addr=('127.0.0.1', 0))

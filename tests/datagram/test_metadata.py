@@ -707,7 +707,7 @@ class TestOrder(WithMetadata):
         async def main():
             six = family == 'ipv6'
             sock = udp6() if six else udp()
-            transport, _, _ = await self.open(sock=sock)
+            transport, _, _ = await self.open(sock=sock, batch=True)
             receiver, protocol, to = await self.open(
                 local=('::1' if six else '127.0.0.1', 0), ecn=True)
             expected = []

@@ -299,7 +299,7 @@ class TestWithoutCopies(UringCase):
     def test_leases_and_slices_of_them(self, hole):
         """By the calls that do not ask for zero-copy, too."""
         async def main():
-            transport, _ = await endpoint(sock=hole.socket())
+            transport, _ = await endpoint(sock=hole.socket(), batch=True)
             pool = self.loop.create_buffer_pool(2, 60_000)
             packets, nbytes = hole.taken()
             with await pool.acquire() as lease:
@@ -333,7 +333,7 @@ class TestWithoutCopies(UringCase):
     def test_neighbouring_slices_of_bytes(self, hole):
         """An unmodified program's ``sendto`` in a loop."""
         async def main():
-            transport, _ = await endpoint(sock=hole.socket())
+            transport, _ = await endpoint(sock=hole.socket(), batch=True)
             data = memoryview(bytes(1200 * 64))
             for _ in range(3):
                 for begin in range(0, len(data), 1200):
