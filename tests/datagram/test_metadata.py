@@ -387,6 +387,7 @@ class TestDrops(WithMetadata):
             sender.close()
             transport.close()
 
+        self.needs_pausing()
         self.run(main())
 
 

@@ -12,7 +12,10 @@ import pytest
 from tests.support.cases import UringCase, both_sides
 from tests.support.sockets import reset, tcp_pair
 from tests.support.streams import MANY_BYTES, Echo, Recorder, Streams
+from tests.support.tls import older_tls_warns
 from tests.support.turns import turns_until
+
+pytestmark = older_tls_warns
 
 
 class _TestTls(Streams):

@@ -7,8 +7,10 @@ import pytest
 
 from tests.support.cases import UringCase, both_sides
 from tests.support.streams import MANY_BYTES, Buffered, BufferedEcho, Echo, Recorder, Streams
+from tests.support.tls import older_tls_warns
 
 newer_tls = pytest.mark.skipif(sys.version_info < (3, 11), reason='its TLS is another')
+pytestmark = older_tls_warns
 
 
 class InView:
@@ -137,6 +139,7 @@ class _TestRecords(Tls):
 
         self.run(main())
 
+    @newer_tls
     def test_a_protocol_that_raises_loses_its_connection(self, contexts):
         class Raises(Recorder):
             def received(self, data):
@@ -168,6 +171,7 @@ class _TestRecords(Tls):
 
         self.run(main())
 
+    @newer_tls
     def test_the_end_comes_after_the_data(self, contexts):
         class SaysAndCloses(Recorder):
             def connection_made(self, transport):
