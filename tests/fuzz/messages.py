@@ -21,8 +21,9 @@ ODD = (None, 1, 'x', b'xyz', (), (1,), (1, 2), (1, 2, b'', 4), [1, 2, b''], [1, 
        (1.0, 2, b''), (1, None, b''), (1, 2, 'x'), (1, 2, None), (1, 2, [1]), (1 << 31, 2, b''),
        (-1 << 31, -1 << 31, b''), (1, 1 << 64, b''), (Index(1), Index(2), b''),
        (Index(ValueError), 2, b''), (1, 2, memoryview(b'abcd')[::2]), (1, 2, memoryview(b'abc')))
+MSG_ZEROCOPY = 0x4000000          # which sendmsg() refuses: linux/socket.h
 FLAGS = (0, 0, 0, 0, socket.MSG_DONTWAIT, socket.MSG_DONTROUTE, socket.MSG_OOB, socket.MSG_EOR,
-         socket.MSG_CONFIRM, 1 << 30, -1, 1 << 31, 1 << 64, None, 'x', 1.5, Index(0),
+         socket.MSG_CONFIRM, 1 << 30, ~MSG_ZEROCOPY, 1 << 31, 1 << 64, None, 'x', 1.5, Index(0),
          Index(ValueError))
 BUFFERS = ([b'x'], [b'x'], [b'x'], [], [b''], [b'a', b'b'], b'x', 'x', None, 1, [None], ['x'],
            [bytearray(b'x'), memoryview(b'y')], [memoryview(b'abcd')[::2]], (b'x' for _ in ()),

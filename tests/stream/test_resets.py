@@ -1,5 +1,6 @@
 """Peers that reset the connection or are gone: who reads, writes or closes learns of it."""
 import asyncio
+import socket
 
 import pytest
 
@@ -161,7 +162,12 @@ class TestQueued(Streams, UringCase):
     def test_a_write_behind_what_fails(self, data):
         """What waited for the end of the turn finds the peer gone: so this one is in vain, too."""
         async def main():
-            near, peer = await self.half()
+            # On a socket of the loop's own: else nothing waits for the end of the turn.
+            _, address = await self.serve()
+            peer = socket.create_connection(address)
+            while not self.opened or self.opened[0].transport is None:
+                await asyncio.sleep(0)
+            near = self.opened[0]
             near.transport.pause_reading()
             await turns()
             for _ in range(20):
