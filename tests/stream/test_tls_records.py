@@ -1,7 +1,9 @@
 """What passes through a TLS connection, message by message, and what is told of it."""
 import asyncio
+import gc
 import ssl
 import sys
+import warnings
 
 import pytest
 
@@ -118,6 +120,42 @@ class _TestRecords(Tls):
             assert client.data == MANY_BYTES[:50_000]
 
         loop = None
+        self.run(main())
+
+    def test_another_protocol_of_the_transport_below(self, contexts):
+        """Nobody else may hold the one that is at work."""
+        class Leaves(Recorder):
+            def received(self, data):
+                super().received(data)
+                below = self.transport._ssl_protocol._transport
+                below.set_protocol(Recorder())
+                self.transport = None
+                gc.collect()
+                below.abort()
+
+        async def main():
+            client, _ = await self.tls_pair(contexts, far=Leaves)
+            client.transport.write(b'question')
+            await client.until_lost()
+
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', ResourceWarning)
+            self.run(main())
+            gc.collect()
+
+    @pytest.mark.parametrize('limits', [
+        {}, {'high': 1 << 70}, {'high': 1000.5}, {'high': float('inf'), 'low': 0}])
+    def test_limits_are_numbers_of_any_kind(self, contexts, limits):
+        async def main():
+            client, _ = await self.tls_pair(contexts)
+            client.transport.set_write_buffer_limits(**limits)
+            client.transport._ssl_protocol._set_read_buffer_limits(**limits)
+            client.transport.write(MANY_BYTES[:100_000])
+            await client.until_length(100_000)
+            if 'high' in limits:
+                assert client.transport.get_write_buffer_limits()[1] == limits['high']
+            assert client.calls.count('pause') == client.calls.count('resume')
+
         self.run(main())
 
     @pytest.mark.parametrize('ending', ['close', 'abort'])

@@ -142,8 +142,9 @@ cdef class StreamReceiver(Receiver):
         if length <= 0:
             return self.nothing_read(-errno_now if length else 0)
         self.has_read(length, READ_SIZE)
+        records = self.records       # held: the program may put another protocol in its place
         try:
-            self.records.received(content, length)
+            records.received(content, length)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:

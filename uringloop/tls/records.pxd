@@ -13,11 +13,11 @@ cdef class RecordFlow:
         object _write_backlog       # what could not be made records of yet
         object _ssl_buffer
         object _ssl_buffer_view
+        object _outgoing_high_water         # numbers of any kind
+        object _outgoing_low_water
+        object _incoming_high_water
+        object _incoming_low_water
         Py_ssize_t _write_buffer_size
-        Py_ssize_t _outgoing_high_water
-        Py_ssize_t _outgoing_low_water
-        Py_ssize_t _incoming_high_water
-        Py_ssize_t _incoming_low_water
         bint _app_protocol_is_buffer
         bint _app_reading_paused
         bint _app_writing_paused

@@ -106,7 +106,7 @@ cdef class RecordFlow:
         return 0
 
     cdef int pause_or_resume_reading(self) except -1:
-        cdef Py_ssize_t size = self._incoming.pending
+        size = self._incoming.pending
         if (size <= self._incoming_low_water if self._ssl_reading_paused
                 else size >= self._incoming_high_water):
             self._control_ssl_reading()
@@ -158,8 +158,7 @@ cdef class RecordFlow:
         return self.pause_or_resume_writing()
 
     cdef int pause_or_resume_writing(self) except -1:
-        cdef Py_ssize_t size = self._outgoing.pending
-        size += self._write_buffer_size
+        size = self._outgoing.pending + self._write_buffer_size
         if (size <= self._outgoing_low_water if self._app_writing_paused
                 else size >= self._outgoing_high_water):
             self._control_app_writing()
