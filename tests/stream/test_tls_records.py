@@ -4,6 +4,7 @@ import gc
 import ssl
 import sys
 import warnings
+import weakref
 
 import pytest
 
@@ -126,17 +127,19 @@ class _TestRecords(Tls):
         """Nobody else may hold the one that is at work."""
         class Leaves(Recorder):
             def received(self, data):
-                super().received(data)
                 below = self.transport._ssl_protocol._transport
+                protocol = weakref.ref(self.transport._ssl_protocol)
                 below.set_protocol(Recorder())
                 self.transport = None
                 gc.collect()
+                self.alive = protocol() is not None
                 below.abort()
 
         async def main():
-            client, _ = await self.tls_pair(contexts, far=Leaves)
+            client, server = await self.tls_pair(contexts, far=Leaves)
             client.transport.write(b'question')
             await client.until_lost()
+            assert server.alive
 
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', ResourceWarning)
