@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import itertools
 import socket
 import warnings
@@ -77,7 +78,7 @@ def ending(function: Callable) -> Callable:
     def sends(count: int) -> None:
         run(function(count))
 
-    ENDINGS[function.__name__] = sends if asyncio.iscoroutinefunction(function) else function
+    ENDINGS[function.__name__] = sends if inspect.iscoroutinefunction(function) else function
     return function
 
 
