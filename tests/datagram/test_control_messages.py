@@ -269,6 +269,8 @@ class TestSent(WithMessages):
 
     def test_descriptors_that_wait_are_those_of_the_call(self, tmp_path):
         """The program closes its own at once, and has another file by that number."""
+        self.needs_pausing()
+
         async def main():
             near, far = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
             near.bind(str(tmp_path / 'near'))

@@ -345,7 +345,7 @@ class TestInFlight(Network):
         async def main():
             receiver, received = await roomy_peer(self.wire)
             load = await self.load(self.out())
-            self.wire.queue('wire', 'tbf', 'rate', '80mbit', 'burst', '200k', 'limit', '64m')
+            self.wire.queue('wire', 'tbf', 'rate', '400mbit', 'burst', '200k', 'limit', '64m')
             async with load.going_on():
                 await load.more(4)
                 await fault.begin(self.wire)

@@ -5,7 +5,8 @@ from tests.fuzz import messages, seeds
 from tests.support.compiled import compile_parts, imported, needs_parts
 from tests.support.namespaces import needs_root
 
-pytestmark = pytest.mark.filterwarnings('ignore::RuntimeWarning')
+# Python 3.15 warns of numbers that are too long, and takes them as ever.
+pytestmark = pytest.mark.filterwarnings('ignore::RuntimeWarning', 'ignore::DeprecationWarning')
 
 
 @pytest.fixture(scope='module', autouse=True)
