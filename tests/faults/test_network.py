@@ -86,7 +86,7 @@ def asking(sock, told):
 class Network(UringCase):
     """Each test has a wire of its own, and a ``load`` from its near end to its far end."""
 
-    timeout = 20.0
+    timeout = 60.0
 
     @pytest.fixture(autouse=True)
     def _wire(self, _fresh_loop):

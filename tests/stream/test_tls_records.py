@@ -151,6 +151,7 @@ class _TestRecords(Tls):
             self.run(main())
             gc.collect()
 
+    @newer_tls
     @pytest.mark.parametrize('limits', [
         {}, {'high': 1 << 70}, {'high': 1000.5}, {'high': float('inf'), 'low': 0}])
     def test_limits_are_numbers_of_any_kind(self, contexts, limits):
