@@ -1,7 +1,6 @@
 """How Hypothesis makes programs.  What stands first in a list is what it shrinks to."""
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from hypothesis import strategies as st
@@ -104,8 +103,6 @@ datagram_programs = programs(
     new_endpoint, datagram_steps, st.one_of(new_endpoint, new_endpoint, datagram_bulk), 12)
 
 CALLS = ('sock_recv', 'sock_recv_into', 'sock_recvfrom')
-if sys.version_info < (3, 11):
-    CALLS = CALLS[:2]              # asyncio has no more
 socket_steps = (
     step('receive', which, st.sampled_from(CALLS), st.sampled_from((1, 100, 3000, 70_000))),
     step('receive', which, st.sampled_from(CALLS), st.sampled_from((1, 100, 3000, 70_000))),

@@ -3,6 +3,7 @@
 See docs/reliability.md.  A program that they do not agree about is told, as short as can be.
 """
 import logging
+import sys
 
 import pytest
 
@@ -42,6 +43,7 @@ def test_datagrams(program):
     compare(Datagrams, program)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason='asyncio has no sock_sendto')
 @profile(100)
 @given(strategies.socket_programs)
 def test_sockets(program):
