@@ -52,7 +52,8 @@ def touched(size, body, *path):
 uringloop.run(main())
 print('nobody minded')
 '''
-    done = python('-W', 'ignore', '-c', program, *path,
+    # Unbuffered: what it has said is to be had however it ends.
+    done = python('-u', '-W', 'ignore', '-c', program, *path,
                   ASAN_OPTIONS=os.environ['ASAN_OPTIONS'].partition('log_path')[0]
                   + 'log_path=stderr')
     return done.returncode, done.stdout, done.stderr
