@@ -496,8 +496,8 @@ cdef class Ring:
             op = self.operations.slots[i]
             if op.due and op.ring_id == self.ring_id:
                 self.cancel(op)
-                if i & 1023 == 1023:
-                    self.poll()      # before the completion queue is full
+            if i & 1023 == 1023:
+                self.poll()          # before the completion queue is full
         while self.operations.in_flight and time.monotonic() < deadline:
             if self.operations.in_flight == before:
                 self.cancel_whatever_there_is()

@@ -16,7 +16,6 @@ cdef enum:
     RECORD_SIZE = 16384         # of the longest plaintext: RFC 8446, 5.1.  A read returns one
     BUFFER_SIZE = 262144        # asyncio's
 
-cdef object BASE = sslproto.SSLProtocol
 cdef object STATES = getattr(sslproto, 'SSLProtocolState', None)
 cdef object UNWRAPPED = getattr(STATES, 'UNWRAPPED', None)
 cdef object DO_HANDSHAKE = getattr(STATES, 'DO_HANDSHAKE', None)
