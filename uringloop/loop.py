@@ -31,7 +31,7 @@ from uringloop.sockets.methods import SocketCore
 from uringloop.stats import LoopStats
 from uringloop.stream.acceptor import Acceptor
 from uringloop.stream.transport import StreamTransport
-from uringloop.tls.protocol import TLSProtocol
+from uringloop.tls.protocol import SSLProtocol
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike, WriteableBuffer
@@ -459,7 +459,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             server: asyncio.AbstractServer | None = None,
             context: contextvars.Context | None = None, **timeouts: Any) -> asyncio.Transport:
         self._check_no_transport(rawsock)
-        ssl_protocol = TLSProtocol(
+        ssl_protocol = SSLProtocol(
             self, protocol, sslcontext, waiter,  # type: ignore[arg-type]
             server_side, server_hostname, **timeouts)
         self._make_socket_transport(
@@ -479,7 +479,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
                 transport, protocol, sslcontext, server_side=server_side,
                 server_hostname=server_hostname, **timeouts)
         waiter = self.create_future()
-        ssl_protocol = TLSProtocol(
+        ssl_protocol = SSLProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname,
             call_connection_made=False, **timeouts)
         # What comes before connection_made() is not for the new protocol yet.

@@ -5,11 +5,11 @@ import sys
 from asyncio import sslproto
 from typing import Any
 
-from uringloop.tls.records import RecordFlow, TLSTransport
+from uringloop.tls.records import RecordFlow, SSLTransport
 
 if sys.version_info >= (3, 11):
 
-    class TLSProtocol(RecordFlow, sslproto.SSLProtocol):
+    class SSLProtocol(RecordFlow, sslproto.SSLProtocol):
         """asyncio's ``SSLProtocol``; see ``records``."""
 
         # Of the buffer that asyncio makes for each connection.  A transport of this loop receives
@@ -18,9 +18,9 @@ if sys.version_info >= (3, 11):
 
         def _get_app_transport(self) -> Any:
             if self._app_transport is None and not self._app_transport_created:
-                self._app_transport = TLSTransport(self._loop, self)
+                self._app_transport = SSLTransport(self._loop, self)
                 self._app_transport_created = True
             return super()._get_app_transport()  # type: ignore[misc]
 
 else:
-    TLSProtocol = sslproto.SSLProtocol
+    SSLProtocol = sslproto.SSLProtocol

@@ -26,7 +26,7 @@ cdef object AGAIN = getattr(sslproto, 'SSLAgainErrors', ())
 
 
 cdef class RecordFlow:
-    """Stands before asyncio's class among the bases of ``protocol.TLSProtocol``."""
+    """Stands before asyncio's class among the bases of ``protocol.SSLProtocol``."""
 
     # -- in --------------------------------------------------------------------------------------
 
@@ -164,8 +164,8 @@ cdef class RecordFlow:
         return 0
 
 
-class TLSTransport(sslproto._SSLProtocolTransport):
-    """What the program has of it."""
+class SSLTransport(sslproto._SSLProtocolTransport):
+    """What the program has of it; programs look for "ssl" in the name, as in asyncio's."""
 
     def write(self, data):
         """Write some bytes; as asyncio's."""
