@@ -331,6 +331,30 @@ class TestSent(WithMessages):
 
         self.run(main())
 
+    @pytest.mark.parametrize('way', ['bulk', 'many', 'train', 'amid'])
+    def test_what_follows_a_part_of_a_datagram_stays_apart(self, way):
+        """The first is the rest of it; the kernel would take a segmented send as one datagram."""
+        async def main():
+            transport, protocol, name = await self.open()
+            expected = [b'part' + b'x' * 100] + [b'x' * 100] * 19
+            if way == 'amid':
+                expected[:0] = [b'x' * 100] * 20
+                for _ in range(20):
+                    transport.sendto(b'x' * 100, name)
+            transport.sendmsg([b'part'], (), socket.MSG_MORE, name)
+            if way == 'many':
+                transport.sendto_many([b'x' * 100] * 20, name)
+            elif way == 'train':
+                await transport.sendto_zerocopy(b'x' * 2000, name, segment_size=100)
+            else:
+                for _ in range(20):
+                    transport.sendto(b'x' * 100, name)
+            await protocol.wait(len(expected))
+            assert [data for data, _, _, _ in protocol.got] == expected
+            transport.close()
+
+        self.run(main())
+
     def test_flags(self):
         async def main():
             transport, protocol, name = await self.open()

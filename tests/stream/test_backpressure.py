@@ -10,7 +10,9 @@ import time
 
 import pytest
 
+from tests.leaks.measure import COUNTS_BLOCKS
 from tests.support.cases import Case, UringCase, both_sides
+from tests.support.programs import script
 from tests.support.sockets import PAIRS, reset
 from tests.support.streams import MANY_BYTES, Buffered, Recorder, Streams, both_kinds
 from tests.support.turns import turns
@@ -385,12 +387,59 @@ class _TestMemory(Case):
 
         self.run(main())
 
+    @pytest.mark.skipif(not COUNTS_BLOCKS, reason='what a sanitizer frees it keeps')
+    def test_what_a_slow_reader_made_wait_is_given_back_to_the_system(self):
+        """Nothing that the loop keeps lies above it in the heap."""
+        grown = script("""
+            import asyncio, os, socket, sys
+            from tests.leaks.measure import resident
+            import uringloop
+
+            async def main():
+                loop = asyncio.get_running_loop()
+                one, other = socket.socketpair()
+                writer, _ = await loop.create_unix_connection(asyncio.Protocol, sock=one)
+                reader, _ = await loop.create_unix_connection(asyncio.Protocol, sock=other)
+                before = resident()
+                reader.pause_reading()
+                for _ in range(1000):
+                    writer.write(os.urandom(60_000))
+                full = resident()
+                reader.resume_reading()
+                while writer.get_write_buffer_size():
+                    await asyncio.sleep(0.001)
+                print(full - before, resident() - before)
+
+            uringloop.run(main()) if sys.argv[1] == 'True' else asyncio.run(main())
+        """, arguments=[str(self.uring)])
+        full, after = map(int, grown.split())
+        assert full > 50 * MEBIBYTE
+        assert after < 30 * MEBIBYTE
+
     async def connection(self, factory):
         """A protocol, its peer, and its socket."""
         one, peer = PAIRS['tcp']()
         peer.setblocking(False)
         _, protocol = await self.loop.create_connection(factory, sock=one)
         return protocol, peer, one
+
+
+class TestViews(Streams, UringCase):
+
+    def test_a_short_one_that_waits_does_not_keep_what_it_is_a_view_of(self):
+        async def main():
+            near, peer = await self.half()
+            content = bytes(range(256)) * 4096
+            near.transport.write(content)
+            while near.transport.get_write_buffer_size() == 0:
+                near.transport.write(content)
+            before = sys.getrefcount(content)
+            near.transport.write(memoryview(content)[5:105])
+            assert sys.getrefcount(content) == before
+            peer.close()
+            await near.until_lost()
+
+        self.run(main())
 
 
 def in_kernel(sender, receiver):

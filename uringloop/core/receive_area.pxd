@@ -32,10 +32,11 @@ cdef struct receive_area:
 cdef class ReceiveArea:
     cdef:
         receive_area* area
-        object reserve          # memory to let go of when there is no other
+        void* reserve           # memory to let go of when there is no other
 
     cdef receive_area* get(self) except NULL
     cdef int map(self) except -1
+    cdef void give_up_reserve(self) noexcept
 
 
 cdef void keep_heap() noexcept

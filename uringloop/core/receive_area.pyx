@@ -5,7 +5,6 @@ objects of everything before any code of the program runs, for that may come to 
 It is mapped when the loop first receives, and touched no further than pieces are long.
 """
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from posix.mman cimport (
     MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap)
@@ -26,6 +25,7 @@ cdef class ReceiveArea:
         if self.area is not NULL:
             guard_shown(self.area.content, ALL_ROOM)
             munmap(self.area, sizeof(receive_area))
+        self.give_up_reserve()
 
     cdef receive_area* get(self) except NULL:
         """The area; MemoryError if there is no memory for it."""
@@ -35,13 +35,9 @@ cdef class ReceiveArea:
         return self.area
 
     cdef int map(self) except -1:
-        cdef void* place = mmap(NULL, sizeof(receive_area), PROT_READ | PROT_WRITE,
-                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-        cdef receive_area* area = <receive_area*>place
+        cdef receive_area* area = <receive_area*>mapped(sizeof(receive_area))
         cdef msghdr* message
         cdef int i
-        if place == MAP_FAILED:
-            raise MemoryError
         for i in range(BATCH):
             area.vectors[i].iov_base = area.content + i * ROOM
             area.vectors[i].iov_len = ROOM
@@ -52,10 +48,26 @@ cdef class ReceiveArea:
             message.msg_control = area.control + i * CONTROL_ROOM
         make_ready(area, BATCH)
         self.area = area
-        # For the program, when memory runs out and a transport ends: asyncio's loop, which
-        # asks for as much each time it receives, leaves as much.
-        self.reserve = PyBytes_FromStringAndSize(NULL, RESERVE)
+        self.reserve = mapped(RESERVE)
         return 0
+
+    cdef void give_up_reserve(self) noexcept:
+        """For the program, when memory runs out and a transport ends.
+
+        asyncio's loop, which asks for as much each time it receives, leaves as much.
+        """
+        if self.reserve is not NULL:
+            munmap(self.reserve, RESERVE)
+            self.reserve = NULL
+
+
+cdef void* mapped(size_t size) except NULL:
+    """Memory outside the heap, where it would keep what is freed below it from the system."""
+    cdef void* place = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    if place == MAP_FAILED:
+        raise MemoryError
+    return place
 
 
 cdef bint heap_is_kept = False

@@ -185,6 +185,9 @@ cdef class DatagramSender(DatagramOutcomes):
         transport = <DatagramTransport>self.transport
         cdef Likeness likeness
         cdef bint bulk
+        if flags & MSG_MORE:
+            # What comes next is its end, and UDP_SEGMENT would not be looked at: all would be one.
+            self.segments.limit = 0
         if transport.loop.closing:
             return self.send_message_now(data, control, flags, address, address_length)
         likeness = compare(&self.segments, PyBytes_GET_SIZE(data), address, address_length)

@@ -68,6 +68,7 @@ cdef extern from "<sys/socket.h>" nogil:
         SOCK_CLOEXEC
         SOL_SOCKET
         MSG_DONTWAIT
+        MSG_MORE
         MSG_NOSIGNAL
         MSG_TRUNC
         MSG_CTRUNC

@@ -4,7 +4,7 @@
     write -> queue, in a bulk or if the socket is full -> one send for all -> kernel
 """
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint32_t, uintptr_t
 from libc.stdlib cimport free, realloc
@@ -49,7 +49,8 @@ cdef extern from "<linux/tcp.h>" nogil:
 cdef enum:
     NARROW = 16384                # a window; who has not made its buffer small begins with 64,000
     PIECES = 64                   # of one send
-    KEPT_SIZE = 1024              # pieces that there is room for, once there were so many
+    KEPT_SIZE = PIECES            # that there is room for, once there were more
+    SHORT_VIEW = 4096             # is copied: what it is a view of may be very much longer
 
 
 @cython.final
@@ -146,6 +147,10 @@ cdef class StreamSender(Sender):
         cdef piece* bigger
         cdef uint32_t end
         owner = copy_payload(data, &memory)
+        if memory.length < SHORT_VIEW and not memory.lent \
+                and PyBytes_GET_SIZE(owner) > <Py_ssize_t>memory.length:
+            owner = PyBytes_FromStringAndSize(memory.base, memory.length)
+            memory.base = PyBytes_AS_STRING(owner)
         if memory.lent:
             owner = memoryview(owner)       # while that is alive the lease is not free
         if memory.length == 0:

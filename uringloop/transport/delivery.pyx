@@ -76,7 +76,7 @@ cdef class Delivery:
         if self.internal_error is None:
             self.internal_error = exc
         if isinstance(exc, MemoryError):
-            (<SocketTransport>self.transport).loop.receive_area.reserve = None
+            (<SocketTransport>self.transport).loop.receive_area.give_up_reserve()
         return self.schedule()
 
     cdef int schedule(self) except -1:
