@@ -1,11 +1,13 @@
 """What test helpers do with the loop's queues, ``_ready`` and ``_scheduled``."""
 import asyncio
+import contextvars
 import heapq
 
 import pytest
 
 from tests.support.cases import both_sides
 
+variable = contextvars.ContextVar('variable', default='unset')
 HOUR = 3600
 
 
@@ -53,6 +55,42 @@ class _TestQueues:
         assert list(self.loop._ready) == [handle]
         self.turns()
         assert seen == ['foreign']
+
+    def test_a_foreign_handle_is_given_what_it_names(self):
+        """Its arguments are whatever can be unpacked, and its context what has a ``run``."""
+        class Runs:
+            def run(self, callback, *args):
+                callback('by itself', *args)
+
+        seen = []
+        context = contextvars.copy_context()
+        context.run(variable.set, 'its own')
+
+        def called(*args):
+            seen.append((args, variable.get()))
+
+        for args, where in (((), context), ((1,), context), ([1, 2], None), ((1, 2, 3), Runs())):
+            self.loop._ready.append(asyncio.Handle(called, args, self.loop, where))
+        self.turns()
+        assert seen == [((), 'its own'), ((1,), 'its own'), ((1, 2), 'unset'),
+                        (('by itself', 1, 2, 3), 'unset')]
+
+    def test_a_foreign_handle_that_fails_tells_where_it_was_made(self):
+        def fails():
+            raise ZeroDivisionError
+
+        self.loop.set_debug(True)
+        made = asyncio.Handle(fails, (), self.loop)
+        self.loop.set_debug(False)
+        plain = asyncio.Handle(fails, (), self.loop)
+        self.loop._ready.extend([made, plain])
+        self.turns()
+        assert [problem['handle'] for problem in self.problems] == [made, plain]
+        assert all(type(problem['exception']) is ZeroDivisionError for problem in self.problems)
+        assert all('fails' in problem['message'] for problem in self.problems)
+        assert self.problems[0]['source_traceback'] is made._source_traceback
+        assert 'source_traceback' not in self.problems[1]
+        self.problems.clear()
 
     def test_spinning_until_nothing_is_ready(self):
         async def steps(left):

@@ -9,7 +9,6 @@ cdef class Handle:
     cdef str _text
 
     cdef int run(self) except -1
-    cdef int report(self) except -1
 
 
 cdef class TimerHandle(Handle):
@@ -30,3 +29,4 @@ cdef Handle new_handle(object loop, object callback, tuple args, object context)
 cdef Handle new_threadsafe_handle(object loop, object callback, tuple args, object context)
 cdef TimerHandle new_timer(
     object loop, double when, object callback, tuple args, object context)
+cdef int run_foreign(object handle) except -1

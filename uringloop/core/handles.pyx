@@ -5,7 +5,7 @@ inherit from it.  In debug mode the loop makes asyncio's own handles instead, wh
 the traceback of their creation.
 """
 cimport cython
-from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Exit
+from cpython.contextvars cimport PyContext_CheckExact, PyContext_CopyCurrent, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
@@ -24,9 +24,66 @@ cdef extern from "Python.h":
     PyObject* call_many "PyObject_CallObject" (object, object)
 
 
+cdef object AsyncioHandle = events.Handle
+
+
 cdef int raise_current() except -1:
     """Hand the error that a C call has set to Cython's ``except``."""
     return -1
+
+
+cdef inline bint call(object callback, tuple args, object context) noexcept:
+    """Call it in its context; False: the error of that is set."""
+    cdef PyObject* result
+    cdef Py_ssize_t count = PyTuple_GET_SIZE(args)
+    if enter_context(context) < 0:
+        return False
+    if count == 0:
+        result = call_no_args(callback)
+    elif count == 1:
+        result = call_one_arg(callback, PyTuple_GET_ITEM(args, 0))
+    else:
+        result = call_many(callback, args)
+    # As contextvars.Context.run does: leave with the error still set.
+    PyContext_Exit(context)
+    if result is NULL:
+        return False
+    Py_DECREF(<object>result)
+    return True
+
+
+cdef int report(object handle) except -1:
+    """Tell of the error that is set, which the handle's callback has met."""
+    try:
+        raise_current()
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        source = format_helpers._format_callback_source(handle._callback, handle._args)
+        told = {
+            'message': f'Exception in callback {source}',
+            'exception': exc,
+            'handle': handle,
+        }
+        if handle._source_traceback:
+            told['source_traceback'] = handle._source_traceback
+        handle._loop.call_exception_handler(told)
+    return 0
+
+
+cdef int run_foreign(object handle) except -1:
+    """Run one that is not ours, unless it was cancelled.
+
+    What asyncio's ``_run`` does with one of asyncio's own (add_reader's, say) is done here.
+    """
+    if handle._cancelled:
+        return 0
+    if type(handle) is AsyncioHandle:
+        callback, args, context = handle._callback, handle._args, handle._context
+        if type(args) is tuple and PyContext_CheckExact(context):
+            return 0 if call(callback, args, context) else report(handle)
+    handle._run()
+    return 0
 
 
 @cython.freelist(256)
@@ -41,43 +98,11 @@ cdef class Handle:
         return events.Handle
 
     cdef int run(self) except -1:
-        cdef:
-            PyObject* result
-            Py_ssize_t count
-            object callback = self._callback
-            tuple args = self._args
-            object context = self._context
+        # Held, for the callback may cancel it.
+        callback, args, context = self._callback, self._args, self._context
         if args is None:
             args = ()        # it was cancelled, and is run by the program itself
-        count = PyTuple_GET_SIZE(args)
-        if enter_context(context) < 0:
-            return self.report()
-        if count == 0:
-            result = call_no_args(callback)
-        elif count == 1:
-            result = call_one_arg(callback, PyTuple_GET_ITEM(args, 0))
-        else:
-            result = call_many(callback, args)
-        # As contextvars.Context.run does: leave with the error still set.
-        PyContext_Exit(context)
-        if result is NULL:
-            return self.report()
-        Py_DECREF(<object>result)
-        return 0
-
-    cdef int report(self) except -1:
-        try:
-            raise_current()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            source = format_helpers._format_callback_source(self._callback, self._args)
-            self._loop.call_exception_handler({
-                'message': f'Exception in callback {source}',
-                'exception': exc,
-                'handle': self,
-            })
-        return 0
+        return 0 if call(callback, args, context) else report(self)
 
     def _run(self):
         self.run()

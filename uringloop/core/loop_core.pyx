@@ -11,7 +11,7 @@ from cpython.ref cimport Py_TYPE
 
 from uringloop._cpython cimport fd_of
 from uringloop.core.clock cimport clock_coarse, monotonic
-from uringloop.core.handles cimport Handle, ThreadSafeHandle, TimerHandle
+from uringloop.core.handles cimport Handle, ThreadSafeHandle, TimerHandle, run_foreign
 from uringloop.core.overrides cimport RUN_ONCE, TIME, Overrides, handles_are_patched
 from uringloop.core.ready_queue cimport pop_ready, push_ready
 from uringloop.core.receive_area cimport ReceiveArea
@@ -280,8 +280,8 @@ cdef class LoopCore(Scheduler):
                     (<Handle>handle).run()
             elif isinstance(handle, OperationOwner):
                 self.deliver_one(<OperationOwner>handle)
-            elif not handle._cancelled:
-                handle._run()
+            else:
+                run_foreign(handle)
         return 0
 
     cdef int yield_gil(self) except -1:
