@@ -9,6 +9,7 @@ cdef class Handle:
     cdef str _text
 
     cdef int run(self) except -1
+    cdef int drop(self) except -1
 
 
 cdef class TimerHandle(Handle):

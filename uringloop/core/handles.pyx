@@ -109,12 +109,16 @@ cdef class Handle:
 
     def cancel(self):
         """Never run the callback.  Drops the references to it and its arguments."""
+        self.drop()
+
+    cdef int drop(self) except -1:
         if not self._cancelled:
             self._cancelled = True
             if self._loop.get_debug():
                 self._text = repr(self)
             self._callback = None
             self._args = None
+        return 0
 
     def cancelled(self):
         """Whether ``cancel()`` was called."""
@@ -149,7 +153,7 @@ cdef class TimerHandle(Handle):
         """Never run the callback.  Drops the references to it and its arguments."""
         if not self._cancelled:
             self._loop._timer_handle_cancelled(self)
-        Handle.cancel(self)
+        self.drop()
 
     def when(self):
         """The time it is due, in seconds of ``loop.time()``."""
@@ -253,7 +257,7 @@ cdef class ThreadSafeHandle(Handle):
         """Never run the callback; if it runs just now, in another thread, wait for its end."""
         self.enter()
         try:
-            Handle.cancel(self)
+            self.drop()
         finally:
             self.leave()
 

@@ -64,6 +64,8 @@ class LoopCore(Lender):
             self, when: float, callback: Callable[[Unpack[_Args]], object],
             *args: Unpack[_Args], context: Context | None = None) -> asyncio.TimerHandle:
         """Call ``callback(*args)`` when ``loop.time()`` reaches ``when``."""
+    def get_debug(self) -> bool:
+        """Whether the loop is in debug mode."""
     def time(self) -> float:
         """Seconds of the monotonic clock, as ``time.monotonic()``."""
     def create_task(

@@ -22,7 +22,11 @@ cdef class Scheduler(RingOwner):
     cdef object debug_call_soon(self, object callback, tuple args, object context, str name)
 
     @cython.final
-    cdef object schedule(self, object when, object callback, tuple args, object context, str name)
+    cdef object schedule(self, double when, object callback, tuple args, object context, str name)
+
+    @cython.final
+    cdef object schedule_any(
+        self, object when, object callback, tuple args, object context, str name)
     cdef object as_handle(self, object item)
     cdef double now(self) except? -1
     cdef int expire_timers(self) except -1

@@ -16,7 +16,7 @@ from uringloop.core.overrides cimport CALL_AT, TIME, clock_is_replaced
 from uringloop.core.ready_queue cimport (
     drop_all, grow, item_at, pop_ready, push_ready, visit_items)
 from uringloop.core.ring_owner cimport RingOwner
-from uringloop.core.timers cimport Timers
+from uringloop.core.timers cimport Timers, is_scheduled
 from uringloop.ring.operations cimport OperationOwner
 from uringloop.ring.process cimport this_thread
 
@@ -121,10 +121,12 @@ cdef class Scheduler(RingOwner):
             raise TypeError('delay must not be None')
         if self._closed:
             self._check_closed()
+        if type(delay) is float and not replaced and not self._debug:
+            return self.schedule(monotonic() + <double>delay, callback, args, context, 'call_later')
         when = (self.time() if replaced & TIME else monotonic()) + delay
         if replaced & CALL_AT:
             return self.call_at(when, callback, *args, context=context)
-        return self.schedule(when, callback, args, context, 'call_later')
+        return self.schedule_any(when, callback, args, context, 'call_later')
 
     def call_at(self, when, callback, *args, context=None):
         """Call ``callback(*args)`` when ``loop.time()`` reaches ``when``."""
@@ -132,31 +134,40 @@ cdef class Scheduler(RingOwner):
             raise TypeError('when cannot be None')
         if self._closed:
             self._check_closed()
-        return self.schedule(when, callback, args, context, 'call_at')
+        return self.schedule_any(when, callback, args, context, 'call_at')
 
     @cython.final
-    cdef object schedule(self, object when, object callback, tuple args, object context, str name):
-        cdef TimerHandle handle
+    cdef object schedule_any(
+            self, object when, object callback, tuple args, object context, str name):
         if self._debug:
             self._check_thread()
             self._check_callback(callback, name)
-        if self._debug or not isinstance(when, (float, int)):
-            # asyncio's own keeps the time as it was given, a Decimal, say.
-            if when != when:
-                raise ValueError(f'{name}() needs a time, not {when!r}')
-            foreign = events.TimerHandle(when, callback, args, self, context)
-            foreign._scheduled = True
-            self.timers.push(when, foreign)
-            return foreign
-        handle = new_timer(self, when, callback, args, context)
-        if handle._when != handle._when:
+        elif isinstance(when, (float, int)):
+            return self.schedule(when, callback, args, context, name)
+        # asyncio's own keeps the time as it was given, a Decimal, say.
+        if when != when:
             raise ValueError(f'{name}() needs a time, not {when!r}')
+        foreign = events.TimerHandle(when, callback, args, self, context)
+        foreign._scheduled = True
+        self.timers.push(when, foreign)
+        return foreign
+
+    @cython.final
+    cdef object schedule(self, double when, object callback, tuple args, object context, str name):
+        cdef TimerHandle handle
+        if when != when:
+            raise ValueError(f'{name}() needs a time, not {when!r}')
+        handle = new_timer(self, when, callback, args, context)
         handle._scheduled = True
-        self.timers.push(handle._when, handle)
+        self.timers.push(when, handle)
         return handle
 
+    def get_debug(self):
+        """Whether the loop is in debug mode."""
+        return self._debug
+
     def _timer_handle_cancelled(self, handle):
-        if handle._scheduled:
+        if is_scheduled(handle):
             self.timers.cancelled += 1
 
     @property

@@ -1,4 +1,5 @@
 """The timers of a loop."""
+cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
@@ -9,6 +10,7 @@ cdef struct timer:
     PyObject* handle        # strong
 
 
+@cython.final
 cdef class Timers:
     cdef:
         timer* heap
@@ -32,3 +34,6 @@ cdef class Timers:
     cdef int sweep(self) except -1
     cdef int sweep_all(self) except -1
     cdef int sweep_exposed(self) except -1
+
+
+cdef bint is_scheduled(object handle) except -1

@@ -4,6 +4,7 @@ asyncio keeps its timers in a list, ``loop._scheduled``, which is a heap by the 
 of ``heapq``; test clocks look at it, and change it.  Here it exists while somebody
 refers to it: the timers are moved into it, and back when nobody does.
 """
+cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport free, malloc, realloc
@@ -19,6 +20,7 @@ cdef enum:
     SWEEP_MINIMUM = 100
 
 
+@cython.final
 cdef class Timers:
     """A binary heap of handles, asyncio's own too; each is referred to strongly."""
 
@@ -198,6 +200,13 @@ cdef inline bint is_cancelled(object handle) except -1:
     if type(handle) is TimerHandle:
         return (<TimerHandle>handle)._cancelled
     return handle._cancelled
+
+
+cdef bint is_scheduled(object handle) except -1:
+    """Whether it is among the timers of its loop."""
+    if type(handle) is TimerHandle:
+        return (<TimerHandle>handle)._scheduled
+    return handle._scheduled
 
 
 cdef inline int set_scheduled(object handle, bint value) except -1:
