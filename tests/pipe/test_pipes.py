@@ -392,6 +392,32 @@ class _TestWriting(Pipes):
 
         self.run(main())
 
+    def test_pieces_of_any_kind_and_length_wait_in_their_order(self):
+        async def main():
+            transport, protocol, fd = await self.writer()
+            kinds = (bytes, bytearray, memoryview, lambda data: memoryview(data).cast('H'))
+            sent = os.urandom(70_000)
+            transport.write(sent)
+            for n in range(400):
+                data = os.urandom(2 * (n * 7 % 50 + 1) * (1000 if n % 40 == 0 else 1))
+                transport.write(kinds[n % 4](data))
+                sent += data
+            taken = len(sent) - transport.get_write_buffer_size()
+            assert 0 < taken < 70_000
+            assert transport._buffer == sent[taken:]
+            assert type(transport._buffer) is bytearray
+            transport.close()
+            received = b''
+            while part := os.read(fd, 777):
+                received += part
+                await turns(1)
+            assert received == sent
+            await turns_until(lambda: protocol.lost)
+            assert transport.get_write_buffer_size() == 0
+            os.close(fd)
+
+        self.run(main())
+
 
 class _TestTransports(Pipes):
 

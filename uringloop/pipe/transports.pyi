@@ -51,13 +51,17 @@ class ReadPipeTransport(PipeTransport, asyncio.ReadTransport):
 class WritePipeTransport(PipeTransport, asyncio.WriteTransport):
     """asyncio's ``WriteTransport`` of a pipe."""
 
-    _buffer: bytearray
     _conn_lost: int
     _high_water: int
     _low_water: int
     _protocol_paused: bool
+    @property
+    def _buffer(self) -> bytearray: ...
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write ``data``; never waits."""
+        """Write ``data``; never waits.
+
+        Of exact ``bytes`` what the pipe has no room for is not copied.
+        """
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Write all of ``list_of_data``."""
     def get_write_buffer_size(self) -> int:

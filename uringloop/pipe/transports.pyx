@@ -5,8 +5,7 @@ written by a system call at once.  Each poll tells once and is armed again when 
 so it does not matter whether a read has emptied the pipe (in packet mode one never does).
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytearray cimport PyByteArray_GET_SIZE
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR
@@ -26,6 +25,8 @@ import stat
 import warnings
 from asyncio import constants, futures, unix_events
 from asyncio.log import logger
+from collections import deque
+from itertools import islice
 
 
 cdef extern from "<errno.h>" nogil:
@@ -38,11 +39,14 @@ cdef extern from "<poll.h>":
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int, void*, size_t)
-    ssize_t write(int, const void*, size_t)
+
+cdef extern from "<sys/uio.h>" nogil:
+    ssize_t writev(int, const iovec*, int)
 
 cdef enum:
     READ_SIZE = 262144        # as asyncio
     LONG = 8192               # bytes; shorter ones are copied out
+    PIECES = 64               # of one call
 
 cdef object warn = warnings.warn
 
@@ -361,7 +365,7 @@ cdef class WritePipeTransport(PipeTransport):
     """asyncio's ``WriteTransport`` of a pipe."""
 
     def __init__(self, LoopCore loop, pipe, protocol, waiter=None, extra=None):
-        self._buffer = bytearray()
+        self.pieces = deque()
         self.set_write_buffer_limits()
         PipeTransport.__init__(self, loop, pipe, protocol, waiter, extra)
         # A terminal may have something to be read.
@@ -370,18 +374,26 @@ cdef class WritePipeTransport(PipeTransport):
     def __repr__(self):
         if self._pipe is None:
             return describe(self, '')
-        return describe(self, f'{"polling" if self._buffer else "idle"} '
-                              f'bufsize={len(self._buffer)}')
+        return describe(self, f'{"polling" if self.pieces else "idle"} '
+                              f'bufsize={self.buffered}')
 
     @property
     def __class__(self):
         return unix_events._UnixWritePipeTransport
 
+    @property
+    def _buffer(self):
+        return bytearray(b''.join(self.pieces))[self.offset:]
+
     # -- writing ---------------------------------------------------------------------------------
 
     def write(self, data):
-        """Write ``data``; never waits."""
+        """Write ``data``; never waits.
+
+        Of exact ``bytes`` what the pipe has no room for is not copied.
+        """
         cdef Py_buffer view
+        cdef iovec memory
         cdef Py_ssize_t written = 0
         assert isinstance(data, (bytes, bytearray, memoryview)), repr(data)
         if not data:
@@ -394,17 +406,22 @@ cdef class WritePipeTransport(PipeTransport):
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             send_deferred_datagrams(self.loop)
-            if not self._buffer:
-                written = self.write_now(<char*>view.buf, view.len)
+            if not self.pieces:
+                memory.iov_base, memory.iov_len = view.buf, view.len
+                written = self.write_now(&memory, 1)
             if written < 0:
                 self.write_failed(<int>-written)
                 return
             if written == view.len:
                 return
-            if not self._buffer:
+            if not self.pieces:
                 self.flush_later()
                 self.context = PyContext_CopyCurrent()      # where it goes on, as with asyncio
-            self._buffer += memoryview(data).cast('B')[written:]
+                self.offset = written
+            if type(data) is not bytes:
+                data = PyBytes_FromStringAndSize(<char*>view.buf, view.len)
+            self.pieces.append(data)
+            self.buffered += view.len - written
         finally:
             PyBuffer_Release(&view)
         self.maybe_pause()
@@ -413,37 +430,42 @@ cdef class WritePipeTransport(PipeTransport):
         """Write all of ``list_of_data``."""
         self.write(b''.join(list_of_data))
 
-    cdef Py_ssize_t write_now(self, const char* data, Py_ssize_t length) except? -1:
+    cdef Py_ssize_t write_now(self, const iovec* memory, int count) except? -1:
         """How much the pipe has taken; or ``-errno``."""
         cdef ssize_t written
         cdef int error
         if not self.is_open():
             return -<int>errno.EBADF
         with nogil:              # others may have made it one that blocks
-            written = write(self.fd, data, length)
+            written = writev(self.fd, memory, count)
             error = errno_now
         if written >= 0:
             return written
         return 0 if error == EAGAIN or error == EINTR else -error
 
+    cdef int forget_queue(self) except -1:
+        self.pieces.clear()
+        self.offset = self.buffered = 0
+        return 0
+
     cdef int write_failed(self, int error) except -1:
         self._conn_lost += 1
-        self._buffer.clear()
+        self.forget_queue()
         self._fatal_error(OSError(error, os.strerror(error)),
                           'Fatal write error on pipe transport')
         return 0
 
     cdef bint wants_to_read(self) noexcept:
         return self.for_hang_up and self._pipe is not None and not self.readable \
-            and not (self._closing and not PyByteArray_GET_SIZE(self._buffer))
+            and not (self._closing and not self.buffered)
 
     cdef bint wants_to_write(self) noexcept:
-        return PyByteArray_GET_SIZE(self._buffer) != 0
+        return self.buffered != 0
 
     cdef int ready(self) except -1:
-        if self.readable and self._pipe is not None and not (self._closing and not self._buffer):
+        if self.readable and self._pipe is not None and not (self._closing and not self.buffered):
             self.closed_by_peer()
-        elif self.writable and self._buffer:
+        elif self.writable and self.buffered:
             self.write_queued()
         self.writable = False
         return 0
@@ -451,26 +473,53 @@ cdef class WritePipeTransport(PipeTransport):
     cdef int closed_by_peer(self) except -1:
         if self.loop._debug:
             logger.info('%r was closed by peer', self)
-        self._close(BrokenPipeError() if self._buffer else None)
+        self._close(BrokenPipeError() if self.buffered else None)
+        return 0
+
+    cdef Py_ssize_t write_pieces(self, Py_ssize_t* tried) except? -1:
+        """Write the first of the queue; how much the pipe has taken of what it was given."""
+        cdef iovec memory[PIECES]
+        cdef int count = 0
+        # Held, for other threads run meanwhile.
+        cdef list pieces = list(islice(self.pieces, <int>PIECES))
+        tried[0] = -self.offset
+        for piece in pieces:
+            memory[count].iov_base = PyBytes_AS_STRING(piece)
+            memory[count].iov_len = PyBytes_GET_SIZE(piece)
+            tried[0] += PyBytes_GET_SIZE(piece)
+            count += 1
+        memory[0].iov_base = <char*>memory[0].iov_base + self.offset
+        memory[0].iov_len -= self.offset
+        return self.write_now(memory, count)
+
+    cdef int strike_off(self, Py_ssize_t written) except -1:
+        """So much of the queue is written."""
+        cdef Py_ssize_t left
+        while written and self.pieces:      # another thread may have dropped it meanwhile
+            left = PyBytes_GET_SIZE(self.pieces[0]) - self.offset
+            if written < left:
+                self.offset += written
+                self.buffered -= written
+                return 0
+            self.pieces.popleft()
+            self.offset = 0
+            self.buffered -= left
+            written -= left
         return 0
 
     cdef int write_queued(self) except -1:
-        cdef Py_buffer view
-        cdef Py_ssize_t written
-        PyObject_GetBuffer(self._buffer, &view, PyBUF_SIMPLE)
-        try:
-            written = self.write_now(<char*>view.buf, view.len)
-        finally:
-            PyBuffer_Release(&view)
-        if written < 0:
-            return self.write_failed(<int>-written)
-        del self._buffer[:written]
-        if self._buffer:
+        cdef Py_ssize_t tried = 0, written = 0
+        while self.pieces and written == tried:
+            written = self.write_pieces(&tried)
+            if written < 0:
+                return self.write_failed(<int>-written)
+            self.strike_off(written)
+        if self.pieces:
             return 0
         if self._protocol_paused:
             self._protocol_paused = False
             self.tell_protocol('resume_writing')      # may write more
-        if self._closing and not self._buffer and not self.losing:
+        if self._closing and not self.buffered and not self.losing:
             self.losing = True
             self.stop()
             self._call_connection_lost(None)
@@ -480,7 +529,7 @@ cdef class WritePipeTransport(PipeTransport):
 
     def get_write_buffer_size(self):
         """Bytes that the pipe has not accepted yet."""
-        return len(self._buffer)
+        return self.buffered
 
     def get_write_buffer_limits(self):
         """The pair (low, high), in bytes."""
@@ -493,8 +542,7 @@ cdef class WritePipeTransport(PipeTransport):
             self.maybe_pause()
 
     cdef int maybe_pause(self) except -1:
-        if <size_t>PyByteArray_GET_SIZE(self._buffer) > self._high_water \
-                and not self._protocol_paused:
+        if <size_t>self.buffered > self._high_water and not self._protocol_paused:
             self._protocol_paused = True
             self.tell_protocol('pause_writing')
         return 0
@@ -520,7 +568,7 @@ cdef class WritePipeTransport(PipeTransport):
             return
         assert self._pipe
         self._closing = True
-        if not self._buffer:
+        if not self.buffered:
             self.stop()
             self.lose(None)
 
@@ -535,7 +583,7 @@ cdef class WritePipeTransport(PipeTransport):
 
     def _close(self, exc=None):
         self._closing = True
-        self._buffer.clear()
+        self.forget_queue()
         self.stop()
         self.lose(exc)
 
