@@ -256,6 +256,36 @@ class Neighbour(threading.Thread):
         assert not self.is_alive()
 
 
+class TestShortConnections(Streams, UringCase):
+
+    def test_one_that_is_answered_and_closed_has_no_poll_to_cancel(self):
+        class Answers(Recorder):
+            def data_received(self, data):
+                super().data_received(data)
+                self.transport.write(data)
+                self.transport.close()
+
+        async def main():
+            _, address = await self.serve(Answers)
+            await settle()
+            before = self.loop.stats().submissions
+            with contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(socket.create_connection(address))
+                           for _ in range(20)]
+                await turns(10)
+                for client in clients:
+                    client.sendall(b'asks')
+                await turns(10)
+                for client in clients:
+                    client.settimeout(5)
+                    assert client.recv(100) == b'asks'
+                    assert client.recv(100) == b''
+            # A poll each, and the server's own, which is armed anew.
+            assert self.loop.stats().submissions - before <= 20 + 2
+
+        self.run(main())
+
+
 class _TestTwoLoops(Streams):
 
     def test_one_serves_while_the_other_is_busy(self):

@@ -10,6 +10,7 @@ cdef class StreamReceiver(Receiver):
     cdef:
         RecordFlow records         # TLS: None, or the protocol
         flag buffered              # the protocol is a BufferedProtocol
+        flag may_last              # polls of it, but for the first, go on until they are cancelled
         flag received_eof          # or an error: nothing more will come
         flag hung_up               # the end, or an error, is on its way
         flag in_doubt              # it may be more is there than the last read has found

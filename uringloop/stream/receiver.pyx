@@ -59,14 +59,14 @@ cdef class StreamReceiver(Receiver):
         keep_heap()
         # Of TCP it is known when a read has emptied the socket.  One of AF_UNIX ends at
         # descriptors that are passed, and other credentials; others, who knows.
-        self.lasting = (transport.family != AF_UNIX and not transport.foreign_socket
-                        and proto_of(transport._sock) in (0, IPPROTO_TCP))
+        self.may_last = (transport.family != AF_UNIX and not transport.foreign_socket
+                         and proto_of(transport._sock) in (0, IPPROTO_TCP))
         return transport.loop.flush_when_idle(transport)
 
     cdef int use_foreign_socket(self) except -1:
         """The program has put its own in the place of the socket."""
         transport = <StreamTransport>self.transport
-        self.lasting = False
+        self.lasting = self.may_last = False
         return transport.stop_receiving() if transport.state < CLOSING else 0
 
     cdef bint wants_arming(self) noexcept:
@@ -77,6 +77,8 @@ cdef class StreamReceiver(Receiver):
             return 0             # as told, and read: the poll is being cancelled
         if events & (POLLRDHUP | POLLHUP | POLLERR):
             self.hung_up = True
+        # The first poll does not last: who closes once it is answered has none to cancel.
+        self.lasting = self.may_last
         return Receiver.noticed(self, events)
 
     cdef int resume(self) except -1:
