@@ -29,6 +29,7 @@ cdef class LoopCore(Scheduler):
         bint many_writers       # there were several in the turn before
         bint batching           # the sends of a bulk may wait for the end of the turn
         OperationOwner deferring        # the datagram transport whose sends do so now, or None
+        dict own_argument       # {'loop': self}; None: it is not made yet
         # asyncio's own names, as C fields
         public bint _ending     # close() is at work
         public bint _stopping
@@ -65,6 +66,7 @@ cdef class LoopCore(Scheduler):
     cdef int flush_before_stop(self) except -1
     cdef int stopped_running(self, object hooks) except -1
     cdef object new_future(self)
+    cdef dict as_argument(self)
 
 
 cdef inline int send_deferred_datagrams(LoopCore loop) except -1:

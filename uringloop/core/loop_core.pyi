@@ -65,7 +65,7 @@ class LoopCore(Lender):
             *args: Unpack[_Args], context: Context | None = None) -> asyncio.TimerHandle:
         """Call ``callback(*args)`` when ``loop.time()`` reaches ``when``."""
     def get_debug(self) -> bool:
-        """Whether the loop is in debug mode."""
+        """Whether the loop is in debug mode; each future asks."""
     def time(self) -> float:
         """Seconds of the monotonic clock, as ``time.monotonic()``."""
     def create_task(

@@ -6,7 +6,7 @@ ready; completions are settled; then what is ready runs.  A turn with callbacks 
 the kernel only if there is something to submit or to fetch.
 """
 cimport cython
-from cpython.object cimport PyTypeObject
+from cpython.object cimport PyObject_Call, PyTypeObject
 from cpython.ref cimport Py_TYPE
 
 from uringloop._cpython cimport fd_of
@@ -419,7 +419,7 @@ cdef class LoopCore(Scheduler):
         self._close_lender()
         self.deliveries_due.clear()
         self.addresses.clear()
-        self.wakeup_watch = self.selector_watch = None       # they refer to us
+        self.wakeup_watch = self.selector_watch = self.own_argument = None   # they refer to us
         # asyncio's close() clears ``_ready`` and ``_scheduled`` next, once the loop counts as
         # closed: what finalizers then schedule is refused.
 
@@ -432,7 +432,7 @@ cdef class LoopCore(Scheduler):
         if self._task_factory is None and not self._debug and not self._closed:
             # asyncio.create_task() of Python 3.12 and 3.13 always names a name.
             if not kwargs or len(kwargs) == 1 and kwargs.get('name', kwargs) is None:
-                return TASKS['Task'](coro, loop=self)
+                return PyObject_Call(TASKS['Task'], (coro,), self.as_argument())
         # A factory of the program's gets what the caller has given, and nothing else (3.14).
         return super().create_task(coro, **kwargs)
 
@@ -449,12 +449,18 @@ cdef class LoopCore(Scheduler):
 
     # -- what the owners of operations use -------------------------------------------------------
 
+    cdef dict as_argument(self):
+        """The loop as a keyword argument: a call that writes it makes a dict each time."""
+        if self.own_argument is None:
+            self.own_argument = {'loop': self}
+        return self.own_argument
+
     cdef object new_future(self):
-        return FUTURES['Future'](loop=self)
+        return PyObject_Call(FUTURES['Future'], (), self.as_argument())
 
     def create_future(self):
         """A future attached to this loop."""
-        return FUTURES['Future'](loop=self)
+        return self.new_future()
 
     def _counters(self):
         """Everything that ``stats()`` shows, as a dict."""

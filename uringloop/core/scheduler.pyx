@@ -52,6 +52,10 @@ cdef class Scheduler(RingOwner):
         drop_all(&self.ready)
         free(self.ready.items)
 
+    def get_debug(self):
+        """Whether the loop is in debug mode; each future asks."""
+        return self._debug
+
     # -- ready queue ---------------------------------------------------------------------------
 
     cdef int push(self, object handle) except -1:
@@ -161,10 +165,6 @@ cdef class Scheduler(RingOwner):
         handle._scheduled = True
         self.timers.push(when, handle)
         return handle
-
-    def get_debug(self):
-        """Whether the loop is in debug mode."""
-        return self._debug
 
     def _timer_handle_cancelled(self, handle):
         if is_scheduled(handle):
