@@ -2,6 +2,7 @@
 
 They are of one size, but the last, which may be shorter.
 """
+from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -19,6 +20,9 @@ cdef extern from "<errno.h>" nogil:
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendmsg(int, const msghdr*, int)
 
+cdef extern from "Python.h":
+    Py_ssize_t PyNumber_AsSsize_t(object, PyObject*) except? -1
+
 
 cdef object integer(object value, str name):
     """``operator.index``, with a TypeError that says whose value it is."""
@@ -30,9 +34,11 @@ cdef object integer(object value, str name):
 
 cpdef size_t check_segment_size(object value) except? 0:
     """A program's ``segment_size`` as a number; 0 if it gives none."""
+    cdef Py_ssize_t size
     if value is None:
         return 0
-    size = integer(value, 'segment_size')
+    # What is beyond is made the longest there is.
+    size = PyNumber_AsSsize_t(value if type(value) is int else integer(value, 'segment_size'), NULL)
     if not 1 <= size <= LONGEST_DATAGRAM:
         raise ValueError(f'segment_size must be 1 to {LONGEST_DATAGRAM} bytes, not {value!r}')
     return size

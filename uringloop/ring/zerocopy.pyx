@@ -123,10 +123,20 @@ None where the kernel can't tell (before Linux 6.2)."""
 cdef object new_tuple = tuple.__new__
 
 
+# The one that was made last: most sends are like the one before, and nobody can change it.
+cdef object last_report = None
+cdef size_t last_nbytes = 0
+cdef int last_copied = 0                # 2: unknown
+
+
 cdef object send_report(size_t nbytes, bint copied, bint reported):
-    if not reported:
-        return new_tuple(SendReport, (nbytes, None))
-    return new_tuple(SendReport, (nbytes, bool(copied)))
+    global last_report, last_nbytes, last_copied
+    cdef int said = copied if reported else 2
+    if nbytes != last_nbytes or said != last_copied or last_report is None:
+        last_report = new_tuple(SendReport, (nbytes, bool(copied) if reported else None))
+        last_nbytes = nbytes
+        last_copied = said
+    return last_report
 
 
 cdef bint is_reported(operation* op) noexcept:
