@@ -103,7 +103,7 @@ cdef class DatagramQueue(Sender):
                 or op.length + memory.length > SEGMENTED_BYTES \
                 or op.future is not (NULL if future is None else <PyObject*>future) \
                 or op.address_length != address_length \
-                or memcmp(&op.address, address, address_length) != 0:
+                or address_length != 0 and memcmp(&op.address, address, address_length) != 0:
             return False
         if memory.lent and <PyObject*>owner is not op.data \
                 and not hold_too(op, <LentMemory>owner):

@@ -32,7 +32,8 @@ cdef inline Likeness compare(segmentation* these, size_t length, sockaddr_storag
     """Whether this datagram can be a segment of one send with the one before; remembers it."""
     cdef Likeness likeness = DIFFERENT
     if 0 < length <= these.limit and address_length == these.last_address_length \
-            and memcmp(address, &these.last_address, address_length) == 0:
+            and (address_length == 0
+                 or memcmp(address, &these.last_address, address_length) == 0):
         if length == these.last_length:
             return SAME
         if length < these.last_length:

@@ -107,7 +107,7 @@ cdef class DatagramTransport(SocketTransport):
         cdef sockaddr_storage address
         cdef uint32_t address_length = 0
         cdef bint exact = PyBytes_CheckExact(data)
-        if not exact:
+        if not exact and type(data) is not memoryview:
             check_data(data)
         if not EMPTY_ALLOWED and not data:
             return

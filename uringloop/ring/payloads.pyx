@@ -28,13 +28,14 @@ cdef object find_payload(object data, payload* into):
         into.base = PyBytes_AS_STRING(data)
         into.length = PyBytes_GET_SIZE(data)
         return data
-    if isinstance(data, LentMemory):
-        into.lent = True
-        (<LentMemory>data).lend(&into.base, &into.length)
-        return data
-    if type(data) is not bytearray and type(data) is not memoryview and PyObject_CheckBuffer(data):
-        # Each export may be of other memory: this one is held from now on.
-        data = PyMemoryView_FromObject(data)
+    if type(data) is not memoryview:
+        if isinstance(data, LentMemory):
+            into.lent = True
+            (<LentMemory>data).lend(&into.base, &into.length)
+            return data
+        if type(data) is not bytearray and PyObject_CheckBuffer(data):
+            # Each export may be of other memory: this one is held from now on.
+            data = PyMemoryView_FromObject(data)
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     owner = data
     exporter = NULL
