@@ -86,6 +86,24 @@ class TestWithoutCopies(UringCase):
 
         self.run(main())
 
+    @needs_feature('taskrun_flag', 'registered_files')
+    @pytest.mark.parametrize('segment_size', [None, 1400])
+    def test_those_of_a_turn_are_one_chain(self, hole, segment_size):
+        """However long they are: there is nothing that they could leave with as segments."""
+        async def main():
+            transport, _ = await endpoint(sock=hole.socket(), batch=True)
+            data = bytes(16_000)
+            for _ in range(5):          # from the fourth turn on all of them wait
+                before = self.loop.stats().syscalls
+                futures = [transport.sendto_zerocopy(data, hole.peer, segment_size=segment_size)
+                           for _ in range(60)]
+                for future in futures:
+                    assert await future == (16_000, False)
+            assert self.loop.stats().syscalls - before < 6
+            transport.close()
+
+        self.run(main())
+
     def test_sendto_chooses_by_size(self, hole):
         async def main():
             transport, _ = await endpoint(sock=hole.socket())

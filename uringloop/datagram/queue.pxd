@@ -14,7 +14,7 @@ cdef size_t HEADER            # bytes that count as buffered with each datagram
 
 cdef enum:
     QUEUE_LIMIT = 64          # operations that wait for the end of the turn
-    TRAINS_LIMIT = 8          # or trains
+    TRAINS_LIMIT = 8          # or trains, but of those that ask for zero-copy
 
 
 cdef enum Way:

@@ -269,11 +269,15 @@ cdef class DatagramSender(DatagramOutcomes):
         """
         transport = <DatagramTransport>self.transport
         cdef size_t length = self.queue.length
-        if self.queue.segment_size:
-            if self.queued > TRAINS_LIMIT:
-                return self.send_queued()
-        elif self.queued >= QUEUE_LIMIT or length <= self.segments.limit \
-                and self.buffered - self.queued * HEADER + length > SEGMENTED_BYTES:
+        cdef bint enough = self.queued >= QUEUE_LIMIT
+        # What asks for zero-copy is no segment of anything: the longer the chain, the better.
+        if not self.queue.traits & EXPLICIT:
+            if self.queue.segment_size:
+                enough = self.queued > TRAINS_LIMIT
+            elif length <= self.segments.limit:
+                enough = enough \
+                    or self.buffered - self.queued * HEADER + length > SEGMENTED_BYTES
+        if enough:
             return self.send_queued()
         if transport.loop.deferring is not transport:
             self.send_deferred_of_others()
