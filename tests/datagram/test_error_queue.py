@@ -146,6 +146,34 @@ class TestRefused(WithErrors):
 
         self.run(main())
 
+    @pytest.mark.parametrize('what', ['long', 'lease', 'many', 'bulk'])
+    def test_the_error_of_another_costs_nothing_sent_without_copying(self, what):
+        async def main():
+            transport, protocol = await self.open()
+            pool = self.loop.create_buffer_pool(4, 2000)
+            gone = deserted()
+            with udp() as peer:
+                here = peer.getsockname()
+                count = 5 if what in {'many', 'bulk'} else 1
+                for n in range(3):
+                    transport.sendto(b'are you there?', gone)
+                    if what == 'many':
+                        transport.sendto_many([bytes(20_000)] * count, here)
+                    elif what == 'lease':
+                        with pool.acquire_nowait() as lease:
+                            transport.sendto(lease, here)
+                    else:
+                        for _ in range(count):
+                            transport.sendto(bytes(20_000), here)
+                    await protocol.until(lambda p: len(p.queue) == n + 1)  # noqa: B023
+                    for _ in range(count):
+                        assert len(peer.recv(65536)) == (2000 if what == 'lease' else 20_000)
+            assert protocol.errors == []
+            transport.close()
+            await pool.close()
+
+        self.run(main())
+
     def test_of_a_bulk_each_by_itself(self):
         """A train would come back as one datagram, which nobody has sent."""
         async def main():

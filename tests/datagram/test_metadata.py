@@ -234,6 +234,20 @@ class TestAddresses(WithMetadata):
 
         self.run(main())
 
+    def test_empty_ones_are_sent_on_every_python(self):
+        """As by all calls that asyncio has not; ``sendto`` follows asyncio's."""
+        async def main():
+            transport, protocol, name = await self.open()
+            transport.sendto_with(b'', name, ecn=0)
+            transport.sendto_with(bytearray(), name, source='127.0.0.1')
+            transport.sendmsg([b''], addr=name)
+            await transport.sendto_zerocopy(b'', name)
+            await protocol.wait(4)
+            assert [item[0] for item in protocol.got] == [b''] * 4
+            transport.close()
+
+        self.run(main())
+
     def test_what_is_none(self):
         async def main():
             transport, protocol, name = await self.open()

@@ -382,6 +382,31 @@ class TestTrains(Receiving):
         self.run(main())
 
 
+class TestLengths(Receiving):
+
+    def test_no_batch_is_longer_than_is_told(self):
+        """Though a turn that expects single ones takes as many trains."""
+        class Lengths(Batches):
+            def __init__(self):
+                super().__init__()
+                self.lengths = []
+
+            def datagrams_received(self, batch):
+                self.lengths.append(len(batch))
+                super().datagrams_received(batch)
+
+        async def main():
+            transport, protocol, here = await self.open(Lengths)
+            with self.sender() as peer:
+                for _ in range(32):
+                    send_train(peer, here, bytes(6400), 100)
+            await protocol.wait(2048)
+            assert max(protocol.lengths) == 256
+            transport.close()
+
+        self.run(main())
+
+
 class TestSlowProtocols(Receiving):
 
     @pytest.mark.parametrize(('kind', 'count', 'size'), [

@@ -1,6 +1,7 @@
 """Buffer pools: who gets a lease and when, what is counted, and how a pool ends."""
 import asyncio
 import gc
+import resource
 import weakref
 from pathlib import Path
 
@@ -55,6 +56,34 @@ class TestMaking(UringCase):
     def test_more_than_the_machine_has(self):
         with pytest.raises(MemoryError, match='needs 17592186044416 bytes'):
             self.loop.create_buffer_pool(1 << 22, 1 << 22)
+
+    def test_where_nobody_can_say_what_the_machine_has(self):
+        """No descriptor is left to read that by; without /proc it is the same."""
+        taken = []
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+            pools = [self.loop.create_buffer_pool(4, 1000, hugepages=huge)
+                     for huge in (False, True)]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for pool in pools:
+            taken.append(pool.acquire_nowait())
+            pool.close()
+        assert [len(bytes(lease)) for lease in taken] == [1000, 1000]
+        for lease in taken:
+            lease.release()
+
+    def test_made_again(self):
+        """Leases that are out are of the memory that it had."""
+        pool = self.loop.create_buffer_pool(4, 1000)
+        with pool.acquire_nowait(), pytest.raises(RuntimeError, match='is made already'):
+            pool.__init__(self.loop, 1, 10)
+        registered = self.loop.register_buffer(bytearray(1000))
+        with pytest.raises(RuntimeError, match='is made already'):
+            registered.__init__(self.loop, bytearray(1000))
+        registered.close()
+        pool.close()
 
     def test_of_a_closed_loop(self):
         self.loop.close()

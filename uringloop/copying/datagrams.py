@@ -312,8 +312,7 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
         message.ancdata = unpacked_ancdata(packed_metadata(
             self._sock.fileno(), int(self._sock.family), ecn, source))
         message.flags = socket.MSG_DONTWAIT
-        if message or EMPTY_ALLOWED:
-            self._send_message(message, addr)
+        self._send_message(message, addr)
 
     def _send_message(self, message: _Message, addr: Any) -> None:
         if addr is None and self.get_extra_info('peername') is None and not self._conn_lost:

@@ -207,7 +207,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
                 await self._until_ready(sock, reading)
             if not reading and sock.family == socket.AF_UNIX:
                 # One that is not connected is writable at any time: let others run, don't spin.
-                await asyncio.sleep(0 if tries < 2 else 0.001 * min(1 << tries - 2, 16))
+                await asyncio.sleep(0 if tries < 2 else 0.001 * (1 << min(tries - 2, 4)))
         raise AssertionError
 
     async def _until_ready(self, sock: socket.socket, reading: bool) -> None:

@@ -19,7 +19,7 @@ from uringloop.core.registry cimport Registry
 from uringloop.core.scheduler cimport Scheduler
 from uringloop.core.short_reads cimport ShortReads
 from uringloop.ring.addresses cimport AddressCache
-from uringloop.ring.operations cimport OperationOwner
+from uringloop.ring.operations cimport OperationOwner, trim_operations
 from uringloop.ring.process cimport this_thread
 from uringloop.ring.watched cimport WatchedSockets
 from uringloop.ring.zerocopy cimport PathReports
@@ -166,6 +166,7 @@ cdef class LoopCore(Scheduler):
                 # processor: wake-ups from threads are 20 % slower so (measured).
                 self.ring.spin_budget.hit_was_futile()
             return 0
+        trim_operations(self.operations)
         # A signal that came after the last bytecode would not interrupt the wait, and
         # what its handler does (or a finalizer) may be what the loop was going to wait for.
         PyErr_CheckSignals()

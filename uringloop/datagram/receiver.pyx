@@ -58,7 +58,8 @@ cdef enum:
     DATAGRAM_RECEIVED = RECEIVE_ERROR + 1
 
 cdef enum:
-    TRAINS_AT_ONCE = 4        # that are cut in one turn: each is up to 64 datagrams
+    TRAINS_AT_ONCE = 4        # that are cut in one turn: each is 64 datagrams, or 128
+    LARGEST_BATCH = 256
 
 
 cdef dict CALLED = {
@@ -430,7 +431,8 @@ cdef class DatagramReceiver(Receiver):
         cdef Delivery delivery = (<SocketTransport>self.transport).delivery
         cdef received_item item
         cdef list batch = [self.batch_item(data, address)]
-        while delivery.count and delivery.items[delivery.first].kind == DATAGRAM_RECEIVED:
+        while delivery.count and delivery.items[delivery.first].kind == DATAGRAM_RECEIVED \
+                and len(batch) < LARGEST_BATCH:
             item = delivery.take()
             batch.append(self.batch_item(<object>item.payload, <object>item.address))
             Py_CLEAR(item.payload)

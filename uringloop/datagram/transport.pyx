@@ -198,8 +198,7 @@ cdef class DatagramTransport(SocketTransport):
             # The program may set the DSCP by a socket object of its own.
             self.packed_until = clock_coarse() + DSCP_TRUSTED
         content = data if PyBytes_CheckExact(data) else self.loop._content(data)
-        if content or EMPTY_ALLOWED:
-            self.send_with(content, self.packed, 0, False, addr)
+        self.send_with(content, self.packed, 0, False, addr)
 
     cdef int send_with(self, bytes data, bytes control, int flags, bint alone,
                        object addr) except -1:
@@ -383,6 +382,7 @@ cdef class DatagramTransport(SocketTransport):
         try:
             self.loop.addresses.to_kernel(addr, self.family, into, length)
         except OSError as exc:
+            self.loop.counters.datagrams_dropped += 1
             self._protocol.error_received(exc)
         except (SystemExit, KeyboardInterrupt):
             raise

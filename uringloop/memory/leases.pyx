@@ -54,6 +54,8 @@ cdef class PoolCore:
 
     def __init__(self, Lender loop, count, size, hugepages=False):
         """Memory for ``count`` buffers of ``size`` bytes; MemoryError if there is not so much."""
+        if self.count:
+            raise RuntimeError(f'{self!r} is made already')
         self.count = positive(count, 'count')
         self.size = positive(size, 'size')
         self._loop = loop
@@ -172,8 +174,10 @@ cdef class PoolCore:
         """A lease; BufferError if all are out, or others wait for one."""
         if self.free == 0 or self.closed:
             self._check_open()
-        if self.free == 0 or self.waiters:
+        if self.free == 0:
             raise BufferError(f'all {self.count} buffers of {self!r} are out')
+        if self.waiters:
+            raise BufferError(f'others wait for a buffer of {self!r}')
         return self.new_lease()
 
     def acquire(self):
@@ -459,29 +463,36 @@ cdef Py_ssize_t positive(object value, str name) except -1:
     return number
 
 
+cdef list lines_of(str path):
+    """Of a file of the kernel's; [] if it cannot be read: no /proc, or no descriptor is left."""
+    try:
+        with open(path, 'rb') as file:
+            return file.readlines()
+    except OSError:
+        return []
+
+
 cdef int check_available(object needed, PoolCore pool) except -1:
     """MemoryError if the machine has not so much: registering would have it make room."""
-    with open('/proc/meminfo', 'rb') as file:
-        for line in file:
-            if line.startswith(b'MemAvailable:'):
-                available = int(line.split()[1]) * 1024
-                if needed > available:
-                    raise MemoryError(
-                        f'a pool of {pool.count} buffers of {pool.size} bytes needs {needed} '
-                        f'bytes; {available} are available')
-                break
+    for line in lines_of('/proc/meminfo'):
+        if line.startswith(b'MemAvailable:'):
+            available = int(line.split()[1]) * 1024
+            if needed > available:
+                raise MemoryError(
+                    f'a pool of {pool.count} buffers of {pool.size} bytes needs {needed} '
+                    f'bytes; {available} are available')
+            break
     return 0
 
 
 cdef bint lies_on_huge_pages(uintptr_t base) except -1:
     """Whether the kernel has backed the mapping at ``base`` by huge pages, in part at least."""
     found = False
-    with open('/proc/self/smaps', 'rb') as file:
-        for line in file:
-            fields = line.split()
-            if b'-' in fields[0] and not fields[0].endswith(b':'):
-                begin, end = [int(part, 16) for part in fields[0].split(b'-')]
-                found = begin <= base < end
-            elif found and fields[0] == b'AnonHugePages:':
-                return int(fields[1]) > 0
+    for line in lines_of('/proc/self/smaps'):
+        fields = line.split()
+        if b'-' in fields[0] and not fields[0].endswith(b':'):
+            begin, end = [int(part, 16) for part in fields[0].split(b'-')]
+            found = begin <= base < end
+        elif found and fields[0] == b'AnonHugePages:':
+            return int(fields[1]) > 0
     return False

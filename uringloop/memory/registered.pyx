@@ -28,6 +28,8 @@ cdef class RegisteredBuffer(LentMemory):
 
     def __init__(self, Lender loop, obj):
         cdef Py_buffer* buffer
+        if self.loop is not None:
+            raise RuntimeError(f'{self!r} is made already')
         loop._check_closed()
         try:
             self.view = writable_view(obj, 'register_buffer')

@@ -83,6 +83,8 @@ cdef class OperationTable:
         object collectable              # makes the type one that the collector knows
         operation** slots
         uint32_t capacity
+        Py_ssize_t trimmed_below        # so many live: look whether chunks can be given back
+        uint32_t first_generation       # of operations that are made now
         operation* free
         operation* free_compact
         Py_ssize_t live                 # acquired and not yet released
@@ -106,12 +108,24 @@ cdef class OperationTable:
     cdef void take_back(self, operation* op) noexcept
     cdef void done(self, operation* op) noexcept
     cdef int grow(self, bint compact) except -1
+    cdef void trim(self) noexcept
+    cdef bint is_unused(self, uint32_t chunk) noexcept
     cdef list ring_closed(self, uint32_t ring_id, bint torn_down)
     cdef bint ring_holds_memory(self, uint32_t ring_id) noexcept
     cdef bint ring_holds_files(self, uint32_t ring_id) noexcept
     cdef bint orphans_awaited(self, uint32_t ring_id) except -1
     cdef int release_orphans(self, uint32_t ring_id) except -1
     cdef dict counters(self)
+
+
+cdef enum:
+    KEPT_OPERATIONS = 4096          # more than a megabyte
+
+
+cdef inline void trim_operations(OperationTable these) noexcept:
+    """To be called when there is nothing else to do, and nobody has an operation in hand."""
+    if these.live < these.trimmed_below and these.capacity > KEPT_OPERATIONS:
+        these.trim()
 
 
 cdef inline uint64_t user_data(operation* op) noexcept:

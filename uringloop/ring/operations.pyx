@@ -76,6 +76,9 @@ cdef class OperationTable:
     orphaned is not shown: it stays, whatever the collector thinks.
     """
 
+    def __cinit__(self):
+        self.first_generation = 1
+
     def __dealloc__(self):
         # Only reached when nothing is live: every live operation's owner
         # holds the loop, and the table of an orphaned one is in ``orphaned_rings``.
@@ -104,12 +107,43 @@ cdef class OperationTable:
             op = <operation*>(chunk + (i - 1) * size)
             slots[self.capacity + i - 1] = op
             op.index = self.capacity + i - 1
-            op.generation = 1
+            op.generation = self.first_generation
             op.compact = compact
             op.next = free_list[0]
             free_list[0] = op
         self.capacity += CHUNK
+        self.trimmed_below = self.capacity // 4
         return 0
+
+    cdef void trim(self) noexcept:
+        """Give back what a flood took: chunks at the end of which nothing is live."""
+        cdef uint32_t end = self.capacity, i
+        cdef operation* op
+        # Again when half of these are gone, so that it costs little where one stays at the end.
+        self.trimmed_below = self.live // 2
+        while end > KEPT_OPERATIONS and self.is_unused(end - CHUNK):
+            end -= CHUNK
+            for i in range(end, end + CHUNK):
+                # What the kernel may still say of one of these is not taken for a later one's.
+                self.first_generation = max(self.first_generation, self.slots[i].generation)
+            free(self.slots[end])
+        self.capacity = end
+        self.free = self.free_compact = NULL
+        for i in range(end, 0, -1):
+            op = self.slots[i - 1]
+            if op.owner is NULL and op.compact:
+                op.next = self.free_compact
+                self.free_compact = op
+            elif op.owner is NULL:
+                op.next = self.free
+                self.free = op
+
+    cdef bint is_unused(self, uint32_t chunk) noexcept:
+        cdef uint32_t i
+        for i in range(chunk, chunk + CHUNK):
+            if self.slots[i].owner is not NULL:
+                return False
+        return True
 
     cdef operation* acquire(self, OperationOwner owner) except NULL:
         """A fresh operation of ``owner``, not yet known to the kernel."""

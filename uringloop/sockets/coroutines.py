@@ -63,7 +63,7 @@ class SocketCoroutines(_Core):
         await self._wait_for(self._poll_now(sock, select.POLLOUT))
         if tries and sock.family == socket.AF_UNIX:
             # One that is not connected is writable at any time: let others run, and don't spin.
-            await asyncio.sleep(0 if tries < 2 else 0.001 * min(1 << tries - 2, 16))
+            await asyncio.sleep(0 if tries < 2 else 0.001 * (1 << min(tries - 2, 4)))
 
     async def _retry_until_ready(
             self, sock: socket.socket, wait: Callable[[socket.socket, int], Awaitable[None]],
