@@ -1,5 +1,6 @@
 """Parts by themselves: which sends are a bulk, what is a segment, when to spin, queue and rings."""
 import errno
+import itertools
 import socket
 import struct
 import sys
@@ -148,7 +149,18 @@ class TestSpinBudget:
     def test_stops_when_it_does_not_and_tries_again(self, parts):
         done = parts.spins([False] * 100)
         assert done[:8] == [True] * 8 and not any(done[8:39])
-        assert done.count(True) == 12                            # two tries every 32 waits
+        assert done[39:41] == [True] * 2 and not any(done[41:])
+
+    def test_tries_less_often_each_time(self, parts):
+        tries = [n for n, tried in enumerate(parts.spins([False] * 4000)) if tried][8::2]
+        waits = [after - before - 1 for before, after in itertools.pairwise(tries)]
+        assert waits[:6] == [64, 128, 256, 512, 512, 512]
+
+    def test_tries_as_often_as_ever_once_it_has_paid(self, parts):
+        done = parts.spins([False] * 1000 + [True] * 1000 + [False] * 100)
+        assert all(done[1500:2000])
+        assert done[2000:].count(True) == 16 + 2
+        assert done[2016:2047] == [False] * 31
 
     def test_not_for_a_timer_that_is_nearer(self, parts):
         assert not any(parts.spins([True] * 3, timeout=40e-6))

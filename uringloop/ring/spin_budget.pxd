@@ -9,6 +9,7 @@ cdef class SpinBudget:
         unsigned spin_ns                # nanoseconds that one spin lasts at most; 0: never spin
         int credit                      # spins that are still allowed
         unsigned waits_without_spin     # since the credit was used up
+        unsigned pause                  # how many of them there are before the next try
         uint64_t spins
         uint64_t hits                   # spins that have found a completion
 

@@ -2,14 +2,17 @@
 
 A spin pays if the completion comes within it, and wastes its time if not.  So spins are paid
 from a credit, which a hit increases and a miss decreases.  With no credit left the loop goes
-to sleep at once, and tries again after a number of waits.
+to sleep at once, and tries again after a number of waits: twice as many each time, until it
+has paid again.  (Next to threads that do the work, on one processor, two tries each 32 waits
+were a sixth of all time.)
 """
 cimport cython
 
 
 cdef enum:
     CREDIT_MAX = 16
-    SPIN_AGAIN = 32       # waits without a spin before the next try
+    FIRST_PAUSE = 32      # waits without a spin before the next try
+    LONGEST_PAUSE = 512
     TRIES = 2             # the peer's own wake-up may be what makes the first take long
 
 
@@ -19,6 +22,7 @@ cdef class SpinBudget:
 
     def __cinit__(self):
         self.credit = CREDIT_MAX // 2
+        self.pause = FIRST_PAUSE
 
     cdef bint may_spin(self, double timeout) noexcept:
         """Whether to spin before a wait of ``timeout`` seconds."""
@@ -26,10 +30,11 @@ cdef class SpinBudget:
             return False
         if self.credit == 0:
             self.waits_without_spin += 1
-            if self.waits_without_spin < SPIN_AGAIN:
+            if self.waits_without_spin < self.pause:
                 return False
             self.waits_without_spin = 0
             self.credit = TRIES
+            self.pause = min(2 * self.pause, LONGEST_PAUSE)
         return True
 
     cdef void record(self, bint hit) noexcept:
@@ -38,6 +43,8 @@ cdef class SpinBudget:
         if hit:
             self.hits += 1
             self.credit = min(self.credit + 1, CREDIT_MAX)
+            if self.credit > CREDIT_MAX // 2:
+                self.pause = FIRST_PAUSE
         else:
             self.credit -= 1
 
