@@ -231,7 +231,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         # Of the datagram transport that asyncio makes next: ``batch``, whether it has UDP_GRO, and
         # what the kernel is to tell with each datagram; and whether its socket is asyncio's.
         self._switches_next: tuple[bool | None, bool, int, bool] = (None, False, 0, False)
-        self._given: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._given: weakref.WeakSet[socket.socket] | None = None      # until there is one
         _loops.add(self)
 
     def stats(self) -> LoopStats:
@@ -263,6 +263,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
     def _note_given(self, sock: Any) -> None:
         """The program may use its own socket besides, between writes."""
         if isinstance(sock, socket.socket):
+            if self._given is None:
+                self._given = weakref.WeakSet()
             self._given.add(sock)
 
     async def create_unix_connection(
@@ -433,7 +435,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             return super()._make_socket_transport(  # type: ignore[misc, no-any-return]
                 sock, protocol, waiter, extra=extra, server=server, **own)
         transport = StreamTransport(self, sock, protocol, waiter, extra, server, context)
-        if self._given and sock in self._given:
+        if self._given is not None and sock in self._given:
             if sock.family == socket.AF_UNIX:
                 # Descriptors are passed so, between writes.
                 transport._set_batching(False)

@@ -259,7 +259,7 @@ cdef bytes host_name(object host, object address):
             name = host.encode('ascii' if plain else 'idna')
         except UnicodeError:
             raise TypeError(f'encoding of hostname failed: {host!r}') from None
-    if b'\0' in name:
+    if 0 in name:
         raise TypeError(f'host name must not contain null character: {host!r}')
     return name
 
