@@ -328,6 +328,30 @@ class _TestWriting(Pipes):
 
         self.run(main())
 
+    def test_what_is_not_in_one_piece_is_an_error(self):
+        async def main():
+            transport, protocol, fd = await self.writer()
+            transport.write(memoryview(b'0123456789')[::2])
+            await turns_until(lambda: protocol.lost)
+            assert protocol.calls == ['made', ('lost', BufferError)]
+            assert [type(problem['exception']) for problem in self.problems] == [BufferError]
+            self.problems.clear()
+            os.close(fd)
+
+        self.run(main())
+
+    def test_it_reads_nothing(self):
+        async def main():
+            transport, protocol, fd = await self.writer()
+            for name in 'is_reading', 'pause_reading', 'resume_reading':
+                with pytest.raises(NotImplementedError):
+                    getattr(transport, name)()
+            transport.close()
+            await turns_until(lambda: protocol.lost)
+            os.close(fd)
+
+        self.run(main())
+
     def test_abort_drops_what_is_queued(self):
         async def main():
             transport, protocol, fd = await self.writer()

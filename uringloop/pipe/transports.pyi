@@ -1,7 +1,7 @@
 """Pipe transports: asyncio's, polled by the ring."""
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from uringloop.core.loop_core import LoopCore
 from uringloop.ring.watched import WatchedSocket
@@ -64,6 +64,12 @@ class WritePipeTransport(PipeTransport, asyncio.WriteTransport):
         """
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Write all of ``list_of_data``."""
+    def is_reading(self) -> NoReturn:
+        """Nothing is read from it: NotImplementedError."""
+    def pause_reading(self) -> NoReturn:
+        """Nothing is read from it: NotImplementedError."""
+    def resume_reading(self) -> NoReturn:
+        """Nothing is read from it: NotImplementedError."""
     def get_write_buffer_size(self) -> int:
         """Bytes that the pipe has not accepted yet."""
     def get_write_buffer_limits(self) -> tuple[int, int]:

@@ -79,7 +79,13 @@ cdef class PipeTransport(WatchedSocket):
             warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
             self._pipe.close()
 
+    cdef int check_made(self) except -1:
+        if self.loop is None:
+            raise RuntimeError(f'{type(self).__name__}.__init__() was not called')
+        return 0
+
     def _start(self):
+        self.check_made()
         if not self._closing:
             self.watch(self.loop.watched_sockets)
             self.flush_later()
@@ -211,6 +217,7 @@ cdef class PipeTransport(WatchedSocket):
 
     cdef int stop(self) except -1:
         """Have the polls cancelled; at once if may be: they hold the pipe open."""
+        self.check_made()
         self.unwatch()
         if not self.loop.owns_ring() or self.loop.closing \
                 or self.reading is NULL and self.writing is NULL:
@@ -396,6 +403,7 @@ cdef class WritePipeTransport(PipeTransport):
         cdef iovec memory
         cdef Py_ssize_t written = 0
         assert isinstance(data, (bytes, bytearray, memoryview)), repr(data)
+        self.check_made()
         if not data:
             return
         if self._conn_lost or self._closing:
@@ -403,7 +411,14 @@ cdef class WritePipeTransport(PipeTransport):
                 logger.warning('pipe closed by peer or os.write(pipe, data) raised exception.')
             self._conn_lost += 1
             return
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        except BufferError as exc:
+            if self.pieces:
+                raise
+            self._conn_lost += 1
+            self._fatal_error(exc, 'Fatal write error on pipe transport')
+            return
         try:
             send_deferred_datagrams(self.loop)
             if not self.pieces:
@@ -511,6 +526,9 @@ cdef class WritePipeTransport(PipeTransport):
         cdef Py_ssize_t tried = 0, written = 0
         while self.pieces and written == tried:
             written = self.write_pieces(&tried)
+            if written == -EPIPE and self.for_hang_up:
+                # Its own poll tells as much, and with asyncio comes first.
+                return self.closed_by_peer()
             if written < 0:
                 return self.write_failed(<int>-written)
             self.strike_off(written)
@@ -524,6 +542,20 @@ cdef class WritePipeTransport(PipeTransport):
             self.stop()
             self._call_connection_lost(None)
         return 0
+
+    # -- what asyncio's inherits, and does not do --------------------------------------------------
+
+    def is_reading(self):
+        """Nothing is read from it: NotImplementedError."""
+        raise NotImplementedError
+
+    def pause_reading(self):
+        """Nothing is read from it: NotImplementedError."""
+        raise NotImplementedError
+
+    def resume_reading(self):
+        """Nothing is read from it: NotImplementedError."""
+        raise NotImplementedError
 
     # -- flow control ----------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ cdef extern from "<errno.h>" nogil:
     enum:
         EAGAIN
         EBADF
+        EPIPE
         EBUSY
         EEXIST
         EFAULT
