@@ -167,6 +167,26 @@ class TestTimerSignals(UringCase):
 
         self.run(main())
 
+    @pytest.mark.parametrize('error', [KeyboardInterrupt, ZeroDivisionError])
+    def test_one_is_heeded_though_to_read_of_it_has_failed(self, error):
+        """The wake-up socket is read once more, though its poll tells only what is new."""
+        def fails():
+            del self.loop._read_from_self
+            raise error
+
+        seen = []
+        self.loop.add_signal_handler(signal.SIGALRM, lambda: (seen.append(1), self.loop.stop()))
+        self.loop._read_from_self = fails
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        if error is KeyboardInterrupt:
+            with pytest.raises(KeyboardInterrupt):
+                self.forever()
+            assert not seen
+        self.forever()
+        assert seen
+        self.loop.remove_signal_handler(signal.SIGALRM)
+        self.problems.clear()
+
     @pytest.mark.skipif(sys.version_info < (3, 11), reason='asyncio.Runner is new in 3.11')
     def test_an_interrupted_runner_cancels_its_task(self):
         async def main():

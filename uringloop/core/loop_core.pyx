@@ -244,8 +244,10 @@ cdef class LoopCore(Scheduler):
             try:
                 self._read_from_self()
             except (SystemExit, KeyboardInterrupt):
+                self.wakeup_watch.fired = True      # what is left is not told of again
                 raise
             except BaseException as exc:
+                self.wakeup_watch.fired = True
                 # asyncio reads in a callback.
                 self.call_exception_handler({
                     'message': f'Exception in callback {self._read_from_self!r}',

@@ -8,6 +8,7 @@ cdef class PollWatch(OperationOwner):
         Submitter loop
         operation* armed
         int fd
+        bint lasting
         bint fired
         bint closed
 

@@ -91,7 +91,7 @@ cdef class RingOwner(Submitter):
         self.ring.enable()
         self.wake_fd = self._csock.fileno()
         self.woken = False
-        self.wakeup_watch = PollWatch(self, self._ssock.fileno())
+        self.wakeup_watch = PollWatch(self, self._ssock.fileno(), lasting=True)
         self.wakeup_watch.arm()
         return 0
 
@@ -205,7 +205,7 @@ cdef class RingOwner(Submitter):
         """Take what others have written to wake the loop, and heed signals that it tells of."""
         cdef char told[WAKE_SIZE]
         cdef ssize_t length = WAKE_SIZE
-        # The poll is armed again by now: it tells of what this leaves.
+        # All of it: what this left the poll would not tell of again.
         while length == WAKE_SIZE:
             length = recv(self.wakeup_watch.fd, told, WAKE_SIZE, MSG_DONTWAIT)
             if length > 0:
