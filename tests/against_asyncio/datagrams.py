@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.against_asyncio import kernel_state
 from tests.against_asyncio.programs import DatagramBehaviour
-from tests.against_asyncio.world import MischiefError, World, told
+from tests.against_asyncio.world import CHANCE, MischiefError, World, told
 from tests.simulation.ledger import NOISE
 from tests.support.cases import ASYNCIO_PAUSES
 from tests.support.sockets import LOCAL
@@ -26,6 +26,11 @@ def datagram(sender: int, number: int, size: int) -> bytes:
     if size < HEADER.size:
         return bytes(size)
     return HEADER.pack(sender, number, size) + NOISE[number:number + size - HEADER.size]
+
+
+def sender_told(what: str) -> str:
+    """Of a note of a datagram; those of several senders come between each other by chance."""
+    return what.partition(' from ')[2]
 
 
 class Endpoint:
@@ -46,6 +51,8 @@ class Endpoint:
         self.sent = 0
         self.protocols = 0
         self.told: list[str] = []
+        self.refused = False                     # an answer of this turn
+        self.is_chance = False                   # what happens to it from now on
 
     def protocol(self, behaviour: DatagramBehaviour) -> DatagramProtocol:
         self.protocols += 1
@@ -54,6 +61,10 @@ class Endpoint:
     def note(self, what: str) -> None:
         self.world.events += 1
         self.told.append(what)
+
+    def where(self, addr: Any) -> str:
+        """What is told of an address, with words before it that it may be told by."""
+        return ''
 
     def is_closing(self) -> bool:
         return self.state == 'lost' or (self.state == 'made' and self.transport.is_closing())
@@ -82,6 +93,11 @@ class Endpoint:
         if self.state == 'lost' and not self.told:
             return None
         state = 'lost' if self.state == 'lost' else 'closing' if self.is_closing() else 'open'
+        # Which of the next datagram and an answer's error it is told of first is chance.
+        self.is_chance |= self.refused and sum(' from ' in what for what in self.told) > 1
+        self.refused = False
+        if self.world.in_bulk:
+            self.told.sort(key=sender_told)
         seen = [*self.told, state]
         self.told = []
         return seen
@@ -96,7 +112,7 @@ class Endpoint:
         comes = isinstance(other, Endpoint) and size <= LARGEST and other.takes_from(self)
         if comes and other.waiting + size > ROOM:
             return
-        address = to.address if isinstance(to, Endpoint) else to
+        address = to.address_for(self) if isinstance(to, Endpoint) else to
         self.sent += 1
         data: Any = datagram(self.number, self.sent, size)
         if kind == 'bytearray':
@@ -110,10 +126,20 @@ class Endpoint:
         if kind == 'bytearray':
             data[:] = bytes(len(data))
 
+    def address_for(self, sender: Any) -> Any:
+        return self.address
+
     def takes_from(self, sender: Any) -> bool:
         """Whether what that sends comes here."""
         return self.state == 'made' and not self.is_closing() \
             and (self.peer is None or self.peer is sender)
+
+    def answer(self, to: Any, size: int) -> None:
+        """Send from within the protocol."""
+        peer = self.peer
+        self.refused |= peer is not None and not (
+            isinstance(peer, Endpoint) and peer.takes_from(self))
+        self.sendto(to, size)
 
     def expect(self, size: int) -> None:
         self.expected += 1
@@ -160,7 +186,7 @@ class DatagramProtocol(asyncio.DatagramProtocol):
         endpoint.fd = transport._sock_fd
         endpoint.address = transport.get_extra_info('sockname')
         endpoint.world.addresses[endpoint.address] = endpoint
-        self.note('made')
+        self.note(f'made{endpoint.where(transport.get_extra_info("peername"))}')
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         endpoint = self.endpoint
@@ -173,13 +199,13 @@ class DatagramProtocol(asyncio.DatagramProtocol):
             what = f'number {number} of {size} bytes'
             if who != sender or data != datagram(who, number, size):
                 what = f'something else, said to be of {who}'
-        self.note(f'{what} from {sender}')
+        self.note(f'{what} from {sender}{endpoint.where(addr)}')
         if endpoint.state != 'made' or endpoint.paused:
             self.note(f'while it is {endpoint.state}, paused: {endpoint.paused}')
         self.count += 1
         if self.behaviour.datagram == 'echo':
             if self.count <= ECHOES:
-                endpoint.sendto(endpoint.world.addresses.get(addr, addr), min(len(data), 9000))
+                endpoint.answer(endpoint.world.whose(addr), min(len(data), 9000))
         elif self.count == self.behaviour.after:
             self.act(self.behaviour.datagram)
 
@@ -202,9 +228,9 @@ class DatagramProtocol(asyncio.DatagramProtocol):
     def act(self, action: str) -> None:
         endpoint = self.endpoint
         if action == 'raise':
-            raise MischiefError
+            raise MischiefError(endpoint)
         if action == 'write':
-            endpoint.sendto(endpoint.world.any_open(endpoint.number), 100)
+            endpoint.answer(endpoint.world.any_open(endpoint.number), 100)
         elif action == 'switch':
             endpoint.set_protocol(DatagramBehaviour())
         elif action:
@@ -218,21 +244,32 @@ class Datagrams(World):
         super().__init__(loop, uring)
         self.endpoints: list[Endpoint] = []
         self.addresses: dict[Any, Endpoint] = {}
-        self.outsider = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.outsider.bind(LOCAL)
+        self.outsider = self.make_outsider()
         self.outsider_sent = 0
+        self.in_bulk = False             # in this turn: one receives many while others answer
+
+    def make_outsider(self) -> socket.socket:
+        outsider = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        outsider.bind(LOCAL)
+        return outsider
 
     def due(self) -> str:
         return next((found for each in self.endpoints if (found := each.due())), '')
 
     def seen(self) -> dict[str, Any]:
         seen = {each.name: what for each in self.endpoints if (what := each.seen()) is not None}
+        seen.update({each.name: CHANCE for each in self.endpoints if each.is_chance})
+        self.in_bulk = False
         return seen
 
     async def finish(self) -> None:
         self.outsider.close()
         for endpoint in self.endpoints:
             endpoint.abort()
+
+    def whose(self, addr: Any) -> Any:
+        """The endpoint, or the address of somebody else."""
+        return self.addresses.get(addr, addr)
 
     def sender_of(self, addr: Any) -> int:
         """Its number: ports are others each time."""
@@ -280,6 +317,7 @@ class Datagrams(World):
                 other = endpoint.peer
             if not isinstance(other, Endpoint) or not other.takes_from(endpoint):
                 return               # how often it would be refused is chance, and by what next
+        self.in_bulk = True
         for _ in range(count):
             endpoint.sendto(other, size)
 
@@ -316,4 +354,5 @@ class Datagrams(World):
         self.outsider_sent += 1
         if endpoint.takes_from(self.outsider):
             endpoint.expect(size)
-        self.outsider.sendto(datagram(OUTSIDER, self.outsider_sent, size), endpoint.address)
+        self.outsider.sendto(datagram(OUTSIDER, self.outsider_sent, size),
+                             endpoint.address_for(self.outsider))

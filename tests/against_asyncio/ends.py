@@ -52,8 +52,8 @@ class Direction:
         return self.flow.part(self.flow.written, size)
 
     def wrote(self, size: int) -> None:
-        if not self.is_stuck() and self.unread + size > self.room:
-            self.huge, self.read_before = True, self.flow.read
+        if not self.is_stuck():
+            self.huge, self.read_before = self.unread + size > self.room, self.flow.read
         self.flow.written += size
 
 
@@ -83,6 +83,14 @@ class End:
     def is_reading(self) -> bool:
         return self.is_open and not self.paused and not self.ended and self.receives is not None
 
+    def takes(self) -> bool:
+        """Whether what comes is taken out of the socket."""
+        return self.is_reading()
+
+    def has_socket(self) -> bool:
+        """Whether the descriptor may be asked."""
+        return self.is_open and self.fd >= 0
+
     def acts_on_data(self) -> bool:
         """Whether it matters in which pieces data come."""
         return False
@@ -105,6 +113,16 @@ class TransportEnd(End):
     transport: Any = None
     state = 'new'
     protocols = 0
+
+    def learn(self, transport: Any) -> None:
+        """The protocol has been given it."""
+        self.transport = transport
+        if self.fd < 0:
+            self.fd = transport._sock_fd
+
+    def lend(self, buffer: bytearray) -> Any:
+        """What ``get_buffer`` returns."""
+        return buffer
 
     def factory(self, behaviour: Behaviour) -> Any:
         return lambda: self.protocol(behaviour)
@@ -233,7 +251,8 @@ class TransportEnd(End):
 
     def set_protocol(self, behaviour: Behaviour) -> None:
         if self.state != 'new':
-            self.transport.set_protocol(self.protocol(behaviour))
+            self.world.attempt(self.name, 'set_protocol', self.transport.set_protocol,
+                               self.protocol(behaviour))
             self.note(self.reads, f'protocol {self.protocols} from {self.count()} on')
 
 
@@ -259,9 +278,8 @@ class StreamProtocol(asyncio.Protocol):
         end = self.end
         if end.state != 'new':
             self.violation('connection_made twice')
-        end.state, end.transport = 'made', transport
-        if end.fd < 0:
-            end.fd = transport._sock_fd
+        end.state = 'made'
+        end.learn(transport)
         self.reads('made')
         action = self.behaviour.made
         if action != 'pause' or ASYNCIO_PAUSES:
@@ -356,8 +374,8 @@ class BufferedProtocol(StreamProtocol, asyncio.BufferedProtocol):
         super().__init__(end, behaviour, number)
         self.buffer = bytearray(5000)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return self.buffer
+    def get_buffer(self, sizehint: int) -> Any:
+        return self.end.lend(self.buffer)
 
     def buffer_updated(self, nbytes: int) -> None:
         self.received(bytes(self.buffer[:nbytes]))

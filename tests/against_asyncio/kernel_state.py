@@ -46,6 +46,27 @@ def polled(fd: int, events: int) -> int:
     return found[0][1] if found else 0
 
 
+def is_busy(pid: int) -> bool:
+    """Whether this process, or a child of it, has something to do: none that wait or have ended."""
+    try:
+        with open(f'/proc/{pid}/stat', 'rb') as stat:
+            state = stat.read().rpartition(b')')[2].split()[0]
+        with open(f'/proc/{pid}/task/{pid}/children', 'rb') as children:
+            found = children.read().split()
+    except OSError:
+        return False                 # it has ended while it was looked at
+    return state not in (b'S', b'Z') or any(is_busy(int(child)) for child in found)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether this process has: it may wait to be asked for its status."""
+    try:
+        with open(f'/proc/{pid}/stat', 'rb') as stat:
+            return stat.read().rpartition(b')')[2].split()[0] in (b'Z', b'X')
+    except OSError:
+        return True
+
+
 def unread(fd: int) -> int:
     """How many bytes wait to be read."""
     return struct.unpack('i', fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]

@@ -43,6 +43,17 @@ class DatagramBehaviour(NamedTuple):
     lost: str = ''
 
 
+class ProcessBehaviour(NamedTuple):
+    """The same of a child process."""
+
+    made: str = ''
+    data: str = ''
+    after: int = 1             # bytes of all its pipes: when ``data`` is done, once
+    pipe_lost: str = ''        # once, too
+    exited: str = ''
+    lost: str = ''
+
+
 class Program(NamedTuple):
     turns: tuple[tuple[Step, ...], ...]
     options: tuple[tuple[str, Any], ...] = ()      # of this loop, for asyncio has none

@@ -17,9 +17,16 @@ SEGMENTS = 8                   # so many leave at once: TCP's window begins with
 ROOM_ASKED_FOR = 1 << 18       # buffers of one size, which the kernel does not change
 
 
-def sized(sock: socket.socket) -> socket.socket:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM_ASKED_FOR)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM_ASKED_FOR)
+def sized(sock: socket.socket, room: int = ROOM_ASKED_FOR) -> socket.socket:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    return sock
+
+
+def prompt(sock: socket.socket) -> socket.socket:
+    """What is written leaves at once; asyncio sees to that of sockets that were not accepted."""
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
 
@@ -45,17 +52,17 @@ class Pair:
         return self.on_its_way(self.one, self.two) or self.on_its_way(self.two, self.one)
 
     def on_its_way(self, sender: End, receiver: End) -> str:
-        if not receiver.is_open or receiver.fd < 0 or sender.fd < 0:
+        if not receiver.has_socket() or sender.fd < 0:
             return ''
         assert sender.sends
-        if sender.is_open:
+        if sender.has_socket():
             mine, theirs = (kernel_state.tcp_counters(end.fd) for end in (sender, receiver))
-            if (receiver.is_reading() and mine.waiting) or mine.sent > theirs.received:
+            if (receiver.takes() and mine.waiting) or mine.sent > theirs.received:
                 return f'{sender.name}: {mine} on the way to {theirs}'
             if not sender.wrote_eof or mine.waiting or \
                     (isinstance(sender, TransportEnd) and sender.buffered()):
                 return ''
-        elif sender.sends.is_stuck() and not receiver.is_reading():
+        elif sender.sends.is_stuck() and not receiver.takes():
             return ''
         if receiver.ended or kernel_state.polled(receiver.fd, select.POLLRDHUP) \
                 & kernel_state.HANGING_UP:
@@ -141,9 +148,7 @@ class Streams(World):
 
     async def make_half(self, kind: str, one: TransportEnd, name: str, left: Behaviour) -> None:
         near, far = self.two_sockets(kind)
-        if 'tcp' in kind:
-            far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.keep(kind, one, PlainEnd(far, self, name, one.receives, one.sends))
+        self.keep(kind, one, PlainEnd(prompt(far), self, name, one.receives, one.sends))
         await self.connect(one, near, left)
 
     async def make_pipe(self, one: TransportEnd, two: TransportEnd, left: Behaviour,

@@ -1,7 +1,9 @@
-"""Programs of transports and sockets do on this loop what they do on asyncio's.
+"""Programs of transports, sockets and child processes do on this loop what they do on asyncio's.
 
 See docs/reliability.md.  A program that they do not agree about is told, as short as can be.
 """
+import asyncio
+import functools
 import logging
 import sys
 
@@ -14,9 +16,13 @@ from hypothesis import given
 from tests.against_asyncio import strategies
 from tests.against_asyncio.compare import compare, counted
 from tests.against_asyncio.datagrams import Datagrams
+from tests.against_asyncio.ipv6 import Datagrams6, Streams6
+from tests.against_asyncio.processes import Processes
 from tests.against_asyncio.profile import profile
+from tests.against_asyncio.secure import Contexts, SecureStreams
 from tests.against_asyncio.sockets import Sockets
 from tests.against_asyncio.streams import Streams
+from tests.support.sockets import needs_ipv6
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -48,3 +54,44 @@ def test_datagrams(program):
 @given(strategies.socket_programs)
 def test_sockets(program):
     compare(Sockets, program)
+
+
+@needs_ipv6
+@profile(50)
+@given(strategies.stream6_programs)
+def test_streams_of_ipv6(program):
+    compare(Streams6, program)
+
+
+@needs_ipv6
+@profile(60)
+@given(strategies.datagram6_programs)
+def test_datagrams_of_ipv6(program):
+    compare(Datagrams6, program)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason='its TLS is another')
+@profile(60)
+@given(strategies.secure_programs)
+def test_secure_streams(certificate, program):
+    compare(functools.partial(SecureStreams, contexts=Contexts(*certificate)), program)
+
+
+@pytest.fixture
+def _pidfds():
+    """Older asyncio waits for a child in a thread, unless it is told to do as newer ones."""
+    if sys.version_info >= (3, 12):
+        yield
+        return
+    policy = asyncio.get_event_loop_policy()
+    watcher = policy.get_child_watcher()
+    policy.set_child_watcher(asyncio.PidfdChildWatcher())
+    yield
+    policy.set_child_watcher(watcher)
+
+
+@pytest.mark.usefixtures('_pidfds')
+@profile(60)
+@given(strategies.process_programs)
+def test_processes(program):
+    compare(Processes, program)
