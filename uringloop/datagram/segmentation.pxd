@@ -48,5 +48,7 @@ cdef inline Likeness compare(segmentation* these, size_t length, sockaddr_storag
 cdef unsigned count_alike(segmentation* these, operation* first) noexcept
 cdef bint is_allowed(segmentation* these, int fd, bint options_changed) noexcept
 cdef int send_segmented(operation* first, unsigned count, int fd) noexcept
+cdef unsigned send_together(segmentation* these, operation* first, int fd,
+                            unsigned* gathered) noexcept
 cdef void refused(segmentation* these, size_t count, int error) noexcept
 cdef size_t sent_by_itself(segmentation* these, size_t length, int error) noexcept

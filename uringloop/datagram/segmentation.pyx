@@ -7,9 +7,11 @@ from libc.stdint cimport uint16_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
+from uringloop.core.receive_area cimport mmsghdr
 from uringloop.ring.abi cimport *
-from uringloop.ring.operations cimport EXPLICIT, MESSAGE, operation
+from uringloop.ring.operations cimport EXPLICIT, LENT, MESSAGE, operation
 from uringloop.ring.trains cimport SEGMENTED_BYTES, SEGMENTS, write_segment_size
+from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM
 
 
 cdef extern from "<errno.h>" nogil:
@@ -17,6 +19,7 @@ cdef extern from "<errno.h>" nogil:
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendmsg(int, const msghdr*, int)
+    int sendmmsg(int, mmsghdr*, unsigned, int)
     int getsockopt(int, int, int, void*, socklen_t*)
 
 cdef extern from *:
@@ -45,6 +48,7 @@ cdef double OPTIONS_TRUSTED = 0.01        # seconds
 cdef enum:
     LONGEST_METADATA = 256    # bytes of control messages: see packed_metadata
     CONTROL_WORDS = 35        # for these and the size
+    TOGETHER = 64             # datagrams of one system call
 
 # Options with which a datagram is not what it would be as a segment of another.  An error queue has
 # what was sent as it left: the whole train, of which the program knows nothing.
@@ -149,6 +153,60 @@ cdef int send_segmented(operation* first, unsigned count, int fd) noexcept:
     message.msg_control = control
     message.msg_controllen += before
     return 0 if sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 else errno_now
+
+
+cdef unsigned send_together(segmentation* these, operation* first, int fd,
+                            unsigned* gathered) noexcept:
+    """Send the front of a queue, to whatever addresses, by one system call.
+
+    How many datagrams have left; ``gathered``: so many of them as segments.  0: the first one
+    cannot, by itself or with those that are alike.
+    """
+    cdef:
+        mmsghdr messages[TOGETHER]
+        iovec vectors[TOGETHER]
+        uint64_t control[TOGETHER][3]        # aligned
+        unsigned count = 0, taken = 0, alike, i
+        unsigned sent = 0
+        operation* op = first
+        msghdr* message
+        int done
+    while op is not NULL and is_plain(op):
+        alike = count_alike(these, op)
+        if taken + alike > TOGETHER:
+            break
+        message = &messages[count].msg_hdr
+        message.msg_name = &op.address if op.address_length else NULL
+        message.msg_namelen = op.address_length
+        message.msg_iov = &vectors[taken]
+        message.msg_iovlen = alike
+        message.msg_control = NULL
+        message.msg_controllen = 0
+        message.msg_flags = 0
+        if alike > 1:
+            write_segment_size(message, <cmsghdr*>control[count], <uint16_t>op.length)
+        for i in range(taken, taken + alike):
+            vectors[i].iov_base = op.base
+            vectors[i].iov_len = op.length
+            op = op.next
+        taken += alike
+        count += 1
+    if count < 2:
+        return 0
+    done = sendmmsg(fd, messages, count, MSG_DONTWAIT | MSG_NOSIGNAL)
+    gathered[0] = 0
+    for i in range(<unsigned>max(done, 0)):
+        alike = <unsigned>messages[i].msg_hdr.msg_iovlen
+        sent += alike
+        if alike > 1:
+            gathered[0] += alike
+    return sent
+
+
+cdef inline bint is_plain(operation* op) noexcept:
+    """Whether it leaves by a system call that copies, with nothing besides its bytes."""
+    return op.length < ZEROCOPY_MINIMUM and not op.segment_size \
+        and not op.traits & (EXPLICIT | LENT | MESSAGE)
 
 
 # -- what the path refuses ----------------------------------------------------------------------

@@ -17,6 +17,7 @@ cdef class DatagramSender(DatagramOutcomes):
         size_t retried_count
         unsigned chain_limit
         unsigned accepted_of_chain
+        double answered_at          # when the first of the answers that wait was sent
         flag zerocopy_able
         flag connected
 
@@ -25,6 +26,8 @@ cdef class DatagramSender(DatagramOutcomes):
     cdef int send_reported(self, object owner, payload* memory, size_t segment_size,
                            sockaddr_storage* address, uint32_t address_length,
                            object future) except -1
+    cdef bint answers_many(self, size_t length) noexcept
+    cdef bint have_waited(self) noexcept
     cdef bint nothing_before(self) except -1
     cdef int send_or_defer(self, bint deferred, bint bulk) except -1
     cdef int tell_at_the_call(self) except -1
@@ -49,6 +52,7 @@ cdef class DatagramSender(DatagramOutcomes):
     cdef int send_alike(self, unsigned count) except -1
     cdef int send_first(self, size_t length) noexcept
     cdef int try_first(self, size_t length) noexcept
+    cdef bint send_mixed(self) except -1
     cdef bint segments_allowed(self) except -1
     cdef int first_failed(self, int error) except -1
     cdef int send_train_by_calls(self) except -1

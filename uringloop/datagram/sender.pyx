@@ -21,6 +21,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 
 from uringloop._cpython cimport fd_of
+from uringloop.core.clock cimport monotonic
 from uringloop.datagram.control cimport send_at_once
 from uringloop.datagram.outcomes cimport DatagramOutcomes
 from uringloop.datagram.queue cimport (
@@ -28,7 +29,7 @@ from uringloop.datagram.queue cimport (
 from uringloop.datagram.receiver cimport DatagramReceiver
 from uringloop.datagram.segmentation cimport (
     DIFFERENT, SAME, SHORTER, Likeness, compare, count_alike, is_allowed, refused,
-    send_segmented, sent_by_itself)
+    send_segmented, send_together, sent_by_itself)
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport (
@@ -38,6 +39,7 @@ from uringloop.ring.sends cimport prepare_send
 from uringloop.ring.trains cimport (
     SEGMENTED_BYTES, datagrams, is_refusal, is_train, send_train)
 from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM, PathReports, zerocopy_pays
+from uringloop.transport.receiver cimport LONG
 from uringloop.transport.sender cimport FULL
 from uringloop.transport.socket_transport cimport LOST
 
@@ -47,6 +49,8 @@ cdef extern from "<errno.h>" nogil:
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendto(int, const void*, size_t, int, const sockaddr*, socklen_t)
+
+cdef double ANSWERS_WAIT = 0.0002     # seconds
 
 cdef enum:
     CHAIN_LIMIT = 64          # sends of one submission, linked to one another
@@ -71,7 +75,7 @@ cdef class DatagramSender(DatagramOutcomes):
             # The socket may outlive the loop, as with asyncio: a last message leaves, at once.
             return self.send_now(owner, memory, address, address_length)
         cdef Likeness likeness = compare(&self.segments, memory.length, address, address_length)
-        cdef bint zerocopy, bulk
+        cdef bint zerocopy, bulk, answers
         if likeness == SAME and transport.loop.deferring is transport and memory.immutable \
                 and self.bulk.turn == transport.loop.turns and not self.waits():
             # The usual case in a bulk, decided already.
@@ -83,14 +87,34 @@ cdef class DatagramSender(DatagramOutcomes):
         zerocopy = memory.immutable and (memory.lent or memory.length >= ZEROCOPY_MINIMUM) \
             and self.goes_zerocopy(memory.base, memory.length, memory.length, memory.lent,
                                    address, address_length)
-        bulk = self.count_send() and (zerocopy or likeness != DIFFERENT)
+        answers = self.answers_many(memory.length)
+        bulk = self.count_send() and (zerocopy or answers or likeness != DIFFERENT)
         self.send_deferred_of_others()
         if not bulk and self.nothing_before() and not zerocopy:
             return self.send_now(owner, memory, address, address_length)
         if not memory.immutable:
             owner = copy_payload(owner, memory)
         self.enqueue(owner, memory, address, address_length, None)
+        if answers:
+            return self.send_or_defer(bulk and not self.have_waited(), bulk)
         return self.send_or_defer(bulk and likeness != SHORTER, bulk)
+
+    cdef bint answers_many(self, size_t length) noexcept:
+        """Whether what is sent now may leave with others that are not like it, by one call.
+
+        (32 peers answered with 1,200 bytes: a tenth less processor time.  It is less the calls:
+        one that is answered at once wakes up, to find nothing else.  What is long is answered
+        while it is in the cache.)
+        """
+        return ((<DatagramTransport>self.transport).delivery.running and not self.connected
+                and 0 < length <= self.segments.limit and length < LONG)
+
+    cdef bint have_waited(self) noexcept:
+        """Whether the first of the queue has waited long enough for a protocol that takes long."""
+        cdef double now = monotonic()
+        if self.queued == 1:
+            self.answered_at = now
+        return now > self.answered_at + ANSWERS_WAIT
 
     cdef bint nothing_before(self) except -1:
         """What was sent before leaves, and is told of: whether nothing of it waits for room."""
@@ -350,6 +374,8 @@ cdef class DatagramSender(DatagramOutcomes):
         if is_train(self.queue):
             return self.send_train_by_calls()
         count = count_alike(&self.segments, self.queue)
+        if count < self.queued and self.send_mixed():
+            return 0
         if count > 1 and not self.is_refused(
                 self.queue.length, &self.queue.address, self.queue.address_length) \
                 and self.segments_allowed():
@@ -362,6 +388,23 @@ cdef class DatagramSender(DatagramOutcomes):
         if error == 0:
             return self.sent_by_call()
         return self.first_failed(error)
+
+    cdef bint send_mixed(self) except -1:
+        """Send those of the queue that are not alike by one call; False: that has sent none.
+
+        What stops it, an error or a full socket, is met again by the one that it stops at.  But
+        for an error of another datagram, which that would be told of for this one.
+        """
+        transport = <DatagramTransport>self.transport
+        cdef unsigned sent, gathered
+        if self.connected or self.refusals is not None or self.segments.one_by_one_due \
+                or self.segments.limit == 0 or not self.segments_allowed():
+            return False
+        sent = send_together(&self.segments, self.queue, transport._sock_fd, &gathered)
+        transport.loop.counters.datagrams_gathered += gathered if sent else 0
+        for _ in range(sent):
+            self.sent_by_call()
+        return sent != 0
 
     cdef bint segments_allowed(self) except -1:
         """Whether the socket's options leave a datagram the same as a segment."""

@@ -115,6 +115,8 @@ cdef class Delivery:
             finally:
                 self.running = False
                 PyContext_Exit(context)
+            if transport.loop.deferring is transport:
+                transport.send_deferred()        # answers don't wait for other callbacks
             if self.resume_due or transport.sender.room == WRITABLE:
                 self.go_on_writing()
         finally:

@@ -197,6 +197,22 @@ ssize_t sendto(int fd, const void *base, size_t length, int flags, const struct 
     return sendmsg(fd, &message, flags);
 }
 
+int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) {
+    struct sock *sock = called(fd);
+    unsigned done = 0;
+    long sent = 0;
+    if (!sock)
+        return (int)syscall(SYS_sendmmsg, fd, messages, count, flags);
+    while (done < count) {
+        sent = sock_send(sock, &messages[done].msg_hdr, NULL);
+        if (sent < 0)
+            break;                       /* forgotten, if others have left */
+        messages[done++].msg_len = (unsigned)sent;
+    }
+    sim_note("socket %d: a call sends %u: %ld", sock->number, done, sent);
+    return done ? (int)done : (int)answer(sent);
+}
+
 ssize_t send(int fd, const void *base, size_t length, int flags) {
     return sendto(fd, base, length, flags, NULL, 0);
 }

@@ -1,0 +1,228 @@
+"""What protocols answer, many peers in one turn: it leaves together, and nobody can tell."""
+import asyncio
+import contextlib
+import errno
+import random
+import socket
+import struct
+import time
+
+import pytest
+
+from tests.support.cases import UringCase, both_sides
+from tests.support.protocols import Recorder
+from tests.support.sockets import udp
+from tests.support.turns import turns_until
+
+IP_PKTINFO = 8                          # linux/in.h
+
+
+class Peer:
+
+    def __init__(self):
+        self.sock = udp()
+        self.address = self.sock.getsockname()
+        self.datagrams = []
+
+    def arrived(self):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.datagrams.append(self.sock.recv(10_000))
+        return len(self.datagrams)
+
+
+class Answering(Recorder):
+    """Answers as ``answers`` says: pairs of what, and to whom if that is another."""
+
+    def __init__(self, answers):
+        super().__init__()
+        self.answers = answers
+
+    def datagram_received(self, data, addr):
+        super().datagram_received(data, addr)
+        for answer, to in self.answers(data):
+            self.transport.sendto(answer, to or addr)
+
+
+class Peers:
+
+    timeout = 20.0
+
+    @contextlib.contextmanager
+    def peers(self, count):
+        peers = [Peer() for _ in range(count)]
+        yield peers
+        for peer in peers:
+            peer.sock.close()
+
+    async def answering(self, answers, **how):
+        return await self.loop.create_datagram_endpoint(lambda: Answering(answers), **how)
+
+    async def ask(self, transport, peers, questions):
+        for question in questions:
+            for peer in peers:
+                peer.sock.sendto(question, transport.get_extra_info('sockname'))
+
+
+class _TestAnswers(Peers):
+
+    @pytest.mark.parametrize('given', [False, True])
+    @pytest.mark.parametrize('count', [2, 8, 40])
+    def test_each_peer_has_all_in_order(self, count, given):
+        async def main():
+            how = {'sock': udp()} if given else {'local_addr': ('127.0.0.1', 0)}
+            transport, _ = await self.answering(
+                lambda data: [(data, None), (data * 3, None), (data, None)], **how)
+            for turn in range(8):
+                questions = [b'%d %d' % (turn, n) * (1 + n * turn % 5 * 40) for n in range(4)]
+                await self.ask(transport, peers, questions)
+                await turns_until(lambda: sum(peer.arrived() for peer in peers) == 12 * count)
+                for peer in peers:
+                    assert peer.datagrams == [
+                        answer for data in questions for answer in (data, data * 3, data)]
+                    peer.datagrams.clear()
+            transport.close()
+
+        with self.peers(count) as peers:
+            self.run(main())
+
+    def test_have_left_before_other_callbacks(self):
+        missing = []
+
+        def answers(data):
+            self.loop.call_soon(lambda: missing.append(
+                len(protocol.datagrams) - sum(peer.arrived() for peer in peers)))
+            return [(data, None)]
+
+        async def main():
+            nonlocal protocol
+            transport, protocol = await self.answering(answers, local_addr=('127.0.0.1', 0))
+            for turn in range(1, 7):
+                await self.ask(transport, peers, [b'%d' % turn])
+                await turns_until(lambda turn=turn: len(missing) == 20 * turn)
+            assert set(missing) == {0}
+            transport.close()
+
+        protocol = None
+        with self.peers(20) as peers:
+            self.run(main())
+
+    def test_do_not_wait_for_a_protocol_that_takes_long(self):
+        missing = []
+
+        def answers(data):
+            missing.append(len(protocol.datagrams) - 1 - sum(peer.arrived() for peer in peers))
+            time.sleep(0.0005)
+            return [(data, None)]
+
+        async def main():
+            nonlocal protocol
+            transport, protocol = await self.answering(answers, local_addr=('127.0.0.1', 0))
+            for turn in range(1, 11):
+                await self.ask(transport, peers, [b'x'])
+                await turns_until(lambda turn=turn: len(protocol.datagrams) == 8 * turn)
+            assert max(missing) <= 1
+            transport.close()
+
+        protocol = None
+        with self.peers(8) as peers:
+            self.run(main())
+
+    def test_errors_are_told_and_cost_no_other(self):
+        async def main():
+            transport, protocol = await self.answering(
+                lambda data: [(data, None), (data, ('127.0.0.1', 0)), (data * 2, None)],
+                local_addr=('127.0.0.1', 0))
+            for turn in range(1, 7):
+                await self.ask(transport, peers, [b'%d' % turn])
+                await turns_until(lambda: sum(peer.arrived() for peer in peers) == 24)
+                await turns_until(lambda turn=turn: len(protocol.errors) == 12 * turn)
+                for peer in peers:
+                    assert peer.datagrams == [b'%d' % turn, b'%d' % turn * 2]
+                    peer.datagrams.clear()
+            assert {exc.errno for exc in protocol.errors} == {errno.EINVAL}
+            transport.close()
+
+        with self.peers(12) as peers:
+            self.run(main())
+
+    @pytest.mark.parametrize('end', ['close', 'abort'])
+    def test_have_left_when_the_protocol_ends_its_transport(self, end):
+        def answers(data):
+            if len(protocol.datagrams) == 91:
+                getattr(protocol.transport, end)()
+                return []
+            return [(data, None)]
+
+        async def main():
+            nonlocal protocol
+            transport, protocol = await self.answering(answers, local_addr=('127.0.0.1', 0))
+            for turn in range(1, 6):
+                await self.ask(transport, peers, [b'x'])
+                await turns_until(lambda turn=turn: (
+                    protocol.lost or len(protocol.datagrams) == 20 * turn))
+            await protocol.until(lambda p: p.lost)
+            assert sum(peer.arrived() for peer in peers) == 90
+
+        protocol = None
+        with self.peers(20) as peers:
+            self.run(main())
+
+    def test_to_thousands_of_addresses(self):
+        """As many as no table has room for: each gets its own."""
+        async def main():
+            transport, _ = await self.answering(
+                lambda data: [(data, None)], local_addr=('127.0.0.1', 0))
+            to = transport.get_extra_info('sockname')
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                peer.setblocking(False)
+                peer.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+                peer.bind(('0.0.0.0', 0))
+                hosts = [socket.inet_aton(f'127.{n % 7}.{n // 100}.{1 + n % 100}')
+                         for n in range(12_000)]
+                for _ in range(2):
+                    random.shuffle(hosts)
+                    for start in range(0, len(hosts), 100):
+                        asked = hosts[start:start + 100]
+                        for host in asked:
+                            peer.sendmsg([host], [(socket.IPPROTO_IP, IP_PKTINFO, struct.pack(
+                                '=i4s4s', 0, host, bytes(4)))], 0, to)
+                        answers = []
+                        while len(answers) < len(asked):
+                            await asyncio.sleep(0)
+                            with contextlib.suppress(BlockingIOError):
+                                while True:
+                                    answers.append(peer.recvmsg(100, 100))
+                        for data, [(_, _, told)], _, _ in answers:
+                            assert struct.unpack('=i4s4s', told)[2] == data
+                        assert [data for data, *_ in answers] == asked
+            transport.close()
+
+        self.run(main())
+
+
+class TestTogether(Peers, UringCase):
+    """By one call, which is what it is for."""
+
+    def test_wait_for_one_another(self):
+        missing = []
+
+        def answers(data):
+            missing.append(len(protocol.datagrams) - 1 - sum(peer.arrived() for peer in peers))
+            return [(data, None)]
+
+        async def main():
+            nonlocal protocol
+            transport, protocol = await self.answering(answers, local_addr=('127.0.0.1', 0))
+            while len(missing) < 100 or max(missing) < 2:
+                received = len(protocol.datagrams)
+                await self.ask(transport, peers, [b'x'])
+                await protocol.until(lambda p, n=received: len(p.datagrams) == n + 10)
+            transport.close()
+
+        protocol = None
+        with self.peers(10) as peers:
+            self.run(main())
+
+
+both_sides(globals(), _TestAnswers)
