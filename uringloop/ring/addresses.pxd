@@ -5,10 +5,6 @@ from libc.stdint cimport uint8_t, uint32_t
 from uringloop.ring.abi cimport sockaddr_storage
 
 
-cdef enum:
-    CACHE_SIZE = 512
-
-
 cdef struct cached_address:
     PyObject* tuple          # strong; NULL: empty
     uint32_t length
@@ -17,10 +13,15 @@ cdef struct cached_address:
 
 
 cdef class AddressCache:
-    cdef cached_address from_kernel[CACHE_SIZE]
-    cdef cached_address from_python[CACHE_SIZE]
+    cdef cached_address* from_kernel
+    cdef cached_address* from_python
+    cdef uint32_t places         # of each table, a power of two
+    cdef uint32_t displaced      # since the tables were made
 
+    cdef cached_address* kernel_entry(self, const void* address, uint32_t length) noexcept
     cdef cached_address* python_entry(self, object address) noexcept
+    cdef void make_tables(self, uint32_t places) noexcept
+    cdef void keep_both(self, object made, const void* address, uint32_t length) noexcept
     cdef void clear(self) noexcept
     cdef object to_python(self, const void* address, uint32_t length)
     cdef int to_kernel(

@@ -12,6 +12,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.limits cimport INT_MAX, INT_MIN
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 from uringloop.ring.abi cimport AF_INET, AF_INET6, AF_UNIX, sockaddr_storage
@@ -63,24 +64,81 @@ cdef enum:
     UNIX_PATH = 2     # offset of sun_path
 
 
-cdef uint32_t mix(const uint8_t* data, uint32_t length) noexcept:
-    cdef uint32_t h = 2166136261, i
-    for i in range(length):
-        h = (h ^ data[i]) * 16777619
-    return (h ^ (h >> 15)) & (CACHE_SIZE - 1)
+cdef enum:
+    FIRST_PLACES = 512
+    MOST_PLACES = 8192     # of each table, which is then 400 KB
+
+
+cdef inline uint32_t mix(uint64_t key) noexcept:
+    return <uint32_t>(key * <uint64_t>0x9e3779b97f4a7c15 >> 32)
+
+
+cdef inline uint32_t mix_address(const uint8_t* data, uint32_t length) noexcept:
+    cdef uint64_t word, key = 0
+    cdef uint32_t i = 0
+    while i + 8 <= length:
+        memcpy(&word, data + i, 8)
+        key = (key ^ word) * <uint64_t>0x9e3779b97f4a7c15
+        i += 8
+    if i < length:
+        word = 0
+        memcpy(&word, data + i, length - i)
+        key ^= word
+    return mix(key ^ key >> 32)
+
+
+cdef inline bint is_same(const void* one, const void* other, uint32_t length) noexcept:
+    # Those of IPv4 without a call.
+    return memcmp(one, other, 16) == 0 if length == 16 else memcmp(one, other, length) == 0
 
 
 cdef class AddressCache:
-    """The two tables of one loop.  Direct mapped: a collision only costs time."""
+    """The two tables of one loop.
+
+    An address has two places; the older of two that are there goes when a third comes, and that
+    only costs time.  When as many have gone as there are places, larger tables begin anew: so
+    servers with thousands of peers have theirs, and others don't have the memory.
+    """
+
+    def __cinit__(self):
+        self.make_tables(FIRST_PLACES)
+        if self.places == 0:
+            raise MemoryError
 
     def __dealloc__(self):
         self.clear()
+        free(self.from_kernel)
+        free(self.from_python)
 
     cdef void clear(self) noexcept:
         # Tuples of str and int: nothing that could run code when it goes.
-        for i in range(CACHE_SIZE):
+        for i in range(self.places):
             Py_CLEAR(self.from_kernel[i].tuple)
             Py_CLEAR(self.from_python[i].tuple)
+
+    cdef void make_tables(self, uint32_t places) noexcept:
+        """Empty ones of that size; without memory those that there are stay."""
+        cdef cached_address* from_kernel = <cached_address*>calloc(places, sizeof(cached_address))
+        cdef cached_address* from_python = <cached_address*>calloc(places, sizeof(cached_address))
+        self.displaced = 0
+        if from_kernel is NULL or from_python is NULL:
+            free(from_kernel)
+            free(from_python)
+            return
+        self.clear()
+        free(self.from_kernel)
+        free(self.from_python)
+        self.from_kernel = from_kernel
+        self.from_python = from_python
+        self.places = places
+
+    cdef cached_address* kernel_entry(self, const void* address, uint32_t length) noexcept:
+        """The first of the two places."""
+        return &self.from_kernel[
+            mix_address(<const uint8_t*>address, length) & (self.places - 2)]
+
+    cdef cached_address* python_entry(self, object address) noexcept:
+        return &self.from_python[mix(<uintptr_t><PyObject*>address >> 4) & (self.places - 2)]
 
     cdef object to_python(self, const void* address, uint32_t length):
         """What ``socket.recvfrom`` would return as the address."""
@@ -88,38 +146,53 @@ cdef class AddressCache:
         cdef object made
         if length < 2 or length > 28:
             return make_tuple(address, length)
-        entry = &self.from_kernel[mix(<const uint8_t*>address, length)]
-        if entry.tuple is not NULL and entry.length == length \
-                and memcmp(entry.bytes, address, length) == 0:
+        entry = self.kernel_entry(address, length)
+        if entry.length == length and is_same(entry.bytes, address, length) \
+                and entry.tuple is not NULL:
+            return <object>entry.tuple
+        entry += 1
+        if entry.length == length and is_same(entry.bytes, address, length) \
+                and entry.tuple is not NULL:
             return <object>entry.tuple
         made = make_tuple(address, length)
         if type(made) is tuple:
-            keep(entry, made, address, length, (<sockaddr_storage*>address).ss_family)
-            # The answer will name this very tuple.
-            keep(self.python_entry(made), made, address, length,
-                 (<sockaddr_storage*>address).ss_family)
+            self.keep_both(made, address, length)
         return made
 
-    cdef cached_address* python_entry(self, object address) noexcept:
-        cdef uint64_t key = <uintptr_t><PyObject*>address
-        return &self.from_python[(key >> 4 ^ key >> 13) & (CACHE_SIZE - 1)]
+    cdef void keep_both(self, object made, const void* address, uint32_t length) noexcept:
+        cdef int family = (<sockaddr_storage*>address).ss_family
+        cdef cached_address* entry = self.kernel_entry(address, length)
+        self.displaced += entry[1].tuple is not NULL
+        if self.displaced > self.places and self.places < MOST_PLACES:
+            self.make_tables(4 * self.places)
+            entry = self.kernel_entry(address, length)
+        keep(entry, made, address, length, family)
+        # The answer will name this very tuple.
+        keep(self.python_entry(made), made, address, length, family)
 
     cdef int to_kernel(
             self, object address, int family, sockaddr_storage* into, uint32_t* length) except -1:
         """Fill ``into`` as ``socket.sendto`` would; the same exceptions."""
         cdef cached_address* entry = self.python_entry(address)
+        if entry.tuple is not <PyObject*>address:
+            entry += 1
         if entry.tuple is <PyObject*>address and entry.family == family:
-            memcpy(into, entry.bytes, entry.length)
+            if entry.length == 16:
+                memcpy(into, entry.bytes, 16)
+            else:
+                memcpy(into, entry.bytes, entry.length)
             length[0] = entry.length
             return 0
         if make_sockaddr(address, family, into, length):
-            keep(entry, address, into, length[0], family)
+            keep(self.python_entry(address), address, into, length[0], family)
         return 0
 
 
 cdef void keep(cached_address* entry, object address, const void* data, uint32_t length,
                int family) noexcept:
-    cdef PyObject* old = entry.tuple
+    """At the first of two places: what was there has the second."""
+    cdef PyObject* old = entry[1].tuple
+    entry[1] = entry[0]
     Py_INCREF(address)
     entry.tuple = <PyObject*>address
     entry.length = length
