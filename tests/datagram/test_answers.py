@@ -2,9 +2,12 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import random
+import select
 import socket
 import struct
+import sys
 import time
 
 import pytest
@@ -14,7 +17,11 @@ from tests.support.protocols import Recorder
 from tests.support.sockets import udp
 from tests.support.turns import turns_until
 
-IP_PKTINFO = 8                          # linux/in.h
+IP_PKTINFO, IP_RECVTTL = 8, 12          # linux/in.h
+
+
+def readable(sock):
+    return select.select([sock], [], [], 0)[0]
 
 
 class Peer:
@@ -165,6 +172,29 @@ class _TestAnswers(Peers):
             assert sum(peer.arrived() for peer in peers) == 90
 
         protocol = None
+        with self.peers(20) as peers:
+            self.run(main())
+
+    def test_options_may_be_set_for_each_peer(self):
+        """By the program's own object of its socket, where the loop does not see it."""
+        def answers(data):
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, int(data))
+            return [(data, None)]
+
+        async def main():
+            transport, _ = await self.answering(answers, sock=sock)
+            for peer in peers:
+                peer.sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+            for _ in range(8):
+                for ttl, peer in enumerate(peers, 20):
+                    peer.sock.sendto(b'%d' % ttl, transport.get_extra_info('sockname'))
+                for ttl, peer in enumerate(peers, 20):
+                    await turns_until(functools.partial(readable, peer.sock))
+                    data, [(_, _, told)], _, _ = peer.sock.recvmsg(100, 100)
+                    assert (int(data), int.from_bytes(told[:4], sys.byteorder)) == (ttl, ttl)
+            transport.close()
+
+        sock = udp()
         with self.peers(20) as peers:
             self.run(main())
 

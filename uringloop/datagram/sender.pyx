@@ -104,9 +104,11 @@ cdef class DatagramSender(DatagramOutcomes):
 
         (32 peers answered with 1,200 bytes: a tenth less processor time.  It is less the calls:
         one that is answered at once wakes up, to find nothing else.  What is long is answered
-        while it is in the cache.)
+        while it is in the cache.)  Not on a socket of the program's own: that may set its options
+        for each peer.
         """
         return ((<DatagramTransport>self.transport).delivery.running and not self.connected
+                and not self.given
                 and 0 < length <= self.segments.limit and length < LONG)
 
     cdef bint have_waited(self) noexcept:
