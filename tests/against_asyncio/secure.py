@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tests.against_asyncio import kernel_state
 from tests.against_asyncio.ends import READABLE, ROOM, Direction
-from tests.against_asyncio.programs import Behaviour
+from tests.against_asyncio.programs import HUGE, Behaviour
 from tests.against_asyncio.secure_ends import GARBAGE, SecureEnd, SecurePeer
 from tests.against_asyncio.streams import Streams, prompt, sized
 from tests.against_asyncio.world import told
@@ -82,6 +82,17 @@ class SecureStreams(Streams):
         """All time-outs that are under way are over."""
         self.passed += LONG_AFTER
         self.loop.time = lambda: time.monotonic() + self.passed
+
+    def flood(self, which: int) -> None:
+        """Write what neither sockets nor TLS take, for the other end does not read."""
+        end = self.transport(which)
+        if end is None:
+            return
+        if isinstance(end.other, SecureEnd):
+            end.other.pause()
+        end.other.paused = True
+        for _ in range(2):
+            end.write(HUGE)
 
     # -- making ----------------------------------------------------------------------------------
 

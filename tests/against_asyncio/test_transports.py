@@ -64,14 +64,14 @@ def test_streams_of_ipv6(program):
 
 
 @needs_ipv6
-@profile(60)
+@profile(50)
 @given(strategies.datagram6_programs)
 def test_datagrams_of_ipv6(program):
     compare(Datagrams6, program)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason='its TLS is another')
-@profile(60)
+@profile(50)
 @given(strategies.secure_programs)
 def test_secure_streams(certificate, program):
     compare(functools.partial(SecureStreams, contexts=Contexts(*certificate)), program)
@@ -91,7 +91,7 @@ def _pidfds():
 
 
 @pytest.mark.usefixtures('_pidfds')
-@profile(60)
+@profile(50)
 @given(strategies.process_programs)
 def test_processes(program):
     compare(Processes, program)
