@@ -5,6 +5,7 @@ import gc
 import os
 import pty
 import socket
+import threading
 import warnings
 from asyncio import unix_events
 
@@ -564,6 +565,36 @@ class _TestOthers(Pipes):
         seen = []
         self.run(main())
         assert seen == ['written']
+
+class TestThreads(Pipes, UringCase):
+
+    def test_what_two_of_them_write_at_once_comes_once(self):
+        """Nobody promises the order; asyncio's writer may also fail with BufferError."""
+        async def main():
+            for _ in range(50):
+                transport, protocol, fd = await self.writer()
+                start = threading.Barrier(2)
+
+                def write(data, transport=transport, start=start):
+                    start.wait(5)
+                    transport.write(data)
+
+                threads = [threading.Thread(target=write, args=(letter * 100_000,))
+                           for letter in (b'a', b'b')]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                transport.close()
+                received = b''
+                while part := await self.loop.run_in_executor(None, os.read, fd, MEBIBYTE):
+                    received += part
+                assert (received.count(b'a'), received.count(b'b')) == (100_000, 100_000)
+                await turns_until(lambda: protocol.lost)  # noqa: B023
+                os.close(fd)
+
+        self.run(main())
+
 
 class TestIdle(Pipes, UringCase):
 

@@ -429,12 +429,14 @@ cdef class WritePipeTransport(PipeTransport):
                 return
             if written == view.len:
                 return
+            if self.pieces and written:      # of another thread that has written meanwhile
+                data = PyBytes_FromStringAndSize(<char*>view.buf + written, view.len - written)
+            elif type(data) is not bytes:
+                data = PyBytes_FromStringAndSize(<char*>view.buf, view.len)
             if not self.pieces:
                 self.flush_later()
                 self.context = PyContext_CopyCurrent()      # where it goes on, as with asyncio
                 self.offset = written
-            if type(data) is not bytes:
-                data = PyBytes_FromStringAndSize(<char*>view.buf, view.len)
             self.pieces.append(data)
             self.buffered += view.len - written
         finally:
