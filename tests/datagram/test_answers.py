@@ -255,4 +255,43 @@ class TestTogether(Peers, UringCase):
             self.run(main())
 
 
+    def test_leave_at_the_call_once_they_had_to_wait(self):
+        """For a protocol that took long over a question behind theirs."""
+        missing = []
+
+        def answers(data):
+            missing.append(len(protocol.datagrams) - 1 - sum(peer.arrived() for peer in peers))
+            if data == b'difficult':
+                time.sleep(0.005)
+            return [(data, None)]
+
+        async def main():
+            nonlocal protocol
+            transport, protocol = await self.answering(answers, local_addr=('127.0.0.1', 0))
+
+            async def one_round(asking, question, count):
+                received = len(protocol.datagrams)
+                await self.ask(transport, asking, [question])
+                await protocol.until(lambda p: len(p.datagrams) == received + count)
+
+            while len(missing) < 100 or max(missing[-10:]) < 2:
+                await one_round(peers, b'x', 10)
+            begin = 0.0
+            while not missing or time.monotonic() > begin + 0.5:      # it is for a second
+                missing.clear()
+                while not missing or missing[-1] == 0:
+                    await self.ask(transport, peers[:-1], [b'x'])
+                    begin = time.monotonic()
+                    await one_round(peers[-1:], b'difficult', 10)
+                missing.clear()
+                for _ in range(3):
+                    await one_round(peers, b'x', 10)
+            assert set(missing) == {0}
+            transport.close()
+
+        protocol = None
+        with self.peers(10) as peers:
+            self.run(main())
+
+
 both_sides(globals(), _TestAnswers)

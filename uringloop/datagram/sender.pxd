@@ -17,7 +17,8 @@ cdef class DatagramSender(DatagramOutcomes):
         size_t retried_count
         unsigned chain_limit
         unsigned accepted_of_chain
-        double answered_at          # when the first of the answers that wait was sent
+        double answered_at          # when the first of the answers that wait was sent; 0: none does
+        double at_once_until        # no answer waits so long; 0: they may
         flag zerocopy_able
         flag connected
 
@@ -27,7 +28,9 @@ cdef class DatagramSender(DatagramOutcomes):
                            sockaddr_storage* address, uint32_t address_length,
                            object future) except -1
     cdef bint answers_many(self, size_t length) noexcept
+    cdef bint may_wait(self) noexcept
     cdef bint have_waited(self) noexcept
+    cdef void note_wait(self) noexcept
     cdef bint nothing_before(self) except -1
     cdef int send_or_defer(self, bint deferred, bint bulk) except -1
     cdef int tell_at_the_call(self) except -1

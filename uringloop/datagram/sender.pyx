@@ -50,7 +50,10 @@ cdef extern from "<errno.h>" nogil:
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendto(int, const void*, size_t, int, const sockaddr*, socklen_t)
 
-cdef double ANSWERS_WAIT = 0.0002     # seconds
+# Seconds: what answers may wait, and how long none does after they have waited too long.
+cdef double ANSWERS_WAIT = 0.0002
+cdef double TOO_LONG = 0.002
+cdef double AT_ONCE = 1.0
 
 cdef enum:
     CHAIN_LIMIT = 64          # sends of one submission, linked to one another
@@ -109,7 +112,15 @@ cdef class DatagramSender(DatagramOutcomes):
         """
         return ((<DatagramTransport>self.transport).delivery.running and not self.connected
                 and not self.given
-                and 0 < length <= self.segments.limit and length < LONG)
+                and 0 < length <= self.segments.limit and length < LONG
+                and (self.at_once_until == 0 or self.may_wait()))
+
+    cdef bint may_wait(self) noexcept:
+        """Whether it is long enough ago that answers had to wait for a protocol that takes long."""
+        if monotonic() < self.at_once_until:
+            return False
+        self.at_once_until = 0
+        return True
 
     cdef bint have_waited(self) noexcept:
         """Whether the first of the queue has waited long enough for a protocol that takes long."""
@@ -117,6 +128,13 @@ cdef class DatagramSender(DatagramOutcomes):
         if self.queued == 1:
             self.answered_at = now
         return now > self.answered_at + ANSWERS_WAIT
+
+    cdef void note_wait(self) noexcept:
+        """The answers leave.  What comes behind an answer may take any time to be handled."""
+        cdef double now = monotonic()
+        if now > self.answered_at + TOO_LONG:
+            self.at_once_until = now + AT_ONCE
+        self.answered_at = 0
 
     cdef bint nothing_before(self) except -1:
         """What was sent before leaves, and is told of: whether nothing of it waits for room."""
@@ -321,6 +339,8 @@ cdef class DatagramSender(DatagramOutcomes):
         cdef size_t before = self.buffered
         if self.sending or transport._sock is None or transport.loop.closing:
             return 0
+        if self.answered_at:
+            self.note_wait()
         self.sending = True
         try:
             if self.may_submit():
