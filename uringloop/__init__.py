@@ -1,5 +1,5 @@
 """An asyncio event loop on io_uring that sends datagrams without copying them."""
-from uringloop import _main_interpreter as _main_interpreter  # isort: skip
+from uringloop import _importable as _importable  # isort: skip
 from uringloop import policy
 from uringloop.datagram.metadata import DatagramInfo
 from uringloop.datagram.protocol import DatagramProtocol

@@ -193,7 +193,7 @@ def test_typing_marker_is_there():
 
 # From below to above; what stands in one line knows nothing of each other.
 LAYERS = [
-    {'uringloop._cpython', 'uringloop._main_interpreter', 'uringloop._inherited',
+    {'uringloop._cpython', 'uringloop._importable', 'uringloop._inherited',
      'uringloop.tls'},
     {'uringloop.ring'},
     {'uringloop.core'},
@@ -469,6 +469,21 @@ def test_subinterpreters_are_refused(before):
         '''
     assert script(code) == ('uringloop cannot be used in a subinterpreter: '
                            'import and run it in the main interpreter\n')
+
+
+# -- sources -----------------------------------------------------------------------------------
+
+def test_sources_that_are_not_compiled_say_what_to_do(tmp_path):
+    """As in a clone, whose folder comes before what pip has installed."""
+    (tmp_path / 'uringloop').mkdir()
+    for name in '__init__.py', '_importable.py':
+        (tmp_path / 'uringloop' / name).write_bytes((PACKAGE / name).read_bytes())
+    done = python('-c', 'import uringloop', cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    version = '.'.join(map(str, sys.version_info[:2]))
+    assert done.stderr.splitlines()[-1] == (
+        f'ImportError: uringloop: the sources of {tmp_path}/uringloop/_importable.py are not '
+        f'compiled for Python {version}: start Python in another folder to have what pip has '
+        f'installed, or run "make build PYTHON=python{version}" here')
 
 
 # -- python -bb --------------------------------------------------------------------------------
