@@ -1,5 +1,6 @@
 """Signals: handlers of the loop and of ``signal``, Ctrl-C, and a loop that sleeps meanwhile."""
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -186,6 +187,27 @@ class TestTimerSignals(UringCase):
         assert seen
         self.loop.remove_signal_handler(signal.SIGALRM)
         self.problems.clear()
+
+    def test_all_are_heeded_though_the_program_reads_one_at_a_time(self):
+        def read_one():
+            with contextlib.suppress(BlockingIOError):
+                self.loop._process_self_data(self.loop._ssock.recv(1))
+
+        async def main():
+            told = []
+            kinds = signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP
+            for kind in kinds:
+                self.loop.add_signal_handler(kind, told.append, kind)
+            self.loop._read_from_self = read_one
+            for kind in kinds:
+                signal.raise_signal(kind)
+            while set(told) != set(kinds):
+                await asyncio.sleep(0.001)
+            del self.loop._read_from_self
+            for kind in kinds:
+                self.loop.remove_signal_handler(kind)
+
+        self.run(main())
 
     @pytest.mark.skipif(sys.version_info < (3, 11), reason='asyncio.Runner is new in 3.11')
     def test_an_interrupted_runner_cancels_its_task(self):

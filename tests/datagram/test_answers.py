@@ -179,7 +179,7 @@ class _TestAnswers(Peers):
         """By the program's own object of its socket, where the loop does not see it."""
         def answers(data):
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, int(data))
-            return [(data, None)]
+            return [(data, None)] * 3
 
         async def main():
             transport, _ = await self.answering(answers, sock=sock)
@@ -188,7 +188,7 @@ class _TestAnswers(Peers):
             for _ in range(8):
                 for ttl, peer in enumerate(peers, 20):
                     peer.sock.sendto(b'%d' % ttl, transport.get_extra_info('sockname'))
-                for ttl, peer in enumerate(peers, 20):
+                for ttl, peer in list(enumerate(peers, 20)) * 3:
                     await turns_until(functools.partial(readable, peer.sock))
                     data, [(_, _, told)], _, _ = peer.sock.recvmsg(100, 100)
                     assert (int(data), int.from_bytes(told[:4], sys.byteorder)) == (ttl, ttl)

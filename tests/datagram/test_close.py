@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.cases import both_sides
 from tests.support.endpoints import Endpoints, QueuingRecorder
+from tests.support.programs import script
 from tests.support.sockets import LOCAL, bound, deserted
 from tests.support.turns import turns
 
@@ -229,6 +230,52 @@ class _TestClose(Endpoints):
             assert reference() is None
 
         self.run(main())
+
+
+def test_a_finalizer_that_runs_while_a_bulk_is_sent_may_abort_it():
+    """The collector starts it: each lease that is given back wakes a task, which allocates."""
+    assert script("""
+        import asyncio, gc, socket, uringloop
+
+        class Owner:
+            def __init__(self, transport):
+                self.transport, self.itself = transport, self
+
+            def __del__(self):
+                self.transport.abort()
+
+        async def main(threshold):
+            loop = asyncio.get_running_loop()
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                peer.bind(('127.0.0.1', 0))
+                transport, _ = await loop.create_datagram_endpoint(
+                    asyncio.DatagramProtocol, local_addr=('127.0.0.1', 0))
+                pool = loop.create_buffer_pool(40, 4000)
+                leases = [pool.acquire_nowait() for _ in range(40)]
+                views = [memoryview(lease)[:100] for lease in leases]
+                waiters = [asyncio.ensure_future(pool.acquire()) for _ in range(20)]
+                await asyncio.sleep(0)
+                gc.collect()
+                gc.disable()
+                for view in views:
+                    transport.sendto(view, peer.getsockname())
+                    view.release()
+                for lease in leases[5:]:         # those before have left
+                    lease.release()
+                gc.collect()
+                Owner(transport)
+                del lease, view
+                gc.enable()
+                gc.set_threshold(threshold)
+                await asyncio.sleep(0.001)
+                gc.set_threshold(700)
+                for waiter in waiters:
+                    waiter.cancel()
+
+        for threshold in range(8, 60):
+            uringloop.run(main(threshold))
+        print('alive')
+    """) == 'alive\n'
 
 
 both_sides(globals(), _TestClose)

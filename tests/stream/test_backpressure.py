@@ -387,11 +387,21 @@ class _TestMemory(Case):
 
         self.run(main())
 
+    async def connection(self, factory):
+        """A protocol, its peer, and its socket."""
+        one, peer = PAIRS['tcp']()
+        peer.setblocking(False)
+        _, protocol = await self.loop.create_connection(factory, sock=one)
+        return protocol, peer, one
+
+
+class TestWhatWaited(Streams, UringCase):
+
     @pytest.mark.skipif(not COUNTS_BLOCKS, reason='what a sanitizer frees it keeps')
     def test_what_a_slow_reader_made_wait_is_given_back_to_the_system(self):
         """Nothing that the loop keeps lies above it in the heap."""
         grown = script("""
-            import asyncio, os, socket, sys
+            import asyncio, os, socket
             from tests.leaks.measure import resident
             import uringloop
 
@@ -410,21 +420,11 @@ class _TestMemory(Case):
                     await asyncio.sleep(0.001)
                 print(full - before, resident() - before)
 
-            uringloop.run(main()) if sys.argv[1] == 'True' else asyncio.run(main())
-        """, arguments=[str(self.uring)])
+            uringloop.run(main())
+        """)
         full, after = map(int, grown.split())
         assert full > 50 * MEBIBYTE
         assert after < 30 * MEBIBYTE
-
-    async def connection(self, factory):
-        """A protocol, its peer, and its socket."""
-        one, peer = PAIRS['tcp']()
-        peer.setblocking(False)
-        _, protocol = await self.loop.create_connection(factory, sock=one)
-        return protocol, peer, one
-
-
-class TestViews(Streams, UringCase):
 
     def test_a_short_one_that_waits_does_not_keep_what_it_is_a_view_of(self):
         async def main():

@@ -10,7 +10,7 @@ from libc.math cimport fmax
 
 from uringloop.core.clock cimport monotonic
 from uringloop.core.poll_watch cimport PollWatch, SelectorWatch
-from uringloop.ring.abi cimport MSG_DONTWAIT, MSG_NOSIGNAL
+from uringloop.ring.abi cimport MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK
 from uringloop.ring.process cimport this_thread
 from uringloop.ring.registered_memory cimport Registration
 from uringloop.ring.ring cimport Ring
@@ -210,6 +210,13 @@ cdef class RingOwner(Submitter):
             length = recv(self.wakeup_watch.fd, told, WAKE_SIZE, MSG_DONTWAIT)
             if length > 0:
                 self._process_self_data(told[:length])
+        self.all_read = True
+
+    cdef bint is_read_out(self) noexcept:
+        """Whether ``_read_from_self``, which may be a program's, has left nothing."""
+        cdef char byte
+        return self.all_read \
+            or recv(self.wakeup_watch.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0
 
     def _forget_wake(self):
         """In the child of a fork: the number may come to mean another socket."""

@@ -27,6 +27,14 @@ cdef struct segmentation:
     double allowed_until           # when to look at them again
 
 
+cdef enum:
+    SETTINGS = 10
+
+
+cdef struct settings:              # of a socket, for what it sends next
+    int[SETTINGS] values
+
+
 cdef inline Likeness compare(segmentation* these, size_t length, sockaddr_storage* address,
                              uint32_t address_length) noexcept:
     """Whether this datagram can be a segment of one send with the one before; remembers it."""
@@ -46,6 +54,7 @@ cdef inline Likeness compare(segmentation* these, size_t length, sockaddr_storag
 
 
 cdef unsigned count_alike(segmentation* these, operation* first) noexcept
+cdef bint has_changed(settings* these, int fd) noexcept
 cdef bint is_allowed(segmentation* these, int fd, bint options_changed) noexcept
 cdef int send_segmented(operation* first, unsigned count, int fd) noexcept
 cdef unsigned send_together(segmentation* these, operation* first, int fd,

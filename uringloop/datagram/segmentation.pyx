@@ -33,6 +33,7 @@ cdef extern from *:
     #endif
     """
     enum:
+        SO_MARK
         SO_NO_CHECK
         SO_TIMESTAMPING
         UDP_CORK
@@ -42,6 +43,15 @@ cdef extern from "<netinet/in.h>" nogil:
     enum:
         IP_RECVERR
         IPV6_RECVERR
+        IP_TOS
+        IP_TTL
+        IP_MTU_DISCOVER
+        IP_MULTICAST_IF
+        IP_MULTICAST_TTL
+        IPV6_TCLASS
+        IPV6_UNICAST_HOPS
+        IPV6_MULTICAST_IF
+        IPV6_MULTICAST_HOPS
 
 cdef double OPTIONS_TRUSTED = 0.01        # seconds
 
@@ -91,6 +101,28 @@ cdef inline bint say_the_same(operation* one, operation* other) noexcept:
             and one.message.msg_control == other.message.msg_control
             and one.message.msg_controllen <= LONGEST_METADATA
             and one.message.msg_flags == 0 and other.message.msg_flags == 0)
+
+
+# What a program may set anew for each datagram, or each peer.
+cdef int[SETTINGS][2] EACH = [
+    [IPPROTO_IP, IP_TOS], [IPPROTO_IP, IP_TTL], [IPPROTO_IP, IP_MTU_DISCOVER],
+    [IPPROTO_IP, IP_MULTICAST_IF], [IPPROTO_IP, IP_MULTICAST_TTL], [SOL_SOCKET, SO_MARK],
+    [IPPROTO_IPV6, IPV6_TCLASS], [IPPROTO_IPV6, IPV6_UNICAST_HOPS],
+    [IPPROTO_IPV6, IPV6_MULTICAST_IF], [IPPROTO_IPV6, IPV6_MULTICAST_HOPS]]
+
+
+cdef bint has_changed(settings* these, int fd) noexcept:
+    """Whether one of the options that a datagram leaves with is not what it was the last time."""
+    cdef int value, i
+    cdef socklen_t size
+    cdef bint changed = False
+    for i in range(SETTINGS):
+        value = 0
+        size = sizeof(value)
+        getsockopt(fd, EACH[i][0], EACH[i][1], &value, &size)
+        changed = changed or value != these.values[i]
+        these.values[i] = value
+    return changed
 
 
 cdef bint is_allowed(segmentation* these, int fd, bint options_changed) noexcept:

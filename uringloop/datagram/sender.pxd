@@ -3,6 +3,7 @@ cimport cython
 from libc.stdint cimport uint32_t
 
 from uringloop.datagram.outcomes cimport DatagramOutcomes
+from uringloop.datagram.segmentation cimport settings
 from uringloop.ring.abi cimport sockaddr_storage
 from uringloop.ring.operations cimport flag, operation
 from uringloop.ring.payloads cimport payload
@@ -19,6 +20,9 @@ cdef class DatagramSender(DatagramOutcomes):
         unsigned accepted_of_chain
         double answered_at          # when the first of the answers that wait was sent; 0: none does
         double at_once_until        # no answer waits so long; 0: they may
+        settings seen               # the options of a socket of the program's
+        flag drop_due               # the transport was aborted while its queue was being sent
+        int trust                   # how often they were seen to be as before; DISTRUSTED: they change
         flag zerocopy_able
         flag connected
 
@@ -28,6 +32,8 @@ cdef class DatagramSender(DatagramOutcomes):
                            sockaddr_storage* address, uint32_t address_length,
                            object future) except -1
     cdef bint answers_many(self, size_t length) noexcept
+    cdef bint options_stay(self) noexcept
+    cdef void look_again(self) noexcept
     cdef bint may_wait(self) noexcept
     cdef bint have_waited(self) noexcept
     cdef void note_wait(self) noexcept

@@ -28,7 +28,7 @@ from uringloop.datagram.queue cimport (
     BY_CALL, HEADER, ONE_BY_ONE, PLAIN, QUEUE_LIMIT, TRAINS_LIMIT, UNDECIDED)
 from uringloop.datagram.receiver cimport DatagramReceiver
 from uringloop.datagram.segmentation cimport (
-    DIFFERENT, SAME, SHORTER, Likeness, compare, count_alike, is_allowed, refused,
+    DIFFERENT, SAME, SHORTER, Likeness, compare, count_alike, has_changed, is_allowed, refused,
     send_segmented, send_together, sent_by_itself)
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
@@ -58,6 +58,8 @@ cdef double AT_ONCE = 1.0
 cdef enum:
     CHAIN_LIMIT = 64          # sends of one submission, linked to one another
     TRIES = 1000              # to have the results of them all
+    TRUSTED = 64              # looks, between which no option has changed
+    DISTRUSTED = -1
 
 
 @cython.final
@@ -91,7 +93,8 @@ cdef class DatagramSender(DatagramOutcomes):
             and self.goes_zerocopy(memory.base, memory.length, memory.length, memory.lent,
                                    address, address_length)
         answers = self.answers_many(memory.length)
-        bulk = self.count_send() and (zerocopy or answers or likeness != DIFFERENT)
+        bulk = self.count_send() and (zerocopy or answers or likeness != DIFFERENT) \
+            and self.options_stay()
         self.send_deferred_of_others()
         if not bulk and self.nothing_before() and not zerocopy:
             return self.send_now(owner, memory, address, address_length)
@@ -107,13 +110,31 @@ cdef class DatagramSender(DatagramOutcomes):
 
         (32 peers answered with 1,200 bytes: a tenth less processor time.  It is less the calls:
         one that is answered at once wakes up, to find nothing else.  What is long is answered
-        while it is in the cache.)  Not on a socket of the program's own: that may set its options
-        for each peer.
+        while it is in the cache.)
         """
         return ((<DatagramTransport>self.transport).delivery.running and not self.connected
-                and not self.given
                 and 0 < length <= self.segments.limit and length < LONG
                 and (self.at_once_until == 0 or self.may_wait()))
+
+    cdef bint options_stay(self) noexcept:
+        """Whether what is sent now may leave later, with the options that the socket has then.
+
+        A program sets those of its own socket unseen, for each peer or each answer perhaps.  So it
+        is watched for a while, in which all leaves at the call, and looked at now and then later.
+        """
+        if not self.given or self.trust == TRUSTED:
+            return True
+        if self.trust != DISTRUSTED:
+            self.look_again()
+        return False
+
+    cdef void look_again(self) noexcept:
+        """Compare the options with what they were; but for what the loop has seen being set."""
+        cdef bint changed = has_changed(&self.seen, (<DatagramTransport>self.transport)._sock_fd)
+        if changed and self.trust and not self.options_changed:
+            self.trust = DISTRUSTED
+        elif self.trust < TRUSTED:
+            self.trust += 1
 
     cdef bint may_wait(self) noexcept:
         """Whether it is long enough ago that answers had to wait for a protocol that takes long."""
@@ -176,7 +197,7 @@ cdef class DatagramSender(DatagramOutcomes):
             self.enqueue_trains(owner, memory, segment_size, address, address_length, future)
         else:
             self.append(owner, memory, 0, address, address_length, future)
-        if self.count_send() and not self.waits():
+        if self.count_send() and not self.waits() and self.options_stay():
             self.defer()
         else:
             self.send_queued()
@@ -237,7 +258,7 @@ cdef class DatagramSender(DatagramOutcomes):
         likeness = compare(&self.segments, PyBytes_GET_SIZE(data), address, address_length)
         if alone or likeness == SHORTER and self.queue is NULL:
             likeness = DIFFERENT
-        bulk = self.count_send() and likeness != DIFFERENT
+        bulk = self.count_send() and likeness != DIFFERENT and self.options_stay()
         self.send_deferred_of_others()
         if not bulk and self.nothing_before():
             return self.send_message_now(data, control, flags, address, address_length)
@@ -293,7 +314,9 @@ cdef class DatagramSender(DatagramOutcomes):
     cdef int drop_queue(self) except -1:
         transport = <DatagramTransport>self.transport
         cdef operation* op
-        while self.queue is not NULL:
+        # What is released, or allocated, while it is sent may run code of the program.
+        self.drop_due = self.sending
+        while self.queue is not NULL and not self.drop_due:
             op = self.pop_queue()
             self.buffered -= op.length + HEADER * datagrams(op)
             transport.loop.counters.datagrams_dropped += datagrams(op)
@@ -345,13 +368,15 @@ cdef class DatagramSender(DatagramOutcomes):
         try:
             if self.may_submit():
                 transport.join_ring()
-            while self.queue is not NULL and not self.waits():
+            while self.queue is not NULL and not self.waits() and not self.drop_due:
                 if self.goes_by_ring(self.queue):
                     self.send_chain()
                 else:
                     self.send_by_calls()
         finally:
             self.sending = False
+            if self.drop_due:
+                self.drop_queue()
         if transport.loop.deferring is transport:
             transport.loop.deferring = None
         self.flush_if_full()
@@ -433,8 +458,13 @@ cdef class DatagramSender(DatagramOutcomes):
         transport = <DatagramTransport>self.transport
         if not transport.has_socket():
             return False
-        changed, self.options_changed = self.options_changed, False
-        return is_allowed(&self.segments, transport._sock_fd, changed)
+        cdef bint changed = self.options_changed
+        cdef double until = self.segments.allowed_until
+        cdef bint allowed = is_allowed(&self.segments, transport._sock_fd, changed)
+        if self.trust == TRUSTED and self.segments.allowed_until != until:
+            self.look_again()
+        self.options_changed = False
+        return allowed
 
     cdef int first_failed(self, int error) except -1:
         cdef operation* op = self.pop_queue()

@@ -71,6 +71,7 @@ cdef extern from "<sys/socket.h>" nogil:
         MSG_DONTWAIT
         MSG_MORE
         MSG_NOSIGNAL
+        MSG_PEEK
         MSG_TRUNC
         MSG_CTRUNC
 

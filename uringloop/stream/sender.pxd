@@ -40,5 +40,6 @@ cdef class StreamSender(Sender):
     cdef int address_of_peer(self, sockaddr_storage* into, uint32_t* length) except -1
     cdef int expect_copies(self) except -1
     cdef int strike_off(self, size_t sent) noexcept
+    cdef int forget_first(self) noexcept
     cdef int all_written(self) except -1
     cdef int write_failed(self, int error) except -1

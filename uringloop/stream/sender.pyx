@@ -33,7 +33,6 @@ cdef extern from "<netinet/in.h>":
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
-        MSG_PEEK
         SO_SNDBUF
     int getsockopt(int, int, int, void*, socklen_t*)
     ssize_t recv(int, void*, size_t, int)
@@ -176,17 +175,23 @@ cdef class StreamSender(Sender):
     cdef int strike_off(self, size_t sent) noexcept:
         """Forget what the socket has taken."""
         cdef piece* first
-        self.buffered -= sent
-        while sent:
+        while sent and self.count:       # a finalizer may have aborted the transport meanwhile
             first = &self.pieces[self.first]
             if sent < first.length:
                 first.base += sent
                 first.length -= sent
+                self.buffered -= sent
                 return 0
             sent -= first.length
-            Py_CLEAR(first.owner)
-            self.first += 1
-            self.count -= 1
+            self.forget_first()
+        return 0
+
+    cdef int forget_first(self) noexcept:
+        cdef PyObject* owner = self.pieces[self.first].owner
+        self.buffered -= self.pieces[self.first].length
+        self.first += 1
+        self.count -= 1
+        Py_CLEAR(owner)                  # last: this may run code of the program
         return 0
 
     cdef bint has_queue(self) noexcept:
@@ -194,10 +199,7 @@ cdef class StreamSender(Sender):
 
     cdef int drop_queue(self) except -1:
         while self.count:
-            self.count -= 1
-            self.buffered -= self.pieces[self.first].length
-            Py_CLEAR(self.pieces[self.first].owner)
-            self.first += 1
+            self.forget_first()
         return 0
 
     cdef int flush_queue(self) except -1:
