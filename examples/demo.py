@@ -239,6 +239,8 @@ def main():
     parser.add_argument('--megabytes', type=int, default=128,
                         help='size of the file that is streamed (default: %(default)s)')
     options = parser.parse_args()
+    if options.megabytes < 1:
+        parser.error(f'--megabytes must be 1 or more, not {options.megabytes}')
     os.environ['URINGLOOP_REQUIRE'] = '1'        # no child may do without io_uring
     sys.stdout.reconfigure(line_buffering=True)  # in order with what children print
     dig = shutil.which('dig')

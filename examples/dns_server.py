@@ -122,13 +122,19 @@ async def serve(zone, host, port):
     transport.close()
 
 
+def port_number(text):
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a port from 0 to 65535')
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description='Answer DNS queries over UDP from one zone, until Ctrl-C.',
         epilog='try it: dig @127.0.0.1 -p 5353 www.example.test AAAA')
     parser.add_argument('--host', default='127.0.0.1',
                         help='address to listen on; 0.0.0.0 or :: for all (default: %(default)s)')
-    parser.add_argument('--port', type=int, default=5353,
+    parser.add_argument('--port', type=port_number, default=5353,
                         help='UDP port, 0 for any free one (default: %(default)s)')
     parser.add_argument('--zone', type=Path, metavar='FILE',
                         help='zone file to serve, with its SOA record '
@@ -138,7 +144,10 @@ def main():
         zone = Zone(options.zone.read_text() if options.zone else ZONE)
     except (OSError, ValueError, DNSError) as error:
         sys.exit(f'dns_server: cannot read the zone: {error}')
-    asyncio.run(serve(zone, options.host, options.port))
+    try:
+        asyncio.run(serve(zone, options.host, options.port))
+    except OSError as error:
+        sys.exit(f'dns_server: {options.host} port {options.port}: {error.strerror or error}')
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ control messages for.
 import argparse
 import asyncio
 import signal
+import sys
 import time
 
 import uringloop
@@ -57,6 +58,8 @@ async def serve(host, port):
 
 
 async def ask(host, port):
+    """Ask with each ECN; whether any was answered."""
+    answered = False
     loop = asyncio.get_running_loop()
     transport, client = await loop.create_datagram_endpoint(
         Client, remote_addr=(host, port), ecn=True, timestamps=True)
@@ -69,9 +72,17 @@ async def ask(host, port):
         except (OSError, asyncio.TimeoutError) as exc:
             print(f'{name}: no answer ({exc or "within two seconds"})')
         else:
+            answered = True
             print(f'{name}: answered by {addr[0]}, marked {ECN[info.ecn]}, '
                   f'{(info.timestamp_ns - sent) / 1000:.0f} microseconds later')
     transport.close()
+    return answered
+
+
+def port_number(text):
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a port from 0 to 65535')
+    return int(text)
 
 
 def main():
@@ -81,15 +92,18 @@ def main():
         epilog='try it: python examples/ecn_echo.py --ask 127.0.0.2 in another terminal')
     parser.add_argument('--host', default='0.0.0.0',
                         help='address to listen on; :: for IPv6 (default: all of IPv4)')
-    parser.add_argument('--port', type=int, default=9999,
+    parser.add_argument('--port', type=port_number, default=9999,
                         help='UDP port, 0 for any free one (default: %(default)s)')
     parser.add_argument('--ask', metavar='HOST',
                         help='ask the one that runs there, once with each ECN codepoint')
     options = parser.parse_args()
-    if options.ask:
-        uringloop.run(ask(options.ask, options.port))
-    else:
+    try:
+        if options.ask:
+            sys.exit(0 if uringloop.run(ask(options.ask, options.port)) else 1)
         uringloop.run(serve(options.host, options.port))
+    except OSError as error:
+        sys.exit(f'ecn_echo: {options.ask or options.host} port {options.port}: '
+                 f'{error.strerror or error}')
 
 
 if __name__ == '__main__':

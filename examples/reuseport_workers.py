@@ -59,7 +59,11 @@ def reserve(host, port):
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.bind((host, port))
+    try:
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 
@@ -73,13 +77,19 @@ def take(queue, workers):
     return queue.get()
 
 
+def port_number(text):
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a port from 0 to 65535')
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description='Echo the datagrams of one UDP port by several processes, until Ctrl-C.',
         epilog='try it: nc -u 127.0.0.1 9000, from several terminals')
     parser.add_argument('--host', default='127.0.0.1',
                         help='address to listen on; 0.0.0.0 or :: for all (default: %(default)s)')
-    parser.add_argument('--port', type=int, default=9000,
+    parser.add_argument('--port', type=port_number, default=9000,
                         help='UDP port, 0 for any free one (default: %(default)s)')
     parser.add_argument('--workers', type=int, default=len(os.sched_getaffinity(0)),
                         help='how many processes (default: one a processor, %(default)s)')

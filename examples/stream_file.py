@@ -415,6 +415,12 @@ def make_file(path, size):
             file.write(content[:size - done])
 
 
+def port_number(text):
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a port from 0 to 65535')
+    return int(text)
+
+
 def make_parser():
     parser = argparse.ArgumentParser(
         description='Stream a file as datagrams, and check that every byte came.',
@@ -427,7 +433,7 @@ def make_parser():
     command.add_argument('host', help='where "receive" runs')
     command.add_argument('--file', type=Path,
                          help="what to send (default: a tar made of Python's library)")
-    command.add_argument('--port', type=int, default=9000,
+    command.add_argument('--port', type=port_number, default=9000,
                          help='UDP port of the receiver (default: %(default)s)')
     command.add_argument('--size', type=int, default=ETHERNET, metavar='BYTES',
                          help=f'content of a datagram, from {SHORTEST} to {LONGEST}.  One that is '
@@ -451,7 +457,7 @@ def make_parser():
         description='Receive one file, check it, and say so.')
     command.add_argument('--host', default='127.0.0.1',
                          help='address to listen on; 0.0.0.0 or :: for all (default: %(default)s)')
-    command.add_argument('--port', type=int, default=9000,
+    command.add_argument('--port', type=port_number, default=9000,
                          help='UDP port, 0 for any free one (default: %(default)s)')
     command.add_argument('--output', type=Path, metavar='FILE',
                          help='where to write it (default: it is checked and forgotten)')

@@ -9,6 +9,7 @@ bytes, without a copy; the echo goes on meanwhile, and who takes too long is can
 import argparse
 import mmap
 import signal
+import sys
 from pathlib import Path
 
 import trio
@@ -64,6 +65,12 @@ async def main_task(options):
           f'{server.given_up} given up')
 
 
+def port_number(text):
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a port from 0 to 65535')
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description='Send every UDP datagram back to where it came from, and files to who asks '
@@ -73,7 +80,7 @@ def main():
                         help='what may be asked for, by its name: echo send NAME | nc ...')
     parser.add_argument('--host', default='127.0.0.1',
                         help='address to listen on; 0.0.0.0 or :: for all (default: %(default)s)')
-    parser.add_argument('--port', type=int, default=9999,
+    parser.add_argument('--port', type=port_number, default=9999,
                         help='UDP port, 0 for any free one (default: %(default)s)')
     parser.add_argument('--patience', type=float, default=10, metavar='SECONDS',
                         help='how long the sending of a file may take (default: %(default)s)')
@@ -81,7 +88,10 @@ def main():
     for path in options.files:
         if not path.is_file() or not path.stat().st_size:
             parser.error(f'{path} is no file, or an empty one')
-    uringloop.trio.run(main_task, options)
+    try:
+        uringloop.trio.run(main_task, options)
+    except OSError as error:
+        sys.exit(f'trio_echo: {options.host} port {options.port}: {error.strerror or error}')
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@
 import argparse
 import asyncio
 import signal
+import sys
 
 import uringloop
 
@@ -34,16 +35,25 @@ async def serve(host, port):
           f'{stats.datagrams_dropped} dropped, {stats.syscalls} system calls for the ring')
 
 
+def port_number(text):
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a port from 0 to 65535')
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description='Send every UDP datagram back to where it came from, until Ctrl-C.',
         epilog='try it: echo hello | nc -u -w1 127.0.0.1 9999')
     parser.add_argument('--host', default='127.0.0.1',
                         help='address to listen on; 0.0.0.0 or :: for all (default: %(default)s)')
-    parser.add_argument('--port', type=int, default=9999,
+    parser.add_argument('--port', type=port_number, default=9999,
                         help='UDP port, 0 for any free one (default: %(default)s)')
     options = parser.parse_args()
-    uringloop.run(serve(options.host, options.port))
+    try:
+        uringloop.run(serve(options.host, options.port))
+    except OSError as error:
+        sys.exit(f'udp_echo: {options.host} port {options.port}: {error.strerror or error}')
 
 
 if __name__ == '__main__':

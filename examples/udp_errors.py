@@ -23,6 +23,11 @@ class Errors(uringloop.DatagramProtocol):
     def __init__(self):
         self.told = asyncio.Event()
 
+    def error_received(self, exc):
+        # What the socket itself refused to send: nothing of it comes by the queue.
+        print(f'not sent: {exc.strerror}', flush=True)
+        self.told.set()
+
     def datagram_errqueue_received(self, data, ancdata, flags, addr):
         # ``addr`` is where the datagram was sent to, ``data`` what the message has quoted of it.
         for level, kind, content in ancdata:
@@ -49,9 +54,14 @@ async def ask(addresses, seconds):
 
 def address(text):
     host, _, port = text.rpartition(':')
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError(f'{text!r} is not HOST:PORT')
-    return host, int(port)
+    if ':' in host:
+        raise argparse.ArgumentTypeError(f'{text!r}: IPv4 only')
+    try:
+        return socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_DGRAM)[0][4]
+    except socket.gaierror as error:
+        raise argparse.ArgumentTypeError(f'{host}: {error.strerror}') from None
 
 
 def main():

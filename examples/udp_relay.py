@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import signal
 import socket
+import sys
 
 import uringloop
 
@@ -55,9 +56,13 @@ async def relay(host, port, receivers):
         loop.add_signal_handler(number, stop.set)
     outgoing, way_out = await loop.create_datagram_endpoint(
         WayOut, family=receivers[0][0], local_addr=None)
-    incoming, protocol = await loop.create_datagram_endpoint(
-        lambda: Relay(outgoing, way_out, [address for _, address in receivers]),
-        local_addr=(host, port))
+    try:
+        incoming, protocol = await loop.create_datagram_endpoint(
+            lambda: Relay(outgoing, way_out, [address for _, address in receivers]),
+            local_addr=(host, port))
+    except OSError:
+        outgoing.close()
+        raise
     name, port = incoming.get_extra_info('sockname')[:2]
     print(f'listening on {name} port {port}', flush=True)
     await stop.wait()
@@ -81,6 +86,12 @@ def endpoint(text):
     return found[0], found[4]
 
 
+def port_number(text):
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a port from 0 to 65535')
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description='Send what comes to a UDP port on to others, until Ctrl-C.',
@@ -90,12 +101,15 @@ def main():
                         help='where to send it; all IPv4, or all IPv6 as [::1]:9000')
     parser.add_argument('--host', default='127.0.0.1',
                         help='address to listen on; 0.0.0.0 or :: for all (default: %(default)s)')
-    parser.add_argument('--port', type=int, default=9000,
+    parser.add_argument('--port', type=port_number, default=9000,
                         help='UDP port, 0 for any free one (default: %(default)s)')
     options = parser.parse_args()
     if len({family for family, _ in options.receivers}) > 1:
         parser.error('the receivers are to be all IPv4 or all IPv6')
-    uringloop.run(relay(options.host, options.port, options.receivers))
+    try:
+        uringloop.run(relay(options.host, options.port, options.receivers))
+    except OSError as error:
+        sys.exit(f'udp_relay: {options.host} port {options.port}: {error.strerror or error}')
 
 
 if __name__ == '__main__':

@@ -101,6 +101,37 @@ def test_each_has_a_help(arguments):
     assert answer.stdout.startswith(f'usage: {name}')
 
 
+@pytest.mark.parametrize('arguments', [
+    ['udp_echo.py'], ['ecn_echo.py'], ['udp_relay.py', '127.0.0.1:9'], ['reuseport_workers.py'],
+    ['dns_server.py'], ['trio_echo.py'], ['stream_file.py', 'receive']], ids=' '.join)
+class TestAddressesToListenOn:
+
+    def refused(self, arguments, *options):
+        """The last line of what it says; before it there is its usage, or nothing."""
+        name, *more = arguments
+        done = run(*PYTHON, EXAMPLES / name, *more, *options)
+        assert (done.returncode in (1, 2), done.stdout) == (True, '')
+        *before, line = done.stderr.splitlines()
+        assert not before or before[0].startswith('usage: '), done.stderr
+        assert 'Traceback' not in done.stderr and 'Warning' not in done.stderr
+        return line
+
+    @pytest.mark.parametrize('port', ['99999', '65536', '-1', 'http', ''])
+    def test_no_such_port(self, arguments, port):
+        assert self.refused(arguments, f'--port={port}').endswith(
+            f'error: argument --port: {port!r} is not a port from 0 to 65535')
+
+    def test_a_port_that_is_taken(self, arguments, client):
+        client.bind(('127.0.0.1', 0))
+        assert 'Address already in use' in self.refused(
+            arguments, '--host', '127.0.0.1', '--port', client.getsockname()[1])
+
+    @pytest.mark.parametrize(('host', 'complaint'), [
+        ('192.0.2.1', 'Cannot assign requested address'), ('nowhere.invalid', '')])
+    def test_no_such_address(self, arguments, host, complaint):
+        assert complaint in self.refused(arguments, '--host', host, '--port', 0)
+
+
 class TestEcho:
 
     @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -140,8 +171,9 @@ class TestECNEcho:
             gone.bind(('127.0.0.1', 0))
             port = gone.getsockname()[1]
         asked = run(*PYTHON, EXAMPLES / 'ecn_echo.py', '--ask', '127.0.0.1', '--port', port)
-        assert asked.returncode == 0, asked.stderr
+        assert (asked.returncode, asked.stderr) == (1, '')
         assert asked.stdout.startswith('Not-ECT: no answer (')
+        assert asked.stdout.count(': no answer (') == 4
 
 
 class TestErrors:
@@ -165,6 +197,23 @@ class TestErrors:
         port = client.getsockname()[1]
         asked = run(*PYTHON, EXAMPLES / 'udp_errors.py', '--seconds', '0.01', f'127.0.0.1:{port}')
         assert asked.stdout == f'127.0.0.1 port {port}: nothing within 0.01 seconds\n'
+
+    @pytest.mark.parametrize('changes', [{}, WITHOUT_URING])
+    def test_says_what_is_not_sent(self, changes):
+        """To a broadcast address, which takes a socket option."""
+        asked = run(*PYTHON, EXAMPLES / 'udp_errors.py', '255.255.255.255:9', **changes)
+        assert (asked.returncode, asked.stderr) == (0, '')
+        assert asked.stdout in (      # without any network the latter
+            'not sent: Permission denied\n', 'not sent: Network is unreachable\n')
+
+    @pytest.mark.parametrize(('address', 'complaint'), [
+        ('127.0.0.1', "'127.0.0.1' is not HOST:PORT"), ('127.0.0.1:0', 'is not HOST:PORT'),
+        ('127.0.0.1:65536', 'is not HOST:PORT'), ('[::1]:9', "'[::1]:9': IPv4 only"),
+        ('nowhere.invalid:9', 'nowhere.invalid: ')])
+    def test_refuses_bad_addresses(self, address, complaint):
+        refused = run(*PYTHON, EXAMPLES / 'udp_errors.py', address)
+        assert (refused.returncode, refused.stdout) == (2, '')
+        assert complaint in refused.stderr.splitlines()[-1]
 
 
 class TestTrioEcho:
@@ -701,6 +750,13 @@ def finish_demo(process):
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     return output, errors
+
+
+@pytest.mark.parametrize('number', ['0', '-3'])
+def test_demo_refuses_a_file_of_nothing(number):
+    answer = run(*PYTHON, EXAMPLES / 'demo.py', '--megabytes', number)
+    assert (answer.returncode, answer.stdout) == (2, '')
+    assert answer.stderr.endswith(f': error: --megabytes must be 1 or more, not {number}\n')
 
 
 def test_demo_says_that_dig_is_missing(tmp_path):
