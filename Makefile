@@ -104,9 +104,12 @@ wheel: $(STAMP)-tools
 # What a feature does by itself is left out where it is off: tests say so by needs_feature.
 features: $(STAMP)-built
 	@mkdir -p build; failed=0; features='$(FEATURES)'; \
-	[ "$$features" ] || features="all $$($(PY) -c \
-	    'from uringloop.ring.features import FEATURES; print(*FEATURES)')"; \
+	known="all $$($(PY) -c 'from uringloop.ring.features import FEATURES; print(*FEATURES)')"; \
 	for feature in $$features; do \
+	    case " $$known " in *" $$feature "*) ;; *) \
+	        echo "FEATURES=$$feature: choose from $$known" >&2; exit 2; esac; \
+	done; \
+	for feature in $${features:-$$known}; do \
 	    outcome=; log=build/without-$$feature.log; \
 	    URINGLOOP_FEATURES=-$$feature $(PY) -m pytest $(ARGS) >$$log 2>&1 \
 	        || { outcome=' FAILED:'; failed=1; }; \
@@ -153,20 +156,22 @@ portable: $(STAMP)-built
 	@$(PY) tools/variant.py portable
 	@cd build/portable && PYTHONPATH=. $(abspath $(PY)) -m pytest -p no:cacheprovider $(ARGS)
 
-profile: $(STAMP)-built
-	@$(call program,profile)
+profile: profile-program $(STAMP)-built
 	@$(PY) tools/profile_run.py --check
 	@$(PY) tools/variant.py profile
 	@$(PY) tools/profile_run.py $(if $(SECONDS),--seconds $(SECONDS)) build/profile $(SCRIPT) $(ARGS)
 
-trace: $(STAMP)-built
-	@$(call program,trace)
+trace: trace-program $(STAMP)-built
 	@$(PY) tools/variant.py trace
 	@$(PY) tools/run_on.py build/trace $(SCRIPT) $(ARGS)
 
-# What profile and trace cannot do without.
-program = [ '$(SCRIPT)' ] || \
-    { echo 'make $(1): which program? make $(1) SCRIPT=examples/demo.py' >&2; exit 2; }
+# What they cannot do without: looked for before anything is compiled.  It may be -m MODULE, too.
+.PHONY: profile-program trace-program
+profile-program trace-program: %-program:
+	@[ '$(SCRIPT)' ] || \
+	    { echo 'make $*: which program? make $* SCRIPT=examples/demo.py' >&2; exit 2; }
+	@[ -e '$(firstword $(SCRIPT))' ] || [ '$(filter -%,$(firstword $(SCRIPT)))' ] || \
+	    { echo 'SCRIPT=$(SCRIPT): no such file' >&2; exit 2; }
 
 # All of them, whatever the first has found.
 lint: $(STAMP)-built
@@ -184,6 +189,8 @@ build: $(STAMP)-built
 # Says what is missing by looking for the thing itself, not for a package:
 # a Python of one's own brings its headers along.
 system:
+	@[ '$(PYTHON)' = python3 ] || command -v $(firstword $(PYTHON)) >/dev/null || \
+	    { echo 'PYTHON=$(PYTHON): there is no such command' >&2; exit 2; }
 	@missing=; \
 	need() { missing="$$missing $$1"; }; \
 	command -v gcc >/dev/null || need "gcc libc6-dev"; \
@@ -197,6 +204,8 @@ system:
 	    sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'; \
 	has 'import ensurepip, venv' || need python3-venv; \
 	has "$$headers" || need python3-dev; \
+	[ -z '$(filter conformance,$(MAKECMDGOALS))' ] || has 'import test.test_asyncio' || \
+	    need libpython3-testsuite; \
 	[ -z "$$missing" ] && exit 0; \
 	as=; [ "$$(id -u)" = 0 ] || as=sudo; \
 	if ! command -v apt-get >/dev/null || [ "$$as" ] && ! command -v sudo >/dev/null; then \

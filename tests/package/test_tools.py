@@ -359,9 +359,33 @@ def test_contributing_names_targets_that_exist():
     assert named - set(targets.split()) == {'does'}
 
 
-@pytest.mark.skipif(not shutil.which('make'), reason='make is not installed')
+# -- what make says before it changes anything ---------------------------------------------------
+
+def make(*arguments):
+    """What it says in a line of its own, behind which it says that it has failed."""
+    # Not as a part of the make that may have begun this test.
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS')}
+    done = subprocess.run(['make', *arguments], cwd=ROOT, env=environment, capture_output=True,
+                          text=True, timeout=60, check=False)
+    line, failed = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, '')
+    assert failed.startswith('make: *** ')
+    return line
+
+
+needs_make = pytest.mark.skipif(not shutil.which('make'), reason='make is not installed')
+
+
+@needs_make
 @pytest.mark.parametrize('target', ['profile', 'trace'])
 def test_target_that_wants_a_program_says_so(target):
-    # Without what comes before it: nothing is installed or compiled for this.
-    text = (ROOT / 'Makefile').read_text()
-    assert f'{target}: $(STAMP)-built\n\t@$(call program,{target})\n' in text
+    assert make(target) == (
+        f'make {target}: which program? make {target} SCRIPT=examples/demo.py')
+    assert make(target, 'SCRIPT=nofile.py') == 'SCRIPT=nofile.py: no such file'
+
+
+@needs_make
+@pytest.mark.parametrize('target', ['demo', 'system'])
+def test_make_names_a_python_that_there_is_not(target):
+    assert make(target, 'PYTHON=python3.99') == 'PYTHON=python3.99: there is no such command'
