@@ -19,13 +19,14 @@ from uringloop.cli.doctor import advice, command
 from uringloop.cli.doctor import path as path_module
 
 DOCTOR = [sys.executable, '-m', 'uringloop', 'doctor']
-ENVIRONMENT = {**os.environ, 'URINGLOOP_FEATURES': ''}
+ENVIRONMENT = {name: value for name, value in os.environ.items()
+               if not name.startswith('URINGLOOP_')}
 
 
-def doctor(*arguments, before=()):
+def doctor(*arguments, before=(), **changes):
     """Run it, behind ``before`` if need be; it is told of nothing that is switched off."""
-    return subprocess.run([*before, *DOCTOR, *arguments], cwd=ROOT, timeout=60, env=ENVIRONMENT,
-                          capture_output=True, text=True, check=False)
+    return subprocess.run([*before, *DOCTOR, *arguments], cwd=ROOT, timeout=60,
+                          env=ENVIRONMENT | changes, capture_output=True, text=True, check=False)
 
 
 def doctor_in(namespace, *arguments):
@@ -203,6 +204,62 @@ class TestBlocked:
         assert facts['findings'][0]['level'] == 'blocked'
         assert facts['ring']['available'] is False and facts['ring']['errno'] == 1
         assert facts['path'] is None
+
+
+class TestEnvironment:
+
+    def test_none(self):
+        assert 'environment     nothing that begins with URINGLOOP_\n' in doctor().stdout
+
+    @pytest.mark.parametrize(('name', 'value'), [
+        ('DISABLE', 'yes'), ('REQUIRE', 'true'), ('GRO', '2'), ('BATCH', ' '),
+        ('FEATURES', '-frob')])
+    def test_one_by_which_no_loop_can_be_made(self, name, value):
+        """The words are those of the exception; and no loop is made to try a path, either."""
+        variable = {f'URINGLOOP_{name}': value}
+        done = doctor('--dest', '127.0.0.1', **variable)
+        made = python('-c', 'import uringloop; uringloop.new_event_loop()', cwd=ROOT, **variable)
+        assert (done.returncode, done.stderr) == (3, '')
+        assert shlex.split(re.search(r'^environment +(.*)$', done.stdout, re.MULTILINE)[1]) == [
+            f'URINGLOOP_{name}={value}']
+        verdict, found = advice_of(done)
+        assert verdict == 'No loop can be made in this environment:'
+        assert found[0] == f'new_event_loop raises {made.stderr.splitlines()[-1]}'
+
+    def test_switched_off(self):
+        done = doctor(URINGLOOP_DISABLE='1')
+        assert done.returncode == 3
+        verdict, found = advice_of(done)
+        assert verdict == 'io_uring is switched off in this environment:'
+        assert found[0] == "URINGLOOP_DISABLE=1: programs run on asyncio's own loop: unset it"
+
+    def test_switched_off_and_required(self):
+        done = doctor(URINGLOOP_DISABLE='1', URINGLOOP_REQUIRE='1')
+        assert done.returncode == 3
+        assert advice_of(done)[1][0] == (
+            'URINGLOOP_DISABLE=1 switches off what URINGLOOP_REQUIRE=1 requires, so '
+            'new_event_loop raises UringUnavailableError: unset one of them')
+
+    def test_a_name_that_there_is_not(self):
+        done = doctor('--json', URINGLOOP_DISABEL='1')
+        facts = json.loads(done.stdout)
+        assert facts['system']['environment'] == {'URINGLOOP_DISABEL': '1'}
+        assert {'level': 'limited', 'problem': 'URINGLOOP_DISABEL is no variable of uringloop',
+                'cure': 'choose from URINGLOOP_FEATURES, URINGLOOP_REQUIRE, URINGLOOP_DISABLE, '
+                        'URINGLOOP_BATCH, URINGLOOP_GRO'} in facts['findings']
+
+    def test_what_is_well(self):
+        settings = {'URINGLOOP_REQUIRE': '1', 'URINGLOOP_DISABLE': '0', 'URINGLOOP_BATCH': '0'}
+        done = doctor(**settings)
+        assert advice_of(done) == advice_of(doctor())
+        assert ('environment     URINGLOOP_BATCH=0 URINGLOOP_DISABLE=0 URINGLOOP_REQUIRE=1\n'
+                in done.stdout)
+
+    def test_features_that_are_switched_off_tell_nothing_of_the_kernel(self):
+        found = advice_of(doctor(URINGLOOP_FEATURES='-all'))[1]
+        assert found[0] == ('URINGLOOP_FEATURES=-all switches off what the kernel may have: '
+                            'unset it')
+        assert not [line for line in found[1:] if 'use Linux' in line]
 
 
 class TestOutput:

@@ -48,7 +48,8 @@ def facts(machine):
     """Facts of a machine on which nothing is short, but for what is given."""
     def make(files=(), *, ring=None, interfaces=(LO, ETH0), path=None, **changed):
         read = system(machine(**dict(files)))
-        read = dataclasses.replace(read, **{'memlock': None, 'features': '', **changed})
+        read = dataclasses.replace(read, **{
+            'memlock': None, 'environment': {}, 'refused': '', 'features': '', **changed})
         return Facts(read, ring or Ring(whole_ring()), list(interfaces), path)
     return make
 
@@ -157,6 +158,20 @@ class TestLimited:
         [line] = lines(facts(features='-send_zc'))
         assert line == ('URINGLOOP_FEATURES=-send_zc switches off what the kernel may have: '
                         'unset it')
+
+    @pytest.mark.parametrize(('features', 'kernel'), [
+        ('-all', 'SENDMSG_ZC'), ('-submit_all, -report_usage', 'SENDMSG_ZC, TASKRUN_FLAG')])
+    def test_of_the_kernel_only_what_it_was_asked_for(self, facts, features, kernel):
+        new = whole_ring()
+        given = facts(features=features, ring=Ring(new._replace(
+            lacking_requests=['SENDMSG_ZC'], lacking_flags=['SUBMIT_ALL', 'TASKRUN_FLAG'],
+            reports_copies=False)))
+        assert lines(given)[1:] == [f'the kernel lacks {kernel}: use Linux 6.1 or newer']
+
+    def test_the_worst_first(self, facts):
+        environment = {'URINGLOOP_DISABEL': '1', 'URINGLOOP_TRACE': '/tmp/trace'}
+        found = findings(facts(environment=environment, ring=refused(errno.EIO)))
+        assert [finding.level for finding in found] == ['blocked', 'limited']
 
     @pytest.mark.parametrize(('change', 'word'), [
         ({'scatter_gather': False}, 'no interface that is up sends without copying'),

@@ -5,5 +5,5 @@ kernel), ``interfaces`` (asked of the devices), ``path`` (tried, where a destina
 ``advice`` judges them, ``report`` shows them, ``command`` reads the options.
 
 Imports the public face of the package, and of ``ring`` what asks and reads: ``probe``,
-``permissions``.
+``permissions``, ``features``; and ``options``, which judges the environment.
 """

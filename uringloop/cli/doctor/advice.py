@@ -9,6 +9,8 @@ from uringloop.cli.doctor.interfaces import Interface
 from uringloop.cli.doctor.path import PathFacts, Try
 from uringloop.cli.doctor.ring import Ring
 from uringloop.cli.doctor.system import System
+from uringloop.options import SWITCHES
+from uringloop.ring.features import FEATURES
 
 # The kernel's defaults: of RLIMIT_MEMLOCK from 5.16 on, of rmem_max and wmem_max until 6.17.
 # Less than that somebody has chosen.
@@ -23,6 +25,10 @@ FILTERS = {
     'Podman': '--security-opt seccomp=FILE',
     'Kubernetes': 'seccompProfile with type: Localhost',
 }
+# What a program may set, and what is of builds and of this project's own tests.
+VARIABLES = ('URINGLOOP_FEATURES', *SWITCHES)
+NOT_OF_LOOPS = {'URINGLOOP_' + name for name in (
+    'BUILD', 'EXAMPLES', 'SANITIZE', 'SIMULATED', 'STATIC', 'TRACE')}
 ELSEWHERE = "a container's seccomp profile, or SystemCallFilter of a unit"
 
 Level = str                                 # 'blocked' or 'limited'
@@ -52,14 +58,44 @@ class Facts:
 
 def findings(facts: Facts) -> list[Finding]:
     """What is short, the worst first."""
-    return [*_of_ring(facts.ring, facts.system), *_of_limits(facts.system),
-            *_of_interfaces(facts.interfaces), *_of_path(facts)]
+    found = [*_of_environment(facts.system), *_of_ring(facts.ring, facts.system),
+             *_of_limits(facts.system), *_of_interfaces(facts.interfaces), *_of_path(facts)]
+    return sorted(found, key=lambda finding: finding.level != 'blocked')
 
 
 def status(found: list[Finding]) -> str:
-    """'healthy', 'limited' (something is copied, or small) or 'blocked' (there is no io_uring)."""
+    """'healthy', 'limited' (something is copied, or small) or 'blocked' (io_uring is not used)."""
     levels = {finding.level for finding in found}
     return next((level for level in ('blocked', 'limited') if level in levels), 'healthy')
+
+
+def disabled(system: System) -> bool:
+    """Whether io_uring is switched off as a whole."""
+    return system.environment.get('URINGLOOP_DISABLE') == '1'
+
+
+def _of_environment(system: System) -> Iterator[Finding]:
+    if system.refused:
+        yield Finding('blocked', 'new_event_loop raises ValueError', system.refused)
+    elif disabled(system) and system.environment.get('URINGLOOP_REQUIRE') == '1':
+        yield Finding('blocked', 'URINGLOOP_DISABLE=1 switches off what URINGLOOP_REQUIRE=1 '
+                      'requires, so new_event_loop raises UringUnavailableError',
+                      'unset one of them')
+    elif disabled(system):
+        yield Finding('blocked', "URINGLOOP_DISABLE=1: programs run on asyncio's own loop",
+                      'unset it')
+    elif system.features:
+        yield Finding('limited', f'URINGLOOP_FEATURES={system.features} switches off what the '
+                      'kernel may have', 'unset it')
+    for name in system.environment:
+        if name not in VARIABLES and name not in NOT_OF_LOOPS:
+            yield Finding('limited', f'{name} is no variable of uringloop',
+                          f'choose from {", ".join(VARIABLES)}')
+
+
+def _switched_off(system: System) -> set[str]:
+    off = {item.strip()[1:] for item in system.features.split(',')}
+    return {*FEATURES} if 'all' in off else off
 
 
 def _of_ring(ring: Ring, system: System) -> Iterator[Finding]:
@@ -67,13 +103,13 @@ def _of_ring(ring: Ring, system: System) -> Iterator[Finding]:
         yield _blocked(ring, system)
         return
     facts = ring.facts
-    if system.features:
-        yield Finding('limited', f'URINGLOOP_FEATURES={system.features} switches off what the '
-                      'kernel may have', 'unset it')
-    if facts.lacking_requests or facts.lacking_flags:
-        yield Finding('limited', 'the kernel lacks ' + ', '.join(
-            facts.lacking_requests + facts.lacking_flags), 'use Linux 6.1 or newer')
-    if not facts.reports_copies:
+    off = _switched_off(system)         # which tells nothing of the kernel
+    lacking = facts.lacking_requests + [
+        flag for flag in facts.lacking_flags if flag.lower() not in off]
+    if lacking:
+        yield Finding('limited', 'the kernel lacks ' + ', '.join(lacking),
+                      'use Linux 6.1 or newer')
+    if not facts.reports_copies and 'report_usage' not in off:
         yield Finding('limited', 'the kernel does not tell whether it has copied',
                       'use Linux 6.2 or newer')
     if facts.entries < ENTRIES:

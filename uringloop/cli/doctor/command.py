@@ -29,7 +29,7 @@ exit status:
   0  nothing is short
   1  the loop works, and something is copied, or small, that need not be
   2  the arguments are wrong, or --dest names nothing that can be sent to
-  3  io_uring cannot be had
+  3  io_uring cannot be had, or a variable of the environment keeps from it
   4  the answer could not be written
 
 examples:
@@ -54,15 +54,15 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """Entry point of ``python -m uringloop doctor``."""
     options = parser().parse_args(arguments)
-    made = ring()
+    here, made = system(), ring()
     tried = None
-    if options.dest and made.facts is not None:
+    if options.dest and made.facts is not None and not here.refused:
         try:
             tried = path(options.dest)
         except (PathError, UringUnavailableError) as error:
             print(f'doctor: {error}', file=sys.stderr)
             sys.exit(2)
-    facts = Facts(system(), made, interfaces(), tried)
+    facts = Facts(here, made, interfaces(), tried)
     found = findings(facts)
     show = report.to_json if options.json else report.to_text
     output.write(show(facts, found), 'doctor', UNTOLD)

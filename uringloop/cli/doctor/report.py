@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from uringloop.cli.doctor.advice import Facts, Finding, fits, size, status
+from uringloop.cli.doctor.advice import Facts, Finding, disabled, fits, size, status
 from uringloop.cli.doctor.interfaces import Interface
 from uringloop.cli.doctor.path import HEADERS, LONG, PathFacts, Try
 from uringloop.cli.doctor.system import System
@@ -40,8 +41,17 @@ def to_text(facts: Facts, found: list[Finding]) -> str:
     lines = [*_system(facts), '', *_table(facts.interfaces)]
     if facts.path is not None:
         lines += ['', *_path(facts.path)]
-    lines += ['', SUMMARIES[status(found)], *(f'  - {finding}' for finding in found)]
+    lines += ['', _summary(facts, found), *(f'  - {finding}' for finding in found)]
     return '\n'.join(lines) + '\n'
+
+
+def _summary(facts: Facts, found: list[Finding]) -> str:
+    system = facts.system
+    if system.refused:
+        return 'No loop can be made in this environment:'
+    if disabled(system):
+        return 'io_uring is switched off in this environment:'
+    return SUMMARIES[status(found)]
 
 
 def _system(facts: Facts) -> Iterator[str]:
@@ -57,6 +67,9 @@ def _system(facts: Facts) -> Iterator[str]:
         yield _line('requests', ' '.join(ring.facts.requests))
         yield _line('ring flags', ' '.join(ring.facts.flags))
         yield _line('besides', '; '.join(_besides(facts)))
+    yield _line('environment', ' '.join(
+        shlex.join([f'{name}={value}']) for name, value in system.environment.items())
+        or 'nothing that begins with URINGLOOP_')
     yield _line('sysctls', ', '.join(
         f'{name}={"unknown" if value is None else value}'
         for name, value in system.sysctls.items() if name.startswith('kernel.')))

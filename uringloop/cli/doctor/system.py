@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uringloop
+from uringloop.options import check_options
 from uringloop.ring import permissions
 from uringloop.ring.permissions import read, status
 
@@ -26,6 +27,10 @@ class System:
     kernel: str
     # sysctls by their names
     sysctls: dict[str, int | None]
+    # variables whose names begin with URINGLOOP_, unless they are empty
+    environment: dict[str, str]
+    # the ValueError by which new_event_loop refuses them; '' if it does not
+    refused: str
     # what is switched off on purpose: URINGLOOP_FEATURES
     features: str
     # cause and cure, if the sysctls keep this process from io_uring
@@ -50,10 +55,22 @@ def system(root: Path = Path('/')) -> System:
     return System(
         {'uringloop-zc': uringloop.__version__,
          platform.python_implementation(): platform.python_version() + sys.abiflags},
-        os.uname().release, sysctls, os.environ.get('URINGLOOP_FEATURES', ''),
+        os.uname().release, sysctls,
+        {name: value for name, value in sorted(os.environ.items())
+         if name.startswith('URINGLOOP_') and value},
+        refused(), os.environ.get('URINGLOOP_FEATURES', ''),
         permissions.switched_off(proc),
         soft, hard, not permissions.capabilities(proc) >> permissions.CAP_IPC_LOCK & 1,
         SECCOMP.get(int(status(proc).get('Seccomp', '0')), 'unknown'), container(root))
+
+
+def refused() -> str:
+    """What a loop that is made as most are says of this environment, if it cannot be made."""
+    try:
+        check_options(entries=256, busy_poll=50)
+    except ValueError as error:
+        return str(error)
+    return ''
 
 
 def container(root: Path = Path('/')) -> str:
