@@ -294,6 +294,14 @@ class TestDestinations:
         assert doctor('--dest', '127.0.0.1:9000').stderr.endswith(
             '; name a host or its address, without a port\n')
 
+    @pytest.mark.parametrize(('name', 'what'), [
+        ('127.255.255.255', 'a broadcast address'), ('224.0.0.1', 'the address of a group'),
+        ('ff02::1', 'the address of a group')])
+    def test_more_than_one_host(self, name, what):
+        done = doctor('--dest', name)
+        assert (done.returncode, done.stdout) == (2, '')
+        assert done.stderr == f'doctor: --dest {name}: {what}; name one host\n'
+
     @needs_root
     def test_no_way_there(self):
         with Namespace() as namespace:

@@ -5,6 +5,7 @@ They go to the discard port (RFC 863), where nobody listens.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 import struct
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ IP_MTU, IPV6_MTU = 14, 24       # <linux/in.h>, <linux/in6.h>
 
 # <linux/rtnetlink.h>
 NLMSG_ERROR, RTM_GETROUTE, RTA_DST, RTA_OIF = 2, 26, 1, 4
-NLM_F_REQUEST, RTN_LOCAL = 1, 2
+NLM_F_REQUEST = 1
+RTN_UNSPEC, RTN_LOCAL, RTN_BROADCAST = 0, 2, 3
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
@@ -63,15 +65,19 @@ def path(destination: str) -> PathFacts:
     """
     address = _resolve(destination)
     family, where = address
+    interface, kind = _route(family, where[0])
+    group = ipaddress.ip_address(where[0].partition('%')[0]).is_multicast
+    if group or kind == RTN_BROADCAST:
+        what = 'the address of a group' if group else 'a broadcast address'
+        raise PathError(f'--dest {destination}: {what}; name one host')
     mtu = _mtu(address)
-    interface, local = _route(family, where[0])
     room = mtu - HEADERS[family]
     loop = uringloop.Loop()
     try:
         tries = loop.run_until_complete(_try_all(loop, address, room))
     finally:
         loop.close()
-    return PathFacts(destination, where[0], interface, local, mtu, room, tuple(tries))
+    return PathFacts(destination, where[0], interface, kind == RTN_LOCAL, mtu, room, tuple(tries))
 
 
 def _resolve(destination: str) -> Address:
@@ -99,8 +105,8 @@ def _mtu(address: Address) -> int:
             raise PathError(f'--dest {where[0]}: {error.strerror}') from None
 
 
-def _route(family: socket.AddressFamily, address: str) -> tuple[str, bool]:
-    """By which interface the kernel would send there, and whether it is this machine."""
+def _route(family: socket.AddressFamily, address: str) -> tuple[str, int]:
+    """By which interface the kernel would send there, and of which type (RTN_...) the route is."""
     number = socket.inet_pton(family, address.partition('%')[0])
     body = struct.pack('=BBBBBBBBIHH', family, 8 * len(number), 0, 0, 0, 0, 0, 0, 0,
                        4 + len(number), RTA_DST) + number
@@ -110,17 +116,17 @@ def _route(family: socket.AddressFamily, address: str) -> tuple[str, bool]:
             sock.send(head + body)
             answer = sock.recv(65536)
     except OSError:                     # a service may have no such sockets
-        return '', False
+        return '', RTN_UNSPEC
     if struct.unpack_from('=IH', answer)[1] == NLMSG_ERROR:
-        return '', False
-    local = answer[16 + 7] == RTN_LOCAL
+        return '', RTN_UNSPEC
+    kind = answer[16 + 7]
     at = 16 + 12
     while at + 4 <= len(answer):
-        length, kind = struct.unpack_from('=HH', answer, at)
-        if kind == RTA_OIF:
-            return socket.if_indextoname(struct.unpack_from('=I', answer, at + 4)[0]), local
+        length, attribute = struct.unpack_from('=HH', answer, at)
+        if attribute == RTA_OIF:
+            return socket.if_indextoname(struct.unpack_from('=I', answer, at + 4)[0]), kind
         at += max((length + 3) & ~3, 4)
-    return '', local
+    return '', kind
 
 
 async def _try_all(loop: uringloop.Loop, address: Address, room: int) -> list[Try]:
