@@ -405,6 +405,28 @@ def test_examples_of_documents_run_where_io_uring_cannot_be_had(document, tmp_pa
         assert (done.returncode, done.stderr) == (0, '')
 
 
+# Of the README's table: the row of docs/benchmarks.md, the sender, the others' sendto(bytes).
+MEASURED = [('zc-64', 'sendto(bytes)', 'zc-64'), ('zc-64', 'sendto(lease)', 'zc-64'),
+            ('packets', 'sendto(bytes)', 'packets'), ('slices', 'sendto(slice)', 'packets'),
+            ('trains', 'sendto_zerocopy, registered', 'packets')]
+
+
+def test_the_readme_has_the_ratios_of_the_benchmarks():
+    rates = {}
+    for line in (ROOT / 'docs/benchmarks.md').read_text().splitlines():
+        if heading := re.match(r'\*\*`(.+)`\*\*', line):
+            row = heading[1]
+        elif measured := re.match(r'\| (\w+) \| (.+?) \| [\d,]+ \| ([\d,]+) \|', line):
+            rates[row, measured[1], measured[2]] = int(measured[3].replace(',', ''))
+    [table] = re.findall(r'^\| \| uvloop \| rloop \|\n.*\n((?:\|.*\n)*)',
+                         (ROOT / 'README.md').read_text(), re.MULTILINE)
+    for line, (row, sender, others) in zip(table.splitlines(), MEASURED, strict=True):
+        for told, loop in zip(line.strip('| ').split(' | ')[1:], ('uvloop', 'rloop'), strict=True):
+            ratio = rates[row, 'uringloop', sender] / rates[others, loop, 'sendto(bytes)']
+            places = len(told.partition('.')[2])
+            assert f'{ratio:.{places}f}' == told, line
+
+
 def test_one_table_has_all_counters():
     rows = re.findall(r'^\| `(\w+)` \| \w', (ROOT / 'docs/stats.md').read_text(), re.MULTILINE)
     assert tuple(rows) == uringloop.LoopStats._fields
