@@ -430,7 +430,7 @@ def test_without_trio_the_cure_is_named():
             import uringloop.trio
         except ImportError as error:
             print(error)
-        ''') == "uringloop.trio needs trio: pip install 'uringloop-zc[trio]'\n"
+        ''') == 'uringloop.trio needs trio: pip install trio\n'
 
 
 def test_a_trio_that_is_changed_inside_waits_in_its_thread():

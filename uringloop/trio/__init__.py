@@ -8,8 +8,7 @@ try:
 except ModuleNotFoundError as _missing:
     if _missing.name != 'trio':
         raise
-    raise ImportError("uringloop.trio needs trio: pip install 'uringloop-zc[trio]'",
-                      name='trio') from None
+    raise ImportError('uringloop.trio needs trio: pip install trio', name='trio') from None
 
 from uringloop.trio.bridge import run_asyncio
 from uringloop.trio.endpoint import DatagramEndpoint, open_datagram_endpoint
