@@ -1,5 +1,6 @@
 """``uringloop.trio.run``: all of trio works as a guest of the loop."""
 import asyncio
+import inspect
 import os
 import signal
 import sys
@@ -27,6 +28,17 @@ class TestRun(Hosted):
             return args
 
         assert uringloop.trio.run(main, 1, 'two') == (1, 'two')
+
+    @pytest.mark.filterwarnings('error')
+    def test_a_coroutine_instead_of_the_function_is_told(self):
+        async def main():
+            pass
+
+        coroutine = main()
+        with pytest.raises(TypeError, match=r'takes the async function itself, not main\(\): '
+                                            'got <coroutine object .*main at '):
+            uringloop.trio.run(coroutine)
+        assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
     def test_raises_what_the_function_does(self):
         async def main():

@@ -74,6 +74,11 @@ def run(async_fn: Callable[..., Awaitable[T]], *args: Any,
     All of trio works as ever, its own sockets too; what is of the loop can be had as well, by
     ``open_datagram_endpoint`` and ``run_asyncio``.
     """
+    if asyncio.iscoroutine(async_fn):
+        problem = ('uringloop.trio.run(main, ...) takes the async function itself, not main(): '
+                   f'got {async_fn!r}')
+        async_fn.close()                    # nobody else will, and Python would warn of that
+        raise TypeError(problem)
     if asyncio._get_running_loop() is not None:
         raise RuntimeError('uringloop.trio.run() cannot be called from a running event loop')
     loop = new_event_loop()
