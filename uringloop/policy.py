@@ -68,8 +68,20 @@ def new_event_loop(
             _warned = True
             warnings.warn(f"{error.strerror}. Using asyncio's own loop, by which all is copied; "
                           'URINGLOOP_DISABLE=1 asks for it without this warning.',
-                          RuntimeWarning, stacklevel=2)
+                          RuntimeWarning, stacklevel=_programs_frame())
     return CopyingLoop()
+
+
+def _programs_frame() -> int:
+    """The ``stacklevel`` of whoever wants the loop: the first above that is not asyncio's, or ours.
+
+    (``uringloop.run``, asyncio's runners and the policy stand between.)
+    """
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and str(frame.f_globals.get('__name__')).partition('.')[0] in (
+            'asyncio', 'uringloop'):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:

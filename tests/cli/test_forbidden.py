@@ -21,3 +21,4 @@ def test_the_program_runs_and_is_told_once(tmp_path):
     assert done.returncode == 3, done.stderr
     assert 'CopyingLoop' in done.stdout
     assert done.stderr.count('RuntimeWarning: io_uring is not available') == 1
+    assert f'{program}:4: RuntimeWarning' in done.stderr

@@ -1,4 +1,5 @@
 """Where io_uring is forbidden: the program runs on asyncio's loop, and is told why."""
+import sys
 import textwrap
 
 import pytest
@@ -72,11 +73,19 @@ class TestForbidden:
         for word in words:
             assert word in warning
 
-    def test_the_warning_points_at_the_caller(self):
-        done = python('-c', FORBID + 'forbid_io_uring(1)\nimport uringloop\n'
-                      'uringloop.new_event_loop().close()\n')
+    @pytest.mark.parametrize('call', [
+        'uringloop.new_event_loop().close()', 'uringloop.run(asyncio.sleep(0))',
+        'uringloop.install(); asyncio.run(asyncio.sleep(0))',
+        'asyncio.Runner(loop_factory=uringloop.new_event_loop).get_loop().close()'])
+    def test_the_warning_points_at_the_caller(self, tmp_path, call):
+        if sys.version_info < (3, 11) and 'Runner' in call:
+            pytest.skip('asyncio.Runner is new in 3.11')
+        program = tmp_path / 'program.py'
+        program.write_text(f'{FORBID}forbid_io_uring(1)\nimport asyncio, uringloop\n{call}\n')
+        done = python('-W', 'ignore::DeprecationWarning', program)
         assert done.returncode == 0
-        assert done.stderr.startswith('<string>:')
+        line = program.read_text().count('\n')
+        assert done.stderr.startswith(f'{program}:{line}: RuntimeWarning: ')
         assert done.stderr.count('RuntimeWarning') == 1
 
     REQUIRED = '''
