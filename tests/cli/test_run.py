@@ -348,7 +348,8 @@ def test_deprecated_policies_are_not_the_programs_fault(tmp_path):
 @pytest.mark.parametrize('arguments, message', [
     ([], 'COMMAND'),
     ([], 'python -m uringloop run server.py'),
-    (['run'], 'run: name a program: SCRIPT, -m MOD, -c CODE or -'),
+    (['run'], 'run: error: name a program: SCRIPT, -m MOD, -c CODE or -'),
+    (['run'], 'usage: python -m uringloop run SCRIPT | -m MOD'),
     (['run', '-m'], 'argument expected for the -m option'),
     (['run', '-c'], 'argument expected for the -c option'),
     (['run', '-x', 'tell.py'], 'unknown option -x (options of python itself stand before'),

@@ -16,7 +16,7 @@ from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFil
 from importlib.util import MAGIC_NUMBER
 from pkgutil import get_importer
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import uringloop
 from uringloop.policy import install_quietly
@@ -51,7 +51,8 @@ where they always do, before -m uringloop.
 {_EPILOG}'''
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """That of all commands, and that of this one."""
     # Imported only if there is something to tell: a program may have modules
     # of its own by the names of those that argparse imports.
     import argparse
@@ -63,26 +64,30 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version',
                         version=f'uringloop-zc {uringloop.__version__}')
     commands = parser.add_subparsers(title='commands', metavar='COMMAND')
-    commands.add_parser('run', help=f'run a program on this loop ({_RUN} --help)',
-                        usage=f'{_RUN} {_WHAT} [ARGUMENT ...]', formatter_class=raw,
-                        description=_DESCRIPTION)
+    run = commands.add_parser(
+        'run', help=f'run a program on this loop ({_RUN} --help)', formatter_class=raw,
+        usage=f'{_RUN} {_WHAT} [ARGUMENT ...]', description=_DESCRIPTION)
     commands.add_parser('doctor', help='say what this machine lets the loop do '
                         '(python -m uringloop doctor --help)')
     commands.add_parser('bench', help='measure how fast the loop is '
                         '(python -m uringloop bench --help)')
-    return parser
+    return parser, run
+
+
+def _refuse(words: str) -> NoReturn:
+    _parsers()[1].error(words)
 
 
 def main() -> None:
     """Entry point of ``python -m uringloop``."""
     match sys.argv[1:]:
         case []:
-            _parser().print_help(sys.stderr)
+            _parsers()[0].print_help(sys.stderr)
             sys.exit(2)
         case ['run']:
-            _parser().error('run: name a program: SCRIPT, -m MOD, -c CODE or -')
+            _refuse('name a program: SCRIPT, -m MOD, -c CODE or -')
         case ['run', '-m' | '-c' as option]:
-            _parser().error(f'run: argument expected for the {option} option')
+            _refuse(f'argument expected for the {option} option')
         case ['run', '--', script, *arguments]:
             _run('', script, arguments)
         case ['run', '-m' | '-c' as option, what, *arguments]:
@@ -98,10 +103,10 @@ def main() -> None:
             from uringloop.cli.doctor import command as doctor
             doctor.main(arguments)
         case ['run', option, *_] if option not in ('-h', '--help'):
-            _parser().error(f'run: unknown option {option}'
-                            f' (options of python itself stand before -m uringloop)')
+            _refuse(f'unknown option {option}'
+                    f' (options of python itself stand before -m uringloop)')
         case _:
-            _parser().parse_args()
+            _parsers()[0].parse_args()
 
 
 def _run(option: str, what: str, arguments: list[str]) -> None:
