@@ -354,6 +354,8 @@ def test_deprecated_policies_are_not_the_programs_fault(tmp_path):
     (['run', '-c'], 'argument expected for the -c option'),
     (['run', '-x', 'tell.py'], 'unknown option -x (options of python itself stand before'),
     (['run', '--'], 'unknown option --'),
+    (['server.py'], 'server.py is no command; did you mean: run server.py?'),
+    (['.', 'argument'], '. is no command; did you mean: run .?'),
     (['walk'], 'walk'),
     (['--walk'], 'walk')])
 def test_usage_errors_are_told(tmp_path, arguments, message):

@@ -105,6 +105,9 @@ def main() -> None:
         case ['run', option, *_] if option not in ('-h', '--help'):
             _refuse(f'unknown option {option}'
                     f' (options of python itself stand before -m uringloop)')
+        case [first, *_] if first.endswith('.py') or (
+                not first.startswith('-') and os.path.exists(first)):
+            _parsers()[0].error(f'{first} is no command; did you mean: run {first}?')
         case _:
             _parsers()[0].parse_args()
 
