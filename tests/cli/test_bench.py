@@ -31,8 +31,8 @@ COMMANDS = ['zerocopy', 'datagrams', 'everyday']
 
 @pytest.mark.parametrize('command', COMMANDS)
 @pytest.mark.parametrize(('arguments', 'words'), [
-    (['--rows', 'nothing'], '--rows nothing: choose from '),
-    (['--rows', ''], '--rows : choose from '),
+    (['--rows', 'nothing'], "--rows 'nothing': choose from "),
+    (['--rows', ''], "--rows '': choose from "),
     (['--seconds', '0'], '--seconds 0: from 0.05 to 60'),
     (['--rounds', '0'], '--rounds 0: at least 1'),
     (['--against', 'no_such_loop'], '--against no_such_loop: there is no such module; pip'),
@@ -52,7 +52,7 @@ def test_what_is_wrong_is_one_line(command, arguments, words):
     ('zerocopy', 'rfc, copy, msg-zerocopy, zc-1'), ('datagrams', 'echo, echo-64, echo-1200'),
     ('everyday', 'connections, tcp-1k, tcp-64k')])
 def test_rows_there_are(command, words):
-    assert f'--rows nothing: choose from {words}, ' in bench(command, '--rows', 'nothing').stderr
+    assert f"--rows 'nothing': choose from {words}, " in bench(command, '--rows', 'nothing').stderr
 
 
 def test_memory_is_of_zerocopy():
@@ -83,7 +83,8 @@ def test_report_of_something_else_is_one_line(text, tmp_path):
     done = bench('report', file)
     assert (done.returncode, done.stdout) == (1, '')
     line, = done.stderr.splitlines()
-    assert ' --json FILE makes such a file' in line
+    assert ('; `python -m uringloop bench zerocopy --json FILE` (or datagrams, everyday) makes one'
+            in line)
 
 
 # -- measuring -----------------------------------------------------------------------------------

@@ -149,8 +149,9 @@ def _report(options: argparse.Namespace) -> None:
         results = from_json(text)
         look = SUITES[results.bench].look
     except (OSError, UnicodeDecodeError, ResultsError, KeyError) as error:
+        first, *others = SUITES
         _fail(f'{options.file}: {getattr(error, "strerror", None) or error}; '
-              f'{BENCH} {" or ".join(SUITES)} --json FILE makes such a file')
+              f'`{BENCH} {first} --json FILE` (or {", ".join(others)}) makes one')
     if options.plot:
         _draw(results, look, options.plot)
     _print(report.table(results, look) if options.table
@@ -182,7 +183,7 @@ def _chosen(suite: Suite, options: argparse.Namespace) -> list[Any]:
              for name in (group.name, *(row.name for row in group.rows))]
     for name in names or ['']:
         if name not in known:
-            _refuse(f'--rows {name}: choose from {", ".join(dict.fromkeys(known))}')
+            _refuse(f'--rows {name!r}: choose from {", ".join(dict.fromkeys(known))}')
     return rows.chosen(everything, names)
 
 
