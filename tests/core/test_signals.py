@@ -170,7 +170,7 @@ class TestTimerSignals(UringCase):
 
     @pytest.mark.parametrize('error', [KeyboardInterrupt, ZeroDivisionError])
     def test_one_is_heeded_though_to_read_of_it_has_failed(self, error):
-        """The wake-up socket is read once more, though its poll tells only what is new."""
+        """The wake-up socket is read once more."""
         def fails():
             del self.loop._read_from_self
             raise error

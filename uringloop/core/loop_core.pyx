@@ -241,7 +241,6 @@ cdef class LoopCore(Scheduler):
         if self.wakeup_watch.fired:
             self.wakeup_watch.fired = False
             self.wakeup_watch.arm()
-            self.all_read = False
             try:
                 self._read_from_self()
             except (SystemExit, KeyboardInterrupt):
@@ -257,8 +256,6 @@ cdef class LoopCore(Scheduler):
                 # would have its byte read and be believed to have one on the way.  What it
                 # has queued runs in this turn.
                 self.woken = False
-                if not self.is_read_out():
-                    self.wakeup_watch.fired = True      # what is left is not told of again
         if self.selector_watch is not None and self.selector_watch.fired:
             # While the epoll has something it is asked each turn, without the ring.
             if not self.selector_watch.take_events():

@@ -8,7 +8,6 @@ cdef class PollWatch(OperationOwner):
         Submitter loop
         operation* armed
         int fd
-        bint lasting
         bint fired
         bint closed
 

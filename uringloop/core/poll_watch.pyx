@@ -7,10 +7,8 @@ descriptors are watched level-triggered, and forgotten when they are closed.
 from libc.stdint cimport uint32_t
 
 from uringloop.core.submitter cimport Submitter
-from uringloop.ring.abi cimport (
-    ECANCELED, IORING_OP_POLL_ADD, IORING_POLL_ADD_MULTI, io_uring_sqe)
-from uringloop.ring.operations cimport (
-    LOOPS_OWN, MULTISHOT, RESULT_DUE, OperationOwner, operation)
+from uringloop.ring.abi cimport ECANCELED, IORING_OP_POLL_ADD, io_uring_sqe
+from uringloop.ring.operations cimport LOOPS_OWN, OperationOwner, operation
 
 
 cdef extern from "<poll.h>":
@@ -34,15 +32,11 @@ cdef enum:
 
 
 cdef class PollWatch(OperationOwner):
-    """A poll of one descriptor; ``fired`` tells that there is something to read.
+    """A poll of one descriptor; ``fired`` tells that there was something to read."""
 
-    ``lasting``: it goes on, and tells what is new.  Whoever reads then has to read all.
-    """
-
-    def __cinit__(self, Submitter loop, int fd, bint lasting=False):
+    def __cinit__(self, Submitter loop, int fd):
         self.loop = loop
         self.fd = fd
-        self.lasting = lasting
 
     cdef int arm(self) except -1:
         if self.armed is NULL and not self.closed:
@@ -55,16 +49,13 @@ cdef class PollWatch(OperationOwner):
         if self.armed is not NULL or self.closed:
             return 0
         op = self.loop.operations.acquire_compact(self)
-        sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.fd, 0,
-                                     LOOPS_OWN | MULTISHOT if self.lasting else LOOPS_OWN)
+        sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.fd, 0, LOOPS_OWN)
         sqe.poll32_events = POLLIN
-        sqe.len = IORING_POLL_ADD_MULTI if self.lasting else 0
         self.armed = op
         return 0
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
-        if not op.due & RESULT_DUE:
-            self.armed = NULL
+        self.armed = NULL
         if self.closed:
             return 0
         if res >= 0:

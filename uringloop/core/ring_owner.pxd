@@ -13,7 +13,6 @@ cdef class RingOwner(Submitter):
         dict past                   # what rings that are gone have counted
         # wake-ups from other threads and signals
         bint woken
-        bint all_read           # of the wake-up socket, by our own method
         int wake_fd
         PollWatch wakeup_watch
         # add_reader and add_writer
@@ -25,6 +24,5 @@ cdef class RingOwner(Submitter):
     cdef int close_ring(self) except -1
     cdef int drain(self, double end) except -1
     cdef int leave_ring(self, double bound) except -1
-    cdef bint is_read_out(self) noexcept
     cdef int free_slots(self) except -1
     cdef dict ring_counters(self)

@@ -10,7 +10,7 @@ from libc.math cimport fmax
 
 from uringloop.core.clock cimport monotonic
 from uringloop.core.poll_watch cimport PollWatch, SelectorWatch
-from uringloop.ring.abi cimport MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK
+from uringloop.ring.abi cimport MSG_DONTWAIT, MSG_NOSIGNAL
 from uringloop.ring.process cimport this_thread
 from uringloop.ring.registered_memory cimport Registration
 from uringloop.ring.ring cimport Ring
@@ -91,7 +91,7 @@ cdef class RingOwner(Submitter):
         self.ring.enable()
         self.wake_fd = self._csock.fileno()
         self.woken = False
-        self.wakeup_watch = PollWatch(self, self._ssock.fileno(), lasting=True)
+        self.wakeup_watch = PollWatch(self, self._ssock.fileno())
         self.wakeup_watch.arm()
         return 0
 
@@ -205,18 +205,11 @@ cdef class RingOwner(Submitter):
         """Take what others have written to wake the loop, and heed signals that it tells of."""
         cdef char told[WAKE_SIZE]
         cdef ssize_t length = WAKE_SIZE
-        # All of it: what this left the poll would not tell of again.
+        # The poll is armed again by now: it tells of what this leaves.
         while length == WAKE_SIZE:
             length = recv(self.wakeup_watch.fd, told, WAKE_SIZE, MSG_DONTWAIT)
             if length > 0:
                 self._process_self_data(told[:length])
-        self.all_read = True
-
-    cdef bint is_read_out(self) noexcept:
-        """Whether ``_read_from_self``, which may be a program's, has left nothing."""
-        cdef char byte
-        return self.all_read \
-            or recv(self.wakeup_watch.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0
 
     def _forget_wake(self):
         """In the child of a fork: the number may come to mean another socket."""
