@@ -253,6 +253,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
     def register_buffer(self, obj: WriteableBuffer) -> RegisteredBuffer:
         """Register memory of the program's own with the kernel, until ``close()`` of the result.
 
+        Or until the end of its ``async with``; a plain ``with`` is a TypeError, for closing waits.
         ``obj`` is writable and contiguous: a ``bytearray``, an anonymous ``mmap``, an array.
         TypeError: it is not; OSError: the kernel does not take it, or the limit
         of locked memory (RLIMIT_MEMLOCK) does not allow it.  A private mapping of a file is copied
