@@ -22,7 +22,7 @@ cdef class DatagramSender(DatagramOutcomes):
         double at_once_until        # no answer waits so long; 0: they may
         settings seen               # the options of a socket of the program's
         flag drop_due               # the transport was aborted while its queue was being sent
-        int trust                   # how often they were seen to be as before; DISTRUSTED: they change
+        int trust                   # how often they were seen unchanged; DISTRUSTED: they change
         flag zerocopy_able
         flag connected
 
