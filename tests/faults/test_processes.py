@@ -2,6 +2,7 @@
 import asyncio
 import contextlib
 import errno
+import os
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from tests.support.programs import ROOT, python
 from tests.support.protocols import endpoint
 from tests.support.sockets import SO_RCVBUFFORCE, SO_SNDBUFFORCE, udp
 from tests.support.streams import MANY_BYTES, Streams
-from tests.support.turns import turns
+from tests.support.turns import turns, turns_until
 
 # Sends by every kind of call, from a socket that it is given, and ends in some way.
 SENDS = '''
@@ -272,6 +273,10 @@ class TestKilledReceiver(Streams, UringCase):
         process.send_signal(signal.SIGKILL)
         process.wait(10)
 
+    def stop(self, process):
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+
     def test_datagrams(self):
         """A connected socket is told of it, and goes on when somebody is there again."""
         async def main():
@@ -313,6 +318,10 @@ class TestKilledReceiver(Streams, UringCase):
                 near = await self.connect(('127.0.0.1', int(process.stdout.readline())))
                 writing = asyncio.ensure_future(self.write_on(near))
                 await near.until(lambda: 'pause' in near.calls)
+                # With something unread: who is killed when all is read just ends.
+                await asyncio.to_thread(self.stop, process)
+                await turns_until(
+                    lambda: near.transport.get_write_buffer_size() >= len(MANY_BYTES))
                 await asyncio.to_thread(self.kill, process)
                 assert isinstance(await near.until_lost(),
                                   (ConnectionResetError, BrokenPipeError))
