@@ -154,7 +154,8 @@ valgrind: $(STAMP)-built
 
 portable: $(STAMP)-built
 	@$(PY) tools/variant.py portable
-	@cd build/portable && PYTHONPATH=. $(abspath $(PY)) -m pytest -p no:cacheprovider $(ARGS)
+	@cd build/portable && URINGLOOP_BUILD=portable PYTHONPATH=. \
+	    $(abspath $(PY)) -m pytest -p no:cacheprovider $(ARGS)
 
 profile: profile-program $(STAMP)-built
 	@$(PY) tools/profile_run.py --check

@@ -2,6 +2,7 @@
 import asyncio
 import errno
 import gc
+import os
 import socket
 import sys
 
@@ -19,6 +20,7 @@ from tests.support.wires import roomy_peer
 # From 3.13 on asyncio sends empty datagrams.
 EMPTY = [b''] if sys.version_info >= (3, 13) else []
 BOTH = ['sendto_many', 'sendto_many_zerocopy']
+PORTABLE = os.environ.get('URINGLOOP_BUILD') == 'portable'
 
 
 class Many(Sending):
@@ -565,7 +567,10 @@ class TestWithoutCopies(Many, UringCase):
 
     @pytest.mark.parametrize('own', [False, True])
     def test_slices_of_what_changes(self, hole, own):
-        """Those of one view are one train; each view of its own may be of other memory."""
+        """Those of one view are one train; each view of its own may be of other memory.
+
+        (Whose a slice is, is not asked where nothing is assumed of how CPython is made.)
+        """
         async def main():
             transport, _ = await self.open(sock=hole.socket())
             data = bytearray(60_000)
@@ -573,7 +578,7 @@ class TestWithoutCopies(Many, UringCase):
             parts = [(memoryview(data) if own else view)[n:n + 1200]
                      for n in range(0, 60_000, 1200)]
             assert await transport.sendto_many_zerocopy(parts, hole.peer) == (60_000, False)
-            assert self.loop.stats().trains_sent == (0 if own else 1)
+            assert self.loop.stats().trains_sent == (0 if own or PORTABLE else 1)
             assert self.loop.stats().datagrams_sent == 50
             transport.close()
 

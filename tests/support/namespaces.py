@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sockets import SO_SNDBUFFORCE
+
 CLONE_NEWNET = 0x40000000
 
 needs_root = pytest.mark.skipif(
@@ -181,6 +183,12 @@ class Wire(Namespace):
         self.ip('route', 'add', '10.97.0.0/16', 'via', self.peer[0])
         self.far.ip('route', 'add', 'local', '10.97.0.0/16', 'dev', 'lo')
         self.queue('wire', 'tbf', 'rate', '800mbit', 'burst', '200k', 'limit', '64m')
+
+    def socket(self, family: int = socket.AF_INET, address=None) -> socket.socket:
+        """It has room for all that waits: what lies across pages takes twice as much of it."""
+        sock = super().socket(family, address)
+        sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 4 << 20)
+        return sock
 
     def release(self) -> None:
         """Let out what waits."""
