@@ -73,7 +73,10 @@ def liburing():
         sys.exit(f'uringloop: {missing} is not installed. Debian, Ubuntu: apt install '
                  'liburing-dev pkg-config; Fedora: dnf install liburing-devel pkgconf; '
                  'Arch: pacman -S liburing pkgconf')
-    if os.environ.get('URINGLOOP_STATIC', '0') != '0':
+    wanted = os.environ.get('URINGLOOP_STATIC') or '0'
+    if wanted not in ('0', '1'):
+        sys.exit(f'uringloop: URINGLOOP_STATIC={wanted} is neither 0 nor 1')
+    if wanted == '1':
         link_args = liburing_static(link_args)
     return compile_args, link_args
 

@@ -298,6 +298,8 @@ def test_static_build_without_the_archive_says_so(tmp_path):
     line, = done.stderr.splitlines()
     assert line.startswith(
         f'uringloop: URINGLOOP_STATIC is set, and there is no liburing.a in {tmp_path}. ')
+    done = python(*build, cwd=tmp_path, PKG_CONFIG=str(pkg_config), URINGLOOP_STATIC='no')
+    assert done.stderr == 'uringloop: URINGLOOP_STATIC=no is neither 0 nor 1\n'
 
 
 def test_import_takes_no_more_of_the_library_than_asyncio_does():
