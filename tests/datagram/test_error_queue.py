@@ -9,7 +9,7 @@ import pytest
 import uringloop
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.namespaces import Namespace, needs_root
-from tests.support.sockets import deserted, needs_ipv6, udp
+from tests.support.sockets import bound, deserted, needs_ipv6, udp, unix_pair
 from tests.support.turns import turns
 from tests.support.wires import roomy_peer
 
@@ -332,6 +332,26 @@ class TestFullSocket(WithErrors):
             wire.release()
 
 
+class TestLocal(WithErrors):
+
+    def test_an_error_is_told_and_a_datagram_is_one(self):
+        """AF_UNIX has no error queue: what is read where one would be is a datagram."""
+        async def main():
+            one, two = unix_pair()
+            transport, protocol = await self.open(sock=one)
+            transport.sendto(b'not read')
+            two.send(b'a datagram')
+            with bound(socket.AF_UNIX, '') as other:
+                two.connect(other.getsockname())     # the first one hears ECONNRESET
+            await protocol.until(lambda p: p.errors and p.got)
+            assert [error.errno for error in protocol.errors] == [errno.ECONNRESET]
+            assert protocol.got == [b'a datagram'] and not protocol.queue
+            transport.close()
+            two.close()
+
+        self.run(main())
+
+
 class TestMTU(WithErrors):
 
     @needs_root
@@ -382,4 +402,4 @@ class TestSendingTimes(WithErrors):
         self.run(main())
 
 
-on_the_fallback_too(globals(), TestRefused, TestMTU, TestSendingTimes)
+on_the_fallback_too(globals(), TestRefused, TestLocal, TestMTU, TestSendingTimes)

@@ -642,9 +642,11 @@ class TestMethods:
 
     def test_the_error_queue(self):
         for other in None, 0, lambda self, error: None:
-            assert not takes_errors(type('Kind', (), {'datagram_errqueue_received': other}))
-        assert takes_errors(
-            type('Kind', (), {'datagram_errqueue_received': lambda self, *told: None}))
+            assert not takes_errors(
+                type('Kind', (), {'datagram_errqueue_received': other}), socket.AF_INET)
+        kind = type('Kind', (), {'datagram_errqueue_received': lambda self, *told: None})
+        assert takes_errors(kind, socket.AF_INET) and takes_errors(kind, socket.AF_INET6)
+        assert not takes_errors(kind, socket.AF_UNIX)
 
     def test_the_base_class_has_none_of_them(self):
         assert not set(self.NAMES[:-1]) & set(dir(uringloop.DatagramProtocol))

@@ -374,7 +374,7 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
             return
         self._kind = kind
         self._method = method_of(kind)
-        self._takes_errors = takes_errors(kind)
+        self._takes_errors = takes_errors(kind, self._sock.family)
         if isinstance(self._sock, _CountingSocket):
             self._sock.takes_errors = self._takes_errors
         if self._takes_errors and not self._errors_asked:

@@ -3,12 +3,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
 import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import socket
-
     from uringloop.datagram.metadata import DatagramInfo
 
 
@@ -47,7 +46,7 @@ class DatagramProtocol(asyncio.DatagramProtocol):
 
     ``datagram_errqueue_received(data: bytes, ancdata, flags: int, addr)``
         As ``socket.recvmsg`` has it with MSG_ERRQUEUE.  A protocol with this method has the
-        socket options IP_RECVERR and IPV6_RECVERR set.
+        socket options IP_RECVERR and IPV6_RECVERR set.  AF_UNIX has no error queue.
 
     They are looked up on the type, as Python does with ``__len__``: one that is given to an
     instance is not seen, and None in a class takes back what a base class has.  What cannot be
@@ -111,9 +110,13 @@ def method_of(kind: type) -> str:
                  if takes(kind, name, len(arguments))), 'datagram_received')
 
 
-def takes_errors(kind: type) -> bool:
-    """Whether such a protocol is given what the error queue has."""
-    return takes(kind, ERRQUEUE_METHOD, len(ERRQUEUE_ARGUMENTS))
+def takes_errors(kind: type, family: int) -> bool:
+    """Whether such a protocol is given what the error queue has.
+
+    Only IP has one: an AF_UNIX socket that is asked for it gives a datagram.
+    """
+    return family in (socket.AF_INET, socket.AF_INET6) \
+        and takes(kind, ERRQUEUE_METHOD, len(ERRQUEUE_ARGUMENTS))
 
 
 def takes(kind: type, name: str, count: int) -> bool:

@@ -93,7 +93,7 @@ cdef class DatagramReceiver(Receiver):
     cdef int look_up_new(self, object kind) except -1:
         self.method, self.detail = CALLED[method_of(kind)]
         self.describing = self.detail != NO_DETAIL or self.asked & DROPS
-        self.takes_errors = takes_errors(kind)
+        self.takes_errors = takes_errors(kind, (<SocketTransport>self.transport).family)
         if self.takes_errors and not self.errors_asked:
             self.have_errors_queued()
         self.kind = kind
