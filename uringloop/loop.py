@@ -25,7 +25,8 @@ from uringloop.datagram.transport import DatagramTransport
 from uringloop.memory.pools import BufferPool
 from uringloop.memory.registered import RegisteredBuffer
 from uringloop.options import check_names, check_options, check_switches, switch
-from uringloop.pipe.transports import ReadPipeTransport, WritePipeTransport
+from uringloop.pipe.reading import ReadPipeTransport
+from uringloop.pipe.writing import WritePipeTransport
 from uringloop.sockets.coroutines import SocketCoroutines, connect_is_known
 from uringloop.sockets.methods import SocketCore
 from uringloop.stats import LoopStats

@@ -5,7 +5,8 @@ import contextlib
 import pytest
 
 import uringloop
-from uringloop.pipe.transports import ReadPipeTransport, WritePipeTransport
+from uringloop.pipe.reading import ReadPipeTransport
+from uringloop.pipe.writing import WritePipeTransport
 from uringloop.stream.transport import StreamTransport
 
 

@@ -1,4 +1,4 @@
-"""How datagrams leave.
+"""How datagrams leave: at the call, or in which order and when from the queue.
 
     sendto -> system call -> kernel                        the usual one
     sendto -> queue -> segmented system call -> kernel     those of a bulk that are alike
@@ -9,12 +9,11 @@ segmented send, zero-copy if that pays.
 
 A datagram leaves inside ``sendto``, as with asyncio.  Three kinds go into the queue: those
 that a turn sends in bulk; those that go zero-copy; and those that the socket has no room
-for, with all behind them.
+for, with all behind them.  How the queue leaves is in ``system_calls`` and ``submissions``.
 
 Order: datagrams leave in the order of the calls.  Nothing waits inside the ring: what a
 socket has no room for stays in the queue, and so does all that is sent later, until a
-poll finds room.  The zero-copy sends of one submission are linked, a chain: when one fails
-the kernel cancels those behind it, and they are put back, in front.
+poll finds room.
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -23,52 +22,30 @@ from libc.stdint cimport uint32_t
 from uringloop._cpython cimport fd_of
 from uringloop.core.clock cimport monotonic
 from uringloop.datagram.control cimport send_at_once
-from uringloop.datagram.outcomes cimport DatagramOutcomes
-from uringloop.datagram.queue cimport (
-    BY_CALL, HEADER, ONE_BY_ONE, PLAIN, QUEUE_LIMIT, TRAINS_LIMIT, UNDECIDED)
-from uringloop.datagram.receiver cimport DatagramReceiver
-from uringloop.datagram.segmentation cimport (
-    DIFFERENT, SAME, SHORTER, Likeness, compare, count_alike, has_changed, is_allowed, refused,
-    send_segmented, send_together, sent_by_itself)
+from uringloop.datagram.queue cimport HEADER, QUEUE_LIMIT, TRAINS_LIMIT
+from uringloop.datagram.segmentation cimport DIFFERENT, SAME, SHORTER, Likeness, compare
+from uringloop.datagram.submissions cimport DatagramSubmissions
+from uringloop.datagram.system_calls cimport DISTRUSTED, TRUSTED, send_once
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
-from uringloop.ring.operations cimport (
-    EXPLICIT, FELL_BACK, FOLLOWER, LENT, MESSAGE, NOTIF_DUE, ZEROCOPY, operation)
+from uringloop.ring.operations cimport EXPLICIT, operation
 from uringloop.ring.payloads cimport copy_payload, payload
-from uringloop.ring.sends cimport prepare_send
-from uringloop.ring.trains cimport (
-    SEGMENTED_BYTES, datagrams, is_refusal, is_train, send_train)
-from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM, PathReports, zerocopy_pays
+from uringloop.ring.trains cimport SEGMENTED_BYTES, datagrams
+from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM
 from uringloop.transport.receiver cimport LONG
 from uringloop.transport.sender cimport FULL
 from uringloop.transport.socket_transport cimport LOST
 
-
-cdef extern from "<errno.h>" nogil:
-    int errno_now "errno"
-
-cdef extern from "<sys/socket.h>" nogil:
-    ssize_t sendto(int, const void*, size_t, int, const sockaddr*, socklen_t)
 
 # Seconds: what answers may wait, and how long none does after they have waited too long.
 cdef double ANSWERS_WAIT = 0.0002
 cdef double TOO_LONG = 0.002
 cdef double AT_ONCE = 1.0
 
-cdef enum:
-    CHAIN_LIMIT = 64          # sends of one submission, linked to one another
-    TRIES = 1000              # to have the results of them all
-    TRUSTED = 64              # looks, between which no option has changed
-    DISTRUSTED = -1
-
 
 @cython.final
-cdef class DatagramSender(DatagramOutcomes):
-    """How what is in the queue leaves."""
-
-    def __cinit__(self):
-        self.retried_end = &self.retried
-        self.chain_limit = CHAIN_LIMIT
+cdef class DatagramSender(DatagramSubmissions):
+    """Whether a datagram leaves at the call, and when the queue does."""
 
     # -- one datagram --------------------------------------------------------------------------
 
@@ -127,14 +104,6 @@ cdef class DatagramSender(DatagramOutcomes):
         if self.trust != DISTRUSTED:
             self.look_again()
         return False
-
-    cdef void look_again(self) noexcept:
-        """Compare the options with what they were; but for what the loop has seen being set."""
-        cdef bint changed = has_changed(&self.seen, (<DatagramTransport>self.transport)._sock_fd)
-        if changed and self.trust and not self.options_changed:
-            self.trust = DISTRUSTED
-        elif self.trust < TRUSTED:
-            self.trust += 1
 
     cdef bint may_wait(self) noexcept:
         """Whether it is long enough ago that answers had to wait for a protocol that takes long."""
@@ -227,14 +196,6 @@ cdef class DatagramSender(DatagramOutcomes):
             return self.maybe_pause_full()
         return self.failed_now(error, memory.length)
 
-    cdef bint is_of_before(self, int error) noexcept:
-        """Whether the socket may have told of another datagram, and this one has not been tried.
-
-        The error queue has it, too: where the protocol takes that, nothing is to be lost by it.
-        """
-        return ((<DatagramReceiver>(<DatagramTransport>self.transport).receiver).takes_errors
-                and error != EAGAIN and error != EINTR and error != EBADF and error != EMSGSIZE)
-
     cdef int failed_now(self, int error, size_t length) except -1:
         transport = <DatagramTransport>self.transport
         transport.loop.counters.datagrams_dropped += 1
@@ -293,21 +254,6 @@ cdef class DatagramSender(DatagramOutcomes):
             self.flush_if_full()
             return self.maybe_pause_full()
         return self.failed_now(error, PyBytes_GET_SIZE(data))
-
-    cdef bint goes_zerocopy(self, const void* base, size_t length, size_t datagram,
-                            bint any_size, const void* address,
-                            uint32_t address_length) noexcept:
-        return (self.zerocopy_able and self.may_submit()
-                and zerocopy_pays(
-                    base, length, datagram, any_size, address, address_length, self.paths,
-                    (<DatagramTransport>self.transport).loop.operations.pinned))
-
-    cdef bint operation_goes_zerocopy(self, operation* op) noexcept:
-        return (op.status == UNDECIDED
-                and (op.length >= ZEROCOPY_MINIMUM or op.traits & (EXPLICIT | LENT))
-                and self.goes_zerocopy(
-                    op.base, op.length, op.segment_size if op.segment_size else op.length,
-                    op.traits & (EXPLICIT | LENT), &op.address, op.address_length))
 
     # -- the queue -----------------------------------------------------------------------------
 
@@ -411,339 +357,3 @@ cdef class DatagramSender(DatagramOutcomes):
         if self.buffered > self.high_water and self.waits():
             return self.maybe_pause()
         return 0
-
-    # -- by plain system calls -----------------------------------------------------------------
-
-    cdef int send_by_calls(self) except -1:
-        """Send the front of the queue: neighbours that are alike as one segmented send."""
-        cdef unsigned count
-        cdef int error
-        if is_train(self.queue):
-            return self.send_train_by_calls()
-        count = count_alike(&self.segments, self.queue)
-        if count < self.queued and self.send_mixed():
-            return 0
-        if count > 1 and not self.is_refused(
-                self.queue.length, &self.queue.address, self.queue.address_length) \
-                and self.segments_allowed():
-            return self.send_alike(count)
-        error = self.send_first(self.queue.length)
-        if error == EAGAIN or error == EINTR:
-            self.room = FULL
-            return 0
-        self.learn(self.queue, self.queue.length, error)
-        if error == 0:
-            return self.sent_by_call()
-        return self.first_failed(error)
-
-    cdef bint send_mixed(self) except -1:
-        """Send those of the queue that are not alike by one call; False: that has sent none.
-
-        What stops it, an error or a full socket, is met again by the one that it stops at.  But
-        for an error of another datagram, which that would be told of for this one.
-        """
-        transport = <DatagramTransport>self.transport
-        cdef unsigned sent, gathered
-        if self.connected or self.refusals is not None or self.segments.one_by_one_due \
-                or self.segments.limit == 0 or not self.segments_allowed():
-            return False
-        sent = send_together(&self.segments, self.queue, transport._sock_fd, &gathered)
-        transport.loop.counters.datagrams_gathered += gathered if sent else 0
-        for _ in range(sent):
-            self.sent_by_call()
-        return sent != 0
-
-    cdef bint segments_allowed(self) except -1:
-        """Whether the socket's options leave a datagram the same as a segment."""
-        transport = <DatagramTransport>self.transport
-        if not transport.has_socket():
-            return False
-        cdef bint changed = self.options_changed
-        cdef double until = self.segments.allowed_until
-        cdef bint allowed = is_allowed(&self.segments, transport._sock_fd, changed)
-        if self.trust == TRUSTED and self.segments.allowed_until != until:
-            self.look_again()
-        self.options_changed = False
-        return allowed
-
-    cdef int first_failed(self, int error) except -1:
-        cdef operation* op = self.pop_queue()
-        self.failed(op, error)
-        (<DatagramTransport>self.transport).loop.operations.release(op)
-        return 0
-
-    cdef int send_train_by_calls(self) except -1:
-        """Send the train at the front of the queue; of one that was refused, one datagram."""
-        transport = <DatagramTransport>self.transport
-        cdef operation* op = self.queue
-        cdef int error
-        if op.status != ONE_BY_ONE and self.train_allowed(op) and transport.has_socket():
-            error = send_train(op, transport._sock_fd)
-            if error and self.is_of_before(error):
-                error = send_train(op, transport._sock_fd)
-            if error == EAGAIN or error == EINTR:
-                self.room = FULL
-            elif error == 0:
-                self.sent_by_call()
-            elif is_refusal(error):
-                refused(&self.segments, datagrams(op), error)
-                op.status = ONE_BY_ONE
-            else:
-                self.first_of_train_failed(op, error)
-            return 0
-        op.status = ONE_BY_ONE
-        error = self.send_first(op.segment_size)
-        if error == EAGAIN or error == EINTR:
-            self.room = FULL
-            return 0
-        self.learn(op, op.segment_size, error)
-        if error:
-            return self.first_of_train_failed(op, error)
-        transport.loop.counters.datagrams_sent += 1
-        self.futile_polls = 0
-        self.retry_delay = 0
-        self.advance(op)
-        return 0
-
-    cdef bint train_allowed(self, operation* op) except -1:
-        """Whether path and socket take the train, as far as is known."""
-        # What is longer than LONGEST_SEGMENT is a train only where the caller says so.
-        return (self.segments.limit != 0
-                and not self.is_refused(op.segment_size, &op.address, op.address_length)
-                and (op.traits & EXPLICIT or self.segments_allowed()))
-
-    cdef bint is_refused(self, size_t segment_size, const void* address,
-                         uint32_t address_length) noexcept:
-        """Whether that destination was seen to take no such segments."""
-        return self.refusals is not None \
-            and self.refusals.expects(address, address_length, segment_size)
-
-    cdef int learn(self, operation* op, size_t length, int error) except -1:
-        """A datagram has left, or failed, by itself: was it the segmented send that was refused?"""
-        cdef size_t from_size = sent_by_itself(&self.segments, length, error)
-        if from_size:
-            if self.refusals is None:
-                self.refusals = PathReports()
-            self.refusals.record(&op.address, op.address_length, from_size, True)
-        return 0
-
-    cdef void advance(self, operation* op) noexcept:
-        """The first datagram of a train is dealt with."""
-        cdef size_t size = op.segment_size
-        self.buffered -= size + HEADER
-        op.base += size
-        op.length -= size
-        op.sent += size
-
-    cdef int first_of_train_failed(self, operation* op, int error) except -1:
-        """Of a train that has a future, that is told, and the rest does not leave."""
-        transport = <DatagramTransport>self.transport
-        if op.future is not NULL:
-            return self.first_failed(error)
-        transport.loop.counters.datagrams_dropped += 1
-        if not transport.aborted:
-            transport.delivery.post_error(self.error_of(error, op.segment_size))
-        self.advance(op)
-        return 0
-
-    cdef int send_alike(self, unsigned count) except -1:
-        transport = <DatagramTransport>self.transport
-        cdef int error = send_segmented(self.queue, count, transport._sock_fd)
-        if error and self.is_of_before(error):
-            error = send_segmented(self.queue, count, transport._sock_fd)
-        if error == EAGAIN or error == EINTR:
-            self.room = FULL
-        elif error and is_refusal(error):
-            refused(&self.segments, count, error)
-        elif error:
-            self.first_failed(error)
-        else:
-            transport.loop.counters.datagrams_gathered += count
-            while count:
-                count -= 1
-                self.sent_by_call()
-        return 0
-
-    cdef int send_first(self, size_t length) noexcept:
-        """Send so much of the first of the queue by itself: 0 or an errno."""
-        cdef int error = self.try_first(length)
-        return self.try_first(length) if error and self.is_of_before(error) else error
-
-    cdef int try_first(self, size_t length) noexcept:
-        transport = <DatagramTransport>self.transport
-        cdef operation* op = self.queue
-        if fd_of(transport._sock) != transport._sock_fd:
-            return EBADF
-        if op.traits & MESSAGE:
-            return send_at_once(
-                transport._sock_fd, op.base, length, <char*>op.message.msg_control,
-                op.message.msg_controllen, op.message.msg_flags, &op.address, op.address_length)
-        return send_once(transport._sock_fd, op.base, length, &op.address, op.address_length)
-
-    cdef int sent_by_call(self) except -1:
-        cdef operation* op = self.pop_queue()
-        self.accepted(op)
-        (<DatagramTransport>self.transport).loop.operations.release(op)
-        return 0
-
-    # -- by the ring ---------------------------------------------------------------------------
-
-    cdef bint goes_by_ring(self, operation* op) except -1:
-        """Whether to submit it; its trait ZEROCOPY says how."""
-        transport = <DatagramTransport>self.transport
-        cdef bint open_here = fd_of(transport._sock) == transport._sock_fd
-        op.traits &= ~ZEROCOPY
-        if transport.slot < 0 and not open_here:
-            return False         # the number may be another's
-        if self.operation_goes_zerocopy(op):
-            if is_train(op) and not self.train_allowed(op):
-                op.status = ONE_BY_ONE
-            elif op.length >= ZEROCOPY_MINIMUM or op.traits & EXPLICIT \
-                    or count_alike(&self.segments, op) == 1:
-                op.traits |= ZEROCOPY
-                return True
-        # The program has closed its socket meanwhile: the ring still has the file.
-        return (op.status != BY_CALL and transport.slot >= 0 and not open_here
-                and self.may_submit())
-
-    cdef int send_chain(self) except -1:
-        """Submit the front of the queue, each send linked to the next; take the results."""
-        transport = <DatagramTransport>self.transport
-        cdef operation* chain[CHAIN_LIMIT]
-        cdef unsigned count, left = 0, tries = 0
-        cdef unsigned room = transport.loop.ring.sqes_left(self.chain_limit)
-        if room == 0:
-            self.queue.status = BY_CALL          # the kernel takes no submissions now
-            return 0
-        self.accepted_of_chain = 0
-        count = self.prepare_chain(chain, room)
-        try:
-            transport.loop.ring.submit_chain(transport, count, &left)
-        finally:
-            self.put_back(chain, count, left)
-        while self.results_due and tries < TRIES:
-            # Notifications of earlier sends have come in meanwhile, which count as completions
-            # too: so the kernel has stopped short of the end of the chain.
-            tries += 1
-            transport.loop.ring.submit_sends(transport, self.results_due + 1)
-        return 0
-
-    cdef unsigned prepare_chain(self, operation** chain, unsigned room) except? 0:
-        """Prepare up to ``room`` sends; returns how many."""
-        transport = <DatagramTransport>self.transport
-        cdef bint fixed = transport.slot >= 0
-        cdef:
-            unsigned count = 0
-            io_uring_sqe* sqe = NULL
-            io_uring_sqe* before
-        while count < room and self.queue is not NULL and self.goes_by_ring(self.queue):
-            before = sqe
-            chain[count] = self.pop_queue()
-            sqe = prepare_send(
-                transport.loop.ring, chain[count],
-                transport.slot if fixed else transport._sock_fd,
-                IOSQE_FIXED_FILE if fixed else 0, 0 if before is NULL else FOLLOWER)
-            if before is not NULL:
-                before.flags |= IOSQE_IO_LINK
-            self.results_due += 1
-            count += 1
-        return count
-
-    cdef int put_back(self, operation** chain, unsigned count, unsigned left) except -1:
-        """So many of the chain's end the kernel has not taken: they go first, behind those of
-        its beginning that have to be tried again."""
-        transport = <DatagramTransport>self.transport
-        cdef unsigned i
-        if left == 0:
-            return 0
-        for i in range(count, count - left, -1):
-            transport.loop.operations.take_back(chain[i - 1])
-            self.push_front(chain[i - 1])
-        self.results_due -= left
-        if transport.aborted:
-            self.drop_queue()
-        elif left == count:
-            self.queue.status = BY_CALL          # it takes no submissions now
-        elif self.results_due == 0:
-            self.requeue_retried()
-        return 0
-
-    cdef int completed(self, operation* op, int res) except -1:
-        self.results_due -= 1
-        if res >= 0:
-            self.accepted_of_chain += 1
-            self.accepted(op)
-        else:
-            self.retry_or_fail(op, -res)
-        if self.results_due == 0:
-            self.requeue_retried()
-        return 0
-
-    cdef int requeue_retried(self) except -1:
-        """All results are in: what has to be tried again goes first."""
-        transport = <DatagramTransport>self.transport
-        if self.retried is NULL and self.accepted_of_chain:
-            self.chain_limit = min(2 * self.chain_limit, <unsigned>CHAIN_LIMIT)
-        else:
-            # So that many failures don't cost the square of their number.
-            self.chain_limit = max(self.accepted_of_chain, <unsigned>1)
-        if self.retried is not NULL:
-            self.retried_end[0] = self.queue
-            if self.queue is NULL:
-                self.queue_end = self.retried_end
-            self.queue = self.retried
-            self.queued += self.retried_count
-            self.retried = NULL
-            self.retried_end = &self.retried
-            self.retried_count = 0
-        if self.sending:
-            return 0               # send_queued() goes on
-        if self.queue is not NULL:
-            transport.flush_later_here()
-        self.maybe_resume()
-        transport.lose_if_all_sent()
-        return transport.lose_if_let_go()
-
-    cdef int retry_or_fail(self, operation* op, int error) except -1:
-        """A send of the chain did not go out: try again, perhaps another way, or tell."""
-        transport = <DatagramTransport>self.transport
-        cdef operation* second
-        cdef bint again = error == ECANCELED
-        # Nothing of it has left, then; but who awaits a future is told of what the socket says.
-        cdef bint of_before = op.future is NULL and not again and self.is_of_before(error)
-        cdef int status = op.status
-        if error == EAGAIN:
-            again = True
-            self.room = FULL
-        elif error != ECANCELED and op.traits & ZEROCOPY \
-                and (of_before or is_train(op) and op.future is NULL or is_refusal(error)):
-            # The same by plain sends, in its place in the order.
-            again = True
-            status = PLAIN
-            if error == EOPNOTSUPP and not is_train(op):
-                self.zerocopy_able = False
-        if not again or transport.aborted:
-            return self.failed(op, error)
-        second = transport.loop.operations.clone_for_retry(op)
-        second.status = status
-        if status == PLAIN:
-            second.traits |= FELL_BACK
-        if second.future is not NULL and op.due & NOTIF_DUE:
-            self.tell_when_both_are_done(op, second)
-        if status == PLAIN and is_train(op) and not (of_before or is_refusal(error)):
-            # It waited in the socket for the next send: nothing of the train has left.
-            self.first_of_train_failed(second, error)
-        op.status = -error       # its notification tells nothing of the path
-        second.next = NULL
-        self.retried_end[0] = second
-        self.retried_end = &second.next
-        self.retried_count += 1
-        return 0
-
-
-cdef inline int send_once(int fd, const char* base, size_t length, sockaddr_storage* address,
-                          uint32_t address_length) noexcept:
-    """By a plain system call: 0 or an errno."""
-    return 0 if sendto(fd, base, length, MSG_DONTWAIT | MSG_NOSIGNAL,
-                       <sockaddr*>address if address_length else NULL,
-                       address_length) >= 0 else errno_now
