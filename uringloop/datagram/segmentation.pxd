@@ -35,19 +35,29 @@ cdef struct settings:              # of a socket, for what it sends next
     int[SETTINGS] values
 
 
+cdef inline bint is_last(segmentation* these, sockaddr_storage* address,
+                         uint32_t length) noexcept:
+    # Those of IPv4 without a call.
+    return (memcmp(address, &these.last_address, 16) == 0 if length == 16
+            else length == 0 or memcmp(address, &these.last_address, length) == 0)
+
+
 cdef inline Likeness compare(segmentation* these, size_t length, sockaddr_storage* address,
                              uint32_t address_length) noexcept:
     """Whether this datagram can be a segment of one send with the one before; remembers it."""
     cdef Likeness likeness = DIFFERENT
     if 0 < length <= these.limit and address_length == these.last_address_length \
-            and (address_length == 0
-                 or memcmp(address, &these.last_address, address_length) == 0):
+            and is_last(these, address, address_length):
         if length == these.last_length:
             return SAME
         if length < these.last_length:
             likeness = SHORTER
     these.last_length = length
     # Of AF_UNIX nothing is a segment.
+    if address_length == 16:
+        these.last_address_length = 16
+        memcpy(&these.last_address, address, 16)
+        return likeness
     these.last_address_length = min(address_length, <uint32_t>sizeof(these.last_address))
     memcpy(&these.last_address, address, these.last_address_length)
     return likeness

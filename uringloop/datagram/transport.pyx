@@ -16,6 +16,7 @@ from uringloop.datagram.segmentation cimport LONGEST_SEGMENT
 from uringloop.datagram.queue cimport QUEUE_LIMIT
 from uringloop.datagram.sender cimport DatagramSender
 from uringloop.ring.abi cimport AF_INET, AF_INET6, sockaddr_storage
+from uringloop.ring.addresses cimport recall
 from uringloop.ring.payloads cimport export_payload, exported, find_payload, payload
 from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.ring.reports cimport BatchReport
@@ -109,14 +110,17 @@ cdef class DatagramTransport(SocketTransport):
         cdef bint exact = PyBytes_CheckExact(data)
         if not exact and type(data) is not memoryview:
             check_data(data)
-        if not EMPTY_ALLOWED and not data:
+        if not EMPTY_ALLOWED and (PyBytes_GET_SIZE(data) == 0 if exact else not data):
             return
-        addr = self.checked_address(addr)
+        if self._address is not None:
+            addr = self.checked_address(addr)
         if self._conn_lost and (self._address or self._sock is None):
             self._drop()
             return
         # First: an address may be code of the program, and that may move the memory.
-        if not sender.connected and not self.to_kernel(addr, &address, &address_length):
+        if not sender.connected \
+                and not recall(self.loop.addresses, addr, self.family, &address, &address_length) \
+                and not self.to_kernel(addr, &address, &address_length):
             return
         if exact:
             memory.base = PyBytes_AS_STRING(data)

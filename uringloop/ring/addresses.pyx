@@ -69,10 +69,6 @@ cdef enum:
     MOST_PLACES = 8192     # of each table, which is then 400 KB
 
 
-cdef inline uint32_t mix(uint64_t key) noexcept:
-    return <uint32_t>(key * <uint64_t>0x9e3779b97f4a7c15 >> 32)
-
-
 cdef inline uint32_t mix_address(const uint8_t* data, uint32_t length) noexcept:
     cdef uint64_t word, key = 0
     cdef uint32_t i = 0
@@ -137,9 +133,6 @@ cdef class AddressCache:
         return &self.from_kernel[
             mix_address(<const uint8_t*>address, length) & (self.places - 2)]
 
-    cdef cached_address* python_entry(self, object address) noexcept:
-        return &self.from_python[mix(<uintptr_t><PyObject*>address >> 4) & (self.places - 2)]
-
     cdef object to_python(self, const void* address, uint32_t length):
         """What ``socket.recvfrom`` would return as the address."""
         cdef cached_address* entry
@@ -168,23 +161,15 @@ cdef class AddressCache:
             entry = self.kernel_entry(address, length)
         keep(entry, made, address, length, family)
         # The answer will name this very tuple.
-        keep(self.python_entry(made), made, address, length, family)
+        keep(python_entry(self, made), made, address, length, family)
 
     cdef int to_kernel(
             self, object address, int family, sockaddr_storage* into, uint32_t* length) except -1:
         """Fill ``into`` as ``socket.sendto`` would; the same exceptions."""
-        cdef cached_address* entry = self.python_entry(address)
-        if entry.tuple is not <PyObject*>address:
-            entry += 1
-        if entry.tuple is <PyObject*>address and entry.family == family:
-            if entry.length == 16:
-                memcpy(into, entry.bytes, 16)
-            else:
-                memcpy(into, entry.bytes, entry.length)
-            length[0] = entry.length
+        if recall(self, address, family, into, length):
             return 0
         if make_sockaddr(address, family, into, length):
-            keep(self.python_entry(address), address, into, length[0], family)
+            keep(python_entry(self, address), address, into, length[0], family)
         return 0
 
 
