@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from tests.cli.test_bench import bench, needs_compiler
 from uringloop.cli.bench import command, native, picture, plot, report, turns
-from uringloop.cli.bench.datagrams import measure, server
+from uringloop.cli.bench.datagrams import measure, sender, server
 from uringloop.cli.bench.datagrams import rows as datagram_rows
 from uringloop.cli.bench.everyday import rows as everyday_rows
 from uringloop.cli.bench.everyday import tasks
@@ -149,6 +150,17 @@ def test_turns_and_what_becomes_of_failures():
 
 # -- datagrams -----------------------------------------------------------------------------------
 
+@pytest.fixture(scope='module')
+def programs(tmp_path_factory):
+    built, _ = native.build(tmp_path_factory.mktemp('programs'), 'datagrams')
+    return {name: str(program) for name, program in built.items()}
+
+
+@pytest.fixture
+def udp_load(programs):
+    return programs['udp_load']
+
+
 ECHO, TRAINS = datagram_rows.Load('echo', 10), datagram_rows.Load('trains', 10, window=44)
 
 
@@ -171,6 +183,103 @@ def test_what_arrives_is_compared(load, sent, served, words):
     said = dict(zip(('sent', 'answered', 'lost'), sent, strict=True))
     counted = dict(zip(('datagrams', 'bytes', 'dropped'), served, strict=True))
     assert measure.difference(load, said, counted) == words
+
+
+MIX = datagram_rows.Mix(16, 1_400, 64)
+
+
+@pytest.mark.parametrize(('sent', 'arrived', 'words'), [
+    ((5, 50), (5, 50, 0), ''),
+    ((5, 50), (4, 40, 1), ''),
+    ((5, 50), (4, 40, 0), '5 datagrams sent, 4 arrived, 0 dropped'),
+    ((5, 50), (5, 50, 1), '5 datagrams sent, 5 arrived, 1 dropped'),
+    ((5, 50), (6, 60, 0), '5 datagrams sent, 6 arrived, 0 dropped'),
+    ((5, 50), (5, 49, 0), '50 bytes sent, 49 arrived'),
+    ((5, 50), (4, 50, 1), '50 bytes sent, 50 arrived'),
+    ((5, 50), (4, 51, 1), '50 bytes sent, 51 arrived'),
+])
+def test_what_was_sent_is_compared(sent, arrived, words):
+    said = dict(zip(('sent', 'bytes'), sent, strict=True))
+    counted = dict(zip(('datagrams', 'bytes', 'dropped'), arrived, strict=True))
+    assert measure.sending_difference(said, counted) == words
+
+
+def test_several_are_counted_as_one():
+    assert measure.together([
+        {'began': 10.5, 'seconds': 1.0, 'sent': 3}, {'began': 10.0, 'seconds': 1.25, 'sent': 4},
+    ]) == {'began': 10.0, 'seconds': 1.5, 'sent': 7}
+    assert measure.together([{'ended': 2.0, 'cpu': 1.0}, {'ended': 3.0, 'cpu': 0.5}]) == {
+        'ended': 3.0, 'cpu': 1.5}
+
+
+def test_processes_that_share_nothing_are_told():
+    some, nothing = {'datagrams': 3}, {'datagrams': 0}
+    assert measure.unshared([some, some]) == measure.unshared([nothing]) == ''
+    assert measure.unshared([some, nothing]) == 'nothing came to 1 of 2 processes'
+
+
+def test_what_a_sender_sends_cannot_be_gathered():
+    job = sender.Job('', MIX.shortest, MIX.longest, 1, [*range(1, MIX.sockets + 1)])
+    turns = sender.turns_of(job)
+    assert {len(turn) for turn in turns} == {sender.TURN}
+    assert sum(map(len, turns)) == sender.DIFFERENT
+    for turn in turns:
+        # Each address once a turn, and another size than the last one's.
+        assert [address for _, address in turn] == [(server.HOST, port) for port in job.ports]
+    sizes = [len(data) for turn in turns for data, _ in turn]
+    assert [int.from_bytes(data[:4], sys.byteorder) for turn in turns for data, _ in turn] == sizes
+    assert MIX.shortest <= min(sizes) < 50
+    assert 1_350 < max(sizes) <= MIX.longest
+    assert sender.turns_of(job) == turns
+
+
+@needs_compiler
+@pytest.mark.parametrize(('data', 'words'), [
+    (b'', ''), ((8).to_bytes(4, sys.byteorder) + bytes(4), ''),
+    ((8).to_bytes(4, sys.byteorder) + bytes(12), 'a datagram is not what was sent'),
+    (b'123', 'a datagram is not what was sent')])
+def test_the_sinks_look_at_what_comes(programs, data, words):
+    with subprocess.Popen([programs['udp_sinks'], '3', '1'], stdin=subprocess.PIPE, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        ports = json.loads(process.stdout.readline())['ports']
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for port in ports * bool(data):
+                sock.sendto(data, (server.HOST, port))
+        out, errors = process.communicate(timeout=30)
+    assert errors[:len(words)] == words
+    if words:
+        assert process.returncode == 1
+    else:
+        count = 3 * bool(data)
+        assert json.loads(out) == {'datagrams': count, 'bytes': 8 * count, 'dropped': 0}
+
+
+def test_several_processes_are_told_next_to_one(results):
+    """And only of their own group, and where both were measured."""
+    def row(number, *work):
+        return Row(f'workers-{number}', '', '', [
+            measured('uringloop', *work), measured('uvloop', missing='it is ill')], 'rate')
+
+    results.groups.append(Group('workers', 'answers', '', '', None, [
+        row(1, Work(1, 1000, 1.0)), row(2, Work(1, 1500, 1.2))]))
+    page = report.page(results, LOOK).replace('\n', ' ')
+    assert page.count('Times the rate of one process') == 1
+    assert 'processor time: uringloop (a label) 1.50 and 1.25 in workers-2.' in page
+    results.groups[-1].rows.pop()
+    page = report.page(results, LOOK).replace('\n', ' ')
+    assert 'Times the rate of one process' not in page
+    assert 'Each process has a processor of its own' in page
+    results.groups[-1].missing = 'no rights'
+    assert 'Each process has a processor' not in report.page(results, LOOK).replace('\n', ' ')
+
+
+def test_there_are_no_more_processes_than_processors(monkeypatch):
+    for processors, names in ((1, [1]), (2, [1, 2]), (3, [1, 2]), (4, [1, 2, 4]), (64, [1, 2, 4])):
+        monkeypatch.setattr(datagram_rows, 'PROCESSORS', [*range(processors)])
+        rows = datagram_rows.groups([])[-1].rows
+        assert [row.name for row in rows] == [f'workers-{number}' for number in names]
+        shared = [row.name for row in rows if 'the loads have the same' in row.note]
+        assert shared == [f'workers-{number}' for number in names if 2 * number > processors]
 
 
 def answer_all(sock, data, address, number):
@@ -203,12 +312,6 @@ def shorten(sock, data, address, number):
 def answer_twice(sock, data, address, number):
     sock.sendto(data, address)
     sock.sendto(data, address)
-
-
-@pytest.fixture(scope='module')
-def udp_load(tmp_path_factory):
-    programs, _ = native.build(tmp_path_factory.mktemp('programs'), 'datagrams')
-    return str(programs['udp_load'])
 
 
 def load_a_server(udp_load, answer):
@@ -253,7 +356,7 @@ def test_the_load_looks_at_answers(udp_load, answer, words):
     assert errors.startswith(words)
 
 
-@pytest.mark.parametrize('names', ['echo', 'receive'])
+@pytest.mark.parametrize('names', ['echo', 'receive', 'send', 'workers'])
 @needs_compiler
 def test_datagrams_are_measured(names, tmp_path):
     file, drawn = tmp_path / 'figures.json', tmp_path / 'figures.svg'
@@ -282,7 +385,7 @@ def test_rows_of_datagrams_are_what_servers_can_do():
     for group in datagram_rows.groups(['asyncio']):
         for row in group.rows:
             for each in row.entrants:
-                if each.side != 'C':
+                if each.side != 'C' and isinstance(each, datagram_rows.Server):
                     assert each.way in server.WAYS
                     assert each.way.startswith('own-') == (each.side == 'uringloop')
 

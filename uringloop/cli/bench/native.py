@@ -10,7 +10,7 @@ SOURCES = Path(__file__).parent
 # Of each command, and the libraries that they take.
 PROGRAMS: dict[str, dict[str, list[str]]] = {
     'zerocopy': {'socket_send': [], 'ring_send': ['-luring']},
-    'datagrams': {'udp_load': [], 'udp_serve': []},
+    'datagrams': {'udp_load': [], 'udp_serve': [], 'udp_send': [], 'udp_sinks': []},
     'everyday': {'stream_load': []},
 }
 CURE = 'apt install gcc libc6-dev'

@@ -1,7 +1,9 @@
-"""``bench datagrams``: how fast datagrams are answered and received.
+"""``bench datagrams``: how fast datagrams are answered, received and sent.
 
-``rows`` says what is compared; ``measure`` starts a server on one processor (``server`` on a loop,
-``udp_serve.c``) and its load on another (``udp_load.c``), and compares what they have counted.
+``rows`` says what is compared; ``measure`` starts servers on processors of their own (``server`` on
+a loop, ``udp_serve.c``) and their loads on others (``udp_load.c``), or a sender (``sender``,
+``udp_send.c``) and who receives that (``udp_sinks.c``), and compares what they have counted;
+``look`` shows it.
 
 Imports what the commands share, and nothing of the other commands.
 """

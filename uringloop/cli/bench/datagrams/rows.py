@@ -1,6 +1,7 @@
 """What ``bench datagrams`` compares: the loads, and who is measured under each."""
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from uringloop.cli.bench import rows
@@ -10,6 +11,8 @@ from uringloop.cli.bench.rows import Entrant, Group
 PACKET = 1_200              # bytes: what QUIC and media programs send
 TRAIN = 44                  # of them, that leave as one
 ECHO = 'echo'
+PROCESSORS = sorted(os.sched_getaffinity(0))        # the first is the server's, the last the load's
+WORKERS = (1, 2, 4)         # processes, of one port; as many as there are processors at most
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,26 @@ class Server(Entrant):
 
     way: str                # of server.py or of udp_serve
     load: Load
+    processes: int = 0      # that share a port, each with a load of its own; 0: one, of its own
 
 
-Row = rows.Row[Server]
+@dataclass(frozen=True)
+class Mix:
+    """Datagrams of random sizes, to as many sockets in turn."""
+
+    shortest: int
+    longest: int
+    sockets: int
+
+
+@dataclass(frozen=True)
+class Sender(Entrant):
+
+    way: str                # of udp_send; empty for a loop
+    mix: Mix
+
+
+Row = rows.Row[Entrant]
 
 
 def _echo(name: str, size: int, sockets: int, window: int, peers: list[str]) -> Row:
@@ -57,7 +77,30 @@ def _receive(name: str, title: str, note: str, load: Load, peers: list[str]) -> 
     ), by='cpu')
 
 
-def groups(peers: list[str]) -> list[Group[Server]]:
+def _workers(processes: int, peers: list[str]) -> Row:
+    load = Load(ECHO, 64, 32, 4)
+    which = 'process and load' if processes == 1 else 'processes and loads'
+    note = f'{processes} {which}, of {load.sockets} sockets, {load.window} under way each'
+    if 2 * processes > len(PROCESSORS):
+        note += f'; the loads have the same {len(PROCESSORS)} processors'
+    return Row(f'workers-{processes}', f'{load.size} bytes', note, None, (
+        Server('C', 'recvfrom, sendto', 'echo', load, processes),
+        Server('C', 'recvmmsg, sendmmsg', 'echo-batch', load, processes),
+        Server(OWN, 'sendto', 'own-echo', load, processes),
+        *(Server(peer, 'sendto', 'echo', load, processes) for peer in peers),
+    ))
+
+
+def _mix(peers: list[str]) -> Row:
+    mix = Mix(16, 1_400, 64)
+    return Row('send-mix', f'{mix.shortest} to {mix.longest:,} bytes, at random',
+               f'to {mix.sockets} sockets in turn', None, (
+                   Sender('C', 'sendto', 'each', mix),
+                   Sender('C', 'sendmmsg', 'batch', mix),
+                   *(Sender(loop, 'sendto', '', mix) for loop in (OWN, *peers))))
+
+
+def groups(peers: list[str]) -> list[Group[Entrant]]:
     """All there is to measure, next to these loops."""
     return [
         Group('echo', 'answers to datagrams', None, '', (
@@ -73,4 +116,8 @@ def groups(peers: list[str]) -> list[Group[Server]]:
             _receive('receive-singles', 'one by one', 'sent by send()',
                      Load('singles', PACKET), peers),
         )),
+        Group('send', 'datagrams sent that are not alike', None, '', (_mix(peers),)),
+        Group('workers', 'answers of processes that share a port (SO_REUSEPORT)', None, '', tuple(
+            _workers(processes, peers) for processes in WORKERS
+            if processes <= len(PROCESSORS))),
     ]

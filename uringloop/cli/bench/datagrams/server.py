@@ -17,6 +17,7 @@ import sys
 import termios
 import threading
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,7 @@ class Job:
     loop: str
     way: str                    # one of WAYS
     seconds: float              # in which it is loaded
+    port: int | None = None     # that others have too (SO_REUSEPORT), 0 for any; None: its own
 
 
 class Counts(asyncio.DatagramProtocol):
@@ -94,16 +96,18 @@ WAYS: dict[str, tuple[type[Counts], dict[str, Any]]] = {
 }
 
 
-def make_socket() -> socket.socket:
-    """One that holds much, so that a pause of the loop loses nothing."""
+def make_socket(port: int | None = None) -> socket.socket:
+    """One that holds much, so that a pause of the loop loses nothing; of a port as in ``Job``."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    if port is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
         sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, ROOM)
     except PermissionError:         # not root: as much as there is
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
-    sock.bind((HOST, 0))
+    sock.bind((HOST, port or 0))
     sock.setblocking(False)
     return sock
 
@@ -145,9 +149,9 @@ async def drained(sock: socket.socket, protocol: Counts) -> tuple[float, float]:
         await asyncio.sleep(0.001)
 
 
-async def serve(way: str) -> dict[str, Any]:
-    kind, options = WAYS[way]
-    sock = make_socket()
+async def serve(job: Job) -> dict[str, Any]:
+    kind, options = WAYS[job.way]
+    sock = make_socket(job.port)
     # Some loops close, or take away, the one that they are given.
     observed = sock.dup()
     loop: Any = asyncio.get_running_loop()
@@ -164,21 +168,22 @@ async def serve(way: str) -> dict[str, Any]:
             'ended': ended, 'dropped': dropped}
 
 
-def main() -> None:
-    job = Job(**json.loads(sys.argv[1]))
-    signal.alarm(int(job.seconds) + GRACE)
+def run(name: str, seconds: float, main: Coroutine[Any, Any, dict[str, Any]]) -> None:
+    """Run it on the loop of that name, print what it has counted, and end the process."""
+    signal.alarm(int(seconds) + GRACE)
     try:
-        loop = loop_of(job.loop)
+        loop = loop_of(name)
         asyncio.set_event_loop(loop)
-        counted = loop.run_until_complete(serve(job.way))
+        counted = loop.run_until_complete(main)
     except MissingError as error:
         counted = {'missing': str(error)}
     except NotImplementedError as error:
-        counted = {'missing': f'{job.loop} cannot do that {error}'.strip()}
+        counted = {'missing': f'{name} cannot do that {error}'.strip()}
     print(json.dumps(counted), flush=True)
     # A loop's threads might keep the process.
     os._exit(0)
 
 
 if __name__ == '__main__':
-    main()
+    asked = Job(**json.loads(sys.argv[1]))
+    run(asked.loop, asked.seconds, serve(asked))

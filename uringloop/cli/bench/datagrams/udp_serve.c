@@ -1,24 +1,20 @@
-/* Datagrams in, on epoll: udp_serve WAY SECONDS
+/* Datagrams in, on epoll: udp_serve WAY SECONDS [PORT]
 
    WAY echo         recvfrom() and sendto()
    WAY echo-batch   recvmmsg() and sendmmsg()
    WAY sink         recvmmsg()
    WAY sink-gro     the same, with UDP_GRO
 
+   With PORT, 0 for any, others may have the same one (SO_REUSEPORT).
+
    Says its port, serves until its standard input ends, takes what is still there, and says what it
    has counted, and the processor time that it has used. */
 #define _GNU_SOURCE
 #include "udp.h"
 
-#include <sys/resource.h>
-
 #ifndef UDP_GRO         /* Linux 5.0, <linux/udp.h> */
 #define UDP_GRO 104
 #endif
-#ifndef SO_MEMINFO      /* Linux 4.12 */
-#define SO_MEMINFO 55
-#endif
-#define SK_MEMINFO_DROPS 8
 #define BATCH 32
 
 static struct { unsigned long datagrams, bytes; } count;
@@ -97,22 +93,20 @@ static void serve(int fd, int (*take)(int)) {
     }
 }
 
-static double used(void) {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return usage.ru_utime.tv_sec + usage.ru_stime.tv_sec
-           + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
-}
-
 int main(int argc, char **argv) {
-    if (argc != 3) {
-        fprintf(stderr, "usage: %s WAY SECONDS\n", argv[0]);
+    if (argc != 3 && argc != 4) {
+        fprintf(stderr, "usage: %s WAY SECONDS [PORT]\n", argv[0]);
         return 2;
     }
     alarm((unsigned)atof(argv[2]) + GRACE);
     int fd = udp_socket(), on = 1;
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof here;
+    if (argc == 4) {
+        here.sin_port = htons(atoi(argv[3]));
+        if (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on))
+            fail("SO_REUSEPORT", errno);
+    }
     if (bind(fd, (void *)&here, length) || getsockname(fd, (void *)&here, &length))
         fail("bind", errno);
     if (!strcmp(argv[1], "sink-gro") && setsockopt(fd, SOL_UDP, UDP_GRO, &on, sizeof on))
@@ -122,9 +116,6 @@ int main(int argc, char **argv) {
     double before = used();
     serve(fd, !strcmp(argv[1], "echo") ? echo : !strcmp(argv[1], "echo-batch") ? echo_batch : sink);
     double cpu = used() - before, ended = now();
-    unsigned told[9] = {0};
-    length = sizeof told;
-    getsockopt(fd, SOL_SOCKET, SO_MEMINFO, told, &length);
     printf("{\"datagrams\": %lu, \"bytes\": %lu, \"cpu\": %.6f, \"ended\": %.9f, \"dropped\": %u}\n",
-           count.datagrams, count.bytes, cpu, ended, told[SK_MEMINFO_DROPS]);
+           count.datagrams, count.bytes, cpu, ended, dropped(fd));
 }
