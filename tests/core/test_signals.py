@@ -6,18 +6,14 @@ import signal
 import sys
 import textwrap
 import threading
-import time
-from pathlib import Path
 
 import pytest
 
 import uringloop
 from tests.support.cases import UringCase, both_sides
+from tests.support.process import SLEEPS, until_asleep
 from tests.support.programs import LOOPS, program
 from tests.support.protocols import endpoint
-
-# Numbers of epoll_wait, epoll_pwait, epoll_pwait2 and io_uring_enter, on x86-64 and arm64.
-SLEEPS = {'232', '281', '22', '441', '426'}
 
 
 class _TestSignals:
@@ -29,10 +25,7 @@ class _TestSignals:
 
         def other():
             started.wait(self.timeout)
-            state = Path(f'/proc/self/task/{main.native_id}/syscall')
-            end = time.monotonic() + self.timeout
-            while state.read_text().split()[0] not in SLEEPS and time.monotonic() < end:
-                os.sched_yield()
+            until_asleep(main, self.timeout)
             signal.pthread_kill(main.ident, number)
 
         thread = threading.Thread(target=other)

@@ -12,7 +12,7 @@ from asyncio import unix_events
 import pytest
 
 from tests.support.cases import UringCase, both_sides
-from tests.support.process import in_thread
+from tests.support.process import in_thread, until_asleep
 from tests.support.turns import turns, turns_until
 
 MEBIBYTE = 1 << 20
@@ -567,6 +567,32 @@ class _TestOthers(Pipes):
         assert seen == ['written']
 
 class TestThreads(Pipes, UringCase):
+
+    def test_what_one_of_them_writes_goes_on_while_the_loop_sleeps(self):
+        """Not allowed; with asyncio it goes on all the same."""
+        async def main():
+            transport, protocol, fd = await self.writer()
+            received = self.loop.create_future()
+            loops_thread = threading.current_thread()
+
+            def write():
+                until_asleep(loops_thread, self.timeout)
+                transport.write(bytes(MEBIBYTE))
+                os.set_blocking(fd, True)
+                left = MEBIBYTE
+                while left:
+                    left -= len(os.read(fd, left))
+                self.loop.call_soon_threadsafe(received.set_result, True)
+
+            thread = threading.Thread(target=write)
+            thread.start()
+            assert await received
+            thread.join()
+            transport.close()
+            await turns_until(lambda: protocol.lost)
+            os.close(fd)
+
+        self.run(main())
 
     def test_what_two_of_them_write_at_once_comes_once(self):
         """Nobody promises the order; asyncio's writer may also fail with BufferError."""

@@ -2,6 +2,19 @@
 import os
 import resource
 import threading
+import time
+from pathlib import Path
+
+# Numbers of epoll_wait, epoll_pwait, epoll_pwait2 and io_uring_enter, on x86-64 and arm64.
+SLEEPS = {'232', '281', '22', '441', '426'}
+
+
+def until_asleep(thread, seconds):
+    """Wait until the loop in that thread has fallen asleep; ``seconds`` at most."""
+    state = Path(f'/proc/self/task/{thread.native_id}/syscall')
+    end = time.monotonic() + seconds
+    while state.read_text().split()[0] not in SLEEPS and time.monotonic() < end:
+        os.sched_yield()
 
 
 def in_thread(function):

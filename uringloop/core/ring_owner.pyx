@@ -201,6 +201,15 @@ cdef class RingOwner(Submitter):
         self.woken = True
         send(self.wake_fd, b'\0', 1, MSG_DONTWAIT | MSG_NOSIGNAL)
 
+    cdef int wake_from_elsewhere(self) except -1:
+        """Something waits for the end of the turn; in another thread the loop may be asleep.
+
+        Not allowed from there, but asyncio's works most of the time.
+        """
+        if self.thread and self.thread != this_thread():
+            self._write_to_self()
+        return 0
+
     def _read_from_self(self):
         """Take what others have written to wake the loop, and heed signals that it tells of."""
         cdef char told[WAKE_SIZE]
@@ -220,7 +229,7 @@ cdef class RingOwner(Submitter):
         self.selector_watch = SelectorWatch(self, fd)
         self.selector_watch.keys = selector_keys
         self.selector_watch.arm()
-        self._write_to_self()        # not allowed from another thread, but asyncio's works
+        self.wake_from_elsewhere()
 
     # -- what belongs to a ring ----------------------------------------------------------------
 

@@ -145,10 +145,12 @@ cdef class PipeTransport(WatchedSocket):
         return self.schedule()
 
     cdef int flush_later(self) except -1:
-        if not self.flush_scheduled:
-            self.flush_scheduled = True
-            self.loop.flush_soon(self)
-        return 0
+        """Have ``flush()`` called at the end of the turn; from any thread."""
+        if self.flush_scheduled:
+            return 0
+        self.flush_scheduled = True
+        self.loop.flush_soon(self)
+        return self.loop.wake_from_elsewhere()
 
     cdef int schedule(self) except -1:
         if self.scheduled:

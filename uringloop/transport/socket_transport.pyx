@@ -17,7 +17,6 @@ from uringloop.ring.abi cimport (
     IORING_OP_POLL_ADD, IORING_POLL_ADD_MULTI, IOSQE_FIXED_FILE, io_uring_sqe)
 from uringloop.ring.operations cimport (
     MULTISHOT, POLL_IN, POLL_OUT, RESULT_DUE, OperationOwner, Role, operation)
-from uringloop.ring.process cimport this_thread
 from uringloop.transport.delivery cimport Delivery
 from uringloop.transport.sender cimport ROOM
 from uringloop.transport.socket_names cimport name_of
@@ -406,10 +405,7 @@ cdef class SocketTransport(OperationOwner):
         if self.flush_scheduled:
             return 0
         self.flush_later_here()
-        if self.loop.thread and self.loop.thread != this_thread():
-            # Not allowed, but asyncio's would work most of the time.
-            self.loop._write_to_self()
-        return 0
+        return self.loop.wake_from_elsewhere()
 
     cdef int flush_later_here(self) except -1:
         """The same, in the loop's own thread."""

@@ -93,6 +93,10 @@ async def send(job: Job) -> dict[str, Any]:
     return done
 
 
+def main() -> None:
+    job = Job(**json.loads(sys.argv[1]))
+    run(job.loop, job.seconds, send(job))
+
+
 if __name__ == '__main__':
-    asked = Job(**json.loads(sys.argv[1]))
-    run(asked.loop, asked.seconds, send(asked))
+    main()

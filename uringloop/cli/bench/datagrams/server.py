@@ -184,6 +184,10 @@ def run(name: str, seconds: float, main: Coroutine[Any, Any, dict[str, Any]]) ->
     os._exit(0)
 
 
+def main() -> None:
+    job = Job(**json.loads(sys.argv[1]))
+    run(job.loop, job.seconds, serve(job))
+
+
 if __name__ == '__main__':
-    asked = Job(**json.loads(sys.argv[1]))
-    run(asked.loop, asked.seconds, serve(asked))
+    main()
