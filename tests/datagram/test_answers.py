@@ -175,14 +175,46 @@ class _TestAnswers(Peers):
         with self.peers(20) as peers:
             self.run(main())
 
-    def test_options_may_be_set_for_each_peer(self):
+    def test_options_may_be_set_for_a_moment(self):
+        """And what is set back is never seen to change when something is sent."""
+        def answers(data):
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 77)
+            yield data, None
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 64)
+
+        async def main():
+            transport, _ = await self.answering(answers, sock=sock)
+            for peer in peers:
+                peer.sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+            for _ in range(20):
+                await self.ask(transport, peers, [b'a question'])
+                for peer in peers:
+                    await turns_until(functools.partial(readable, peer.sock))
+                    _, [(_, _, told)], _, _ = peer.sock.recvmsg(100, 100)
+                    assert int.from_bytes(told[:4], sys.byteorder) == 77
+            transport.close()
+
+        sock = udp()
+        with self.peers(20) as peers:
+            self.run(main())
+
+    @pytest.mark.parametrize('how', ['its own', 'asked for once', 'a second one'])
+    def test_options_may_be_set_for_each_peer(self, how):
         """By the program's own object of its socket, where the loop does not see it."""
         def answers(data):
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, int(data))
             return [(data, None)] * 3
 
         async def main():
-            transport, _ = await self.answering(answers, sock=sock)
+            nonlocal sock
+            if how == 'a second one':
+                transport, _ = await self.answering(answers, local_addr=('127.0.0.1', 0))
+                sock = transport.get_extra_info('socket').dup()
+            else:
+                sock = udp()
+                transport, _ = await self.answering(answers, sock=sock)
+                if how == 'asked for once':
+                    transport.get_extra_info('socket').fileno()
             for peer in peers:
                 peer.sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
             for _ in range(8):
@@ -193,8 +225,9 @@ class _TestAnswers(Peers):
                     data, [(_, _, told)], _, _ = peer.sock.recvmsg(100, 100)
                     assert (int(data), int.from_bytes(told[:4], sys.byteorder)) == (ttl, ttl)
             transport.close()
+            sock.close()
 
-        sock = udp()
+        sock = None
         with self.peers(20) as peers:
             self.run(main())
 

@@ -14,6 +14,7 @@ from tests.support.namespaces import needs_root
 from tests.support.process import descriptors
 from tests.support.protocols import Collector
 from tests.support.sockets import needs_ipv6, udp
+from tests.support.turns import turns_until
 from uringloop.copying.loop import CopyingLoop
 
 SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104        # linux/udp.h
@@ -351,6 +352,20 @@ class TestSent(WithMessages):
                     transport.sendto(b'x' * 100, name)
             await protocol.wait(len(expected))
             assert [data for data, _, _, _ in protocol.got] == expected
+            transport.close()
+
+        self.run(main())
+
+    def test_what_would_be_too_long_with_its_beginning_is_told(self):
+        async def main():
+            transport, protocol, name = await self.open()
+            transport.sendmsg([bytes(30_000)], (), socket.MSG_MORE, name)
+            transport.sendto(bytes(40_000), name)
+            await turns_until(lambda: protocol.errors)
+            assert [exc.errno for exc in protocol.errors] == [errno.EMSGSIZE]
+            transport.sendto(b'and on', name)
+            await turns_until(lambda: protocol.got)
+            assert [data for data, _, _, _ in protocol.got] == [b'and on']
             transport.close()
 
         self.run(main())

@@ -139,6 +139,23 @@ class _TestReading(Pipes):
 
         self.run(main())
 
+    def test_what_is_called_soon_comes_before_what_had_come_already(self):
+        async def main():
+            transport, protocol, fd = await self.reader()
+            os.write(fd, b'data')
+            self.loop.call_soon(transport.pause_reading)
+            await turns(3)
+            assert protocol.calls == ['made']
+            transport.resume_reading()
+            self.loop.call_soon(protocol.calls.append, 'called soon')
+            await turns_until(lambda: protocol.data)
+            assert protocol.calls == ['made', 'called soon', 'data']
+            transport.close()
+            await turns_until(lambda: protocol.lost)
+            os.close(fd)
+
+        self.run(main())
+
     def test_paused_in_data_received(self):
         class Pauses(Told):
             def data_received(self, data):

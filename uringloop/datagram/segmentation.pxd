@@ -28,7 +28,7 @@ cdef struct segmentation:
 
 
 cdef enum:
-    SETTINGS = 10
+    SETTINGS = 19
 
 
 cdef struct settings:              # of a socket, for what it sends next

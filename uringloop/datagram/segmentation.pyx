@@ -31,10 +31,15 @@ cdef extern from *:
     #ifndef UDP_NO_CHECK6_TX
     #define UDP_NO_CHECK6_TX 101
     #endif
+    #ifndef SO_BINDTOIFINDEX              /* Linux 5.0 */
+    #define SO_BINDTOIFINDEX 62
+    #endif
     """
     enum:
+        SO_BINDTOIFINDEX
         SO_MARK
         SO_NO_CHECK
+        SO_PRIORITY
         SO_TIMESTAMPING
         UDP_CORK
         UDP_NO_CHECK6_TX
@@ -45,13 +50,20 @@ cdef extern from "<netinet/in.h>" nogil:
         IPV6_RECVERR
         IP_TOS
         IP_TTL
+        IP_OPTIONS
         IP_MTU_DISCOVER
+        IP_UNICAST_IF
         IP_MULTICAST_IF
         IP_MULTICAST_TTL
+        IP_MULTICAST_LOOP
         IPV6_TCLASS
         IPV6_UNICAST_HOPS
+        IPV6_MTU_DISCOVER
+        IPV6_DONTFRAG
+        IPV6_UNICAST_IF
         IPV6_MULTICAST_IF
         IPV6_MULTICAST_HOPS
+        IPV6_MULTICAST_LOOP
 
 cdef double OPTIONS_TRUSTED = 0.01        # seconds
 
@@ -105,10 +117,14 @@ cdef inline bint say_the_same(operation* one, operation* other) noexcept:
 
 # What a program may set anew for each datagram, or each peer.
 cdef int[SETTINGS][2] EACH = [
-    [IPPROTO_IP, IP_TOS], [IPPROTO_IP, IP_TTL], [IPPROTO_IP, IP_MTU_DISCOVER],
-    [IPPROTO_IP, IP_MULTICAST_IF], [IPPROTO_IP, IP_MULTICAST_TTL], [SOL_SOCKET, SO_MARK],
+    [SOL_SOCKET, SO_MARK], [SOL_SOCKET, SO_PRIORITY], [SOL_SOCKET, SO_BINDTOIFINDEX],
+    [IPPROTO_IP, IP_TOS], [IPPROTO_IP, IP_TTL], [IPPROTO_IP, IP_OPTIONS],
+    [IPPROTO_IP, IP_MTU_DISCOVER], [IPPROTO_IP, IP_UNICAST_IF], [IPPROTO_IP, IP_MULTICAST_IF],
+    [IPPROTO_IP, IP_MULTICAST_TTL], [IPPROTO_IP, IP_MULTICAST_LOOP],
     [IPPROTO_IPV6, IPV6_TCLASS], [IPPROTO_IPV6, IPV6_UNICAST_HOPS],
-    [IPPROTO_IPV6, IPV6_MULTICAST_IF], [IPPROTO_IPV6, IPV6_MULTICAST_HOPS]]
+    [IPPROTO_IPV6, IPV6_MTU_DISCOVER], [IPPROTO_IPV6, IPV6_DONTFRAG],
+    [IPPROTO_IPV6, IPV6_UNICAST_IF], [IPPROTO_IPV6, IPV6_MULTICAST_IF],
+    [IPPROTO_IPV6, IPV6_MULTICAST_HOPS], [IPPROTO_IPV6, IPV6_MULTICAST_LOOP]]
 
 
 cdef bint has_changed(settings* these, int fd) noexcept:

@@ -21,7 +21,7 @@ cdef class DatagramSender(DatagramSubmissions):
                            sockaddr_storage* address, uint32_t address_length,
                            object future) except -1
     cdef bint answers_many(self, size_t length) noexcept
-    cdef bint options_stay(self) noexcept
+    cdef bint options_stay(self) except -1
     cdef bint may_wait(self) noexcept
     cdef bint have_waited(self) noexcept
     cdef void note_wait(self) noexcept

@@ -25,7 +25,7 @@ from uringloop.datagram.control cimport send_at_once
 from uringloop.datagram.queue cimport HEADER, QUEUE_LIMIT, TRAINS_LIMIT
 from uringloop.datagram.segmentation cimport DIFFERENT, SAME, SHORTER, Likeness, compare
 from uringloop.datagram.submissions cimport DatagramSubmissions
-from uringloop.datagram.system_calls cimport DISTRUSTED, TRUSTED, send_once
+from uringloop.datagram.system_calls cimport TRUSTED, send_once
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport EXPLICIT, operation
@@ -41,6 +41,8 @@ from uringloop.transport.socket_transport cimport LOST
 cdef double ANSWERS_WAIT = 0.0002
 cdef double TOO_LONG = 0.002
 cdef double AT_ONCE = 1.0
+
+cdef int ERRORS_KEPT = 1000           # of datagrams that were sent by one callback
 
 
 @cython.final
@@ -93,17 +95,24 @@ cdef class DatagramSender(DatagramSubmissions):
                 and 0 < length <= self.segments.limit and length < LONG
                 and (self.at_once_until == 0 or self.may_wait()))
 
-    cdef bint options_stay(self) noexcept:
+    cdef bint options_stay(self) except -1:
         """Whether what is sent now may leave later, with the options that the socket has then.
 
-        A program sets those of its own socket unseen, for each peer or each answer perhaps.  So it
-        is watched for a while, in which all leaves at the call, and looked at now and then later.
+        A program sets those of its own socket unseen, for each peer or each answer perhaps, and
+        may set them back.  So it is watched for a while, in which all leaves at the call: when it
+        sends, and when its callback is over.  Later it is looked at now and then: when something
+        leaves, and when something is sent next.
         """
-        if not self.given or self.trust == TRUSTED:
+        if not self.given:
             return True
-        if self.trust != DISTRUSTED:
-            self.look_again()
-        return False
+        if 0 <= self.trust < TRUSTED:
+            self.look_again(1)
+            self.look_due = True
+            (<DatagramTransport>self.transport).flush_later_here()
+            return False
+        if self.look_due:
+            self.look_again(0)
+        return self.trust == TRUSTED
 
     cdef bint may_wait(self) noexcept:
         """Whether it is long enough ago that answers had to wait for a protocol that takes long."""
@@ -213,7 +222,9 @@ cdef class DatagramSender(DatagramSubmissions):
         cdef bint bulk
         if flags & MSG_MORE:
             # What comes next is its end, and UDP_SEGMENT would not be looked at: all would be one.
+            # A zero-copy send that fails would be tried again when the beginning is lost already.
             self.segments.limit = 0
+            self.zerocopy_able = False
         if transport.loop.closing:
             return self.send_message_now(data, control, flags, address, address_length)
         likeness = compare(&self.segments, PyBytes_GET_SIZE(data), address, address_length)
@@ -291,7 +302,11 @@ cdef class DatagramSender(DatagramSubmissions):
                 enough = enough \
                     or self.buffered - self.queued * HEADER + length > SEGMENTED_BYTES
         if enough:
-            return self.send_queued()
+            self.send_queued()
+            # Those of a bulk that fails would be no end of memory.
+            if transport.delivery.errors and len(transport.delivery.errors) > ERRORS_KEPT:
+                self.tell_at_the_call()
+            return 0
         if transport.loop.deferring is not transport:
             self.send_deferred_of_others()
             transport.loop.deferring = transport

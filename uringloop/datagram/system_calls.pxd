@@ -31,6 +31,7 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
     cdef:
         settings seen               # the options of a socket of the program's
         int trust                   # how often they were seen unchanged; DISTRUSTED: they change
+        flag look_due               # behind what was sent when they were last looked at
         flag connected
 
     @cython.final
@@ -55,7 +56,7 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
     cdef bint segments_allowed(self) except -1
 
     @cython.final
-    cdef void look_again(self) noexcept
+    cdef void look_again(self, int worth) noexcept
 
     @cython.final
     cdef bint train_allowed(self, operation* op) except -1

@@ -147,18 +147,21 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
         cdef double until = self.segments.allowed_until
         cdef bint allowed = is_allowed(&self.segments, transport._sock_fd, changed)
         if self.trust == TRUSTED and self.segments.allowed_until != until:
-            self.look_again()
+            self.look_again(0)
+            self.look_due = True
         self.options_changed = False
         return allowed
 
     @cython.final
-    cdef void look_again(self) noexcept:
+    cdef void look_again(self, int worth) noexcept:
         """Compare the options with what they were; but for what the loop has seen being set."""
         cdef bint changed = has_changed(&self.seen, (<DatagramTransport>self.transport)._sock_fd)
-        if changed and self.trust and not self.options_changed:
+        self.look_due = False
+        if changed and self.trust and not self.change_expected:
             self.trust = DISTRUSTED
         elif self.trust < TRUSTED:
-            self.trust += 1
+            self.trust += worth
+        self.change_expected = False
 
     @cython.final
     cdef bint train_allowed(self, operation* op) except -1:

@@ -15,6 +15,7 @@ from uringloop.datagram.receiver cimport DatagramReceiver
 from uringloop.datagram.segmentation cimport LONGEST_SEGMENT
 from uringloop.datagram.queue cimport QUEUE_LIMIT
 from uringloop.datagram.sender cimport DatagramSender
+from uringloop.datagram.system_calls cimport TRUSTED
 from uringloop.ring.abi cimport AF_INET, AF_INET6, sockaddr_storage
 from uringloop.ring.addresses cimport recall
 from uringloop.ring.payloads cimport export_payload, exported, find_payload, payload
@@ -194,12 +195,12 @@ cdef class DatagramTransport(SocketTransport):
         self.check_made()
         check_data(data)
         asked = ecn, source, type(ecn)
-        if asked != self.packed_for or clock_coarse() >= self.packed_until:
+        if asked != self.packed_for or self.sender.given or clock_coarse() >= self.packed_until:
             packed = packed_metadata(self._sock_fd, self.family, ecn, source)
             if packed != self.packed:        # what leaves together has one and the same object
                 self.packed = packed
             self.packed_for = asked
-            # The program may set the DSCP by a socket object of its own.
+            # The program may set the DSCP by the descriptor, too.
             self.packed_until = clock_coarse() + DSCP_TRUSTED
         content = data if PyBytes_CheckExact(data) else self.loop._content(data)
         self.send_with(content, self.packed, 0, False, addr)
@@ -407,6 +408,8 @@ cdef class DatagramTransport(SocketTransport):
         if self.slot < 0 or self.ring_id != self.loop.ring.ring_id:
             self.register_socket()
         self.receiver.arm_or_cancel()
+        if sender.look_due and 0 <= sender.trust < TRUSTED:
+            sender.look_again(0)
         sender.send_queued()
         if sender.room == FULL and self.state < LOST:
             return sender.wait_for_room()

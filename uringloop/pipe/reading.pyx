@@ -63,7 +63,7 @@ cdef class ReadPipeTransport(PipeTransport):
         self.context = PyContext_CopyCurrent()
         self._start()
         if self.readable:
-            self.schedule()
+            self.schedule_next()
         if self.loop._debug:
             logger.debug('%r resumes reading', self)
 

@@ -28,6 +28,7 @@ cdef class PipeTransport(WatchedSocket):
     cdef int poll(self, Role role, operation** place) except -1
     cdef int flush_later(self) except -1
     cdef int schedule(self) except -1
+    cdef int schedule_next(self) except -1
     cdef int check_made(self) except -1
     cdef int stop(self) except -1
     cdef int lose(self, object exc) except -1

@@ -161,6 +161,13 @@ cdef class PipeTransport(WatchedSocket):
         self.loop.deliveries_due.append(self)
         return 0
 
+    cdef int schedule_next(self) except -1:
+        """The same after the loop has next looked at the kernel, as what asyncio's select finds."""
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.deliveries_due.append(self)
+        return self.loop.wake_from_elsewhere()
+
     cdef int deliver(self) except -1:
         self.scheduled = False
         if self._closing and self._pipe is None:

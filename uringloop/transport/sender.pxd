@@ -26,6 +26,7 @@ cdef class Sender:
         flag batching               # the sends of a bulk may leave together
         flag given                  # the socket is the program's own
         flag options_changed        # of the socket, by the program, as far as that is seen
+        flag change_expected        # the same, for who watches a socket of the program's
         flag lasting                # polls for room are to go on: see poll_ended
         # the write buffer
         size_t buffered             # bytes not yet accepted by the socket

@@ -53,6 +53,9 @@ class TransportSocket(trsock.TransportSocket):
 
     def dup(self):
         self._send_deferred()
+        transport = self._transport()
+        if transport is not None:
+            transport._given()       # the program has a socket of its own now
         return super().dup()
 
     def setsockopt(self, *args):

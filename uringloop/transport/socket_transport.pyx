@@ -284,7 +284,7 @@ cdef class SocketTransport(OperationOwner):
         if self.state == UNMADE:
             return
         self.sender.send_queued()
-        self.sender.options_changed = True
+        self.sender.options_changed = self.sender.change_expected = True
 
     def _retry_sending(self):
         if self.state != UNMADE:
