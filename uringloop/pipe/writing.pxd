@@ -22,5 +22,4 @@ cdef class WritePipeTransport(PipeTransport):
     cdef int write_failed(self, int error) except -1
     cdef int closed_by_peer(self) except -1
     cdef int write_queued(self) except -1
-    cdef int tell_protocol(self, str name) except -1
     cdef int maybe_pause(self) except -1

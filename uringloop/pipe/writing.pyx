@@ -7,7 +7,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.contextvars cimport PyContext_CopyCurrent
 
 from uringloop.core.loop_core cimport LoopCore, send_deferred_datagrams
-from uringloop.core.water_marks cimport water_marks
+from uringloop.core.flow_control cimport tell, water_marks
 from uringloop.pipe.transport cimport PipeTransport, describe
 from uringloop.ring.abi cimport *
 
@@ -200,7 +200,8 @@ cdef class WritePipeTransport(PipeTransport):
             return 0
         if self._protocol_paused:
             self._protocol_paused = False
-            self.tell_protocol('resume_writing')      # may write more
+            # It may write more.
+            tell(self.loop, self, self._protocol, 'resume_writing')
         if self._closing and not self.buffered and not self.losing:
             self.losing = True
             self.stop()
@@ -240,16 +241,7 @@ cdef class WritePipeTransport(PipeTransport):
     cdef int maybe_pause(self) except -1:
         if <size_t>self.buffered > self._high_water and not self._protocol_paused:
             self._protocol_paused = True
-            self.tell_protocol('pause_writing')
-        return 0
-
-    cdef int tell_protocol(self, str name) except -1:
-        try:
-            getattr(self._protocol, name)()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.report(exc, f'protocol.{name}() failed')
+            tell(self.loop, self, self._protocol, 'pause_writing')
         return 0
 
     # -- the end ---------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from uringloop._cpython cimport (
     family_of, fd_of, give_attributes, inquiry, replace_traverse, traverseproc, visitproc)
 from uringloop.core.loop_core cimport LoopCore, send_deferred_datagrams
 from uringloop.core.registry cimport Registry
-from uringloop.core.water_marks cimport water_marks
+from uringloop.core.flow_control cimport tell, water_marks
 from uringloop.ring.abi cimport (
     IORING_OP_POLL_ADD, IORING_POLL_ADD_MULTI, IOSQE_FIXED_FILE, io_uring_sqe)
 from uringloop.ring.operations cimport (
@@ -488,13 +488,7 @@ cdef class SocketTransport(OperationOwner):
         return 0
 
     cdef int tell_protocol(self, str name) except -1:
-        try:
-            getattr(self._protocol, name)()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.report(exc, f'protocol.{name}() failed')
-        return 0
+        return tell(self.loop, self, self._protocol, name)
 
     cdef int tell_errors(self) except -1:
         """Tell of sends that have failed, if that comes at the call with asyncio: of datagrams."""

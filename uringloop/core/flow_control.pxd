@@ -14,3 +14,17 @@ cdef inline (size_t, size_t) water_marks(object high, object low) except *:
         raise ValueError(f'high ({high!r}) must be >= low ({low!r}) must be >= 0')
     # Numbers of any kind, infinite too; sizes are whole.
     return <size_t>min(high, PY_SSIZE_T_MAX), <size_t>min(low, PY_SSIZE_T_MAX)
+
+
+cdef inline int tell(object loop, object transport, object protocol,
+                     str name) except -1:
+    """Call ``pause_writing`` or ``resume_writing``; what it raises ends nothing, as in asyncio."""
+    try:
+        getattr(protocol, name)()
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        loop.call_exception_handler({
+            'message': f'protocol.{name}() failed', 'exception': exc,
+            'transport': transport, 'protocol': protocol})
+    return 0
