@@ -288,6 +288,46 @@ class TestTogether(Peers, UringCase):
             self.run(main())
 
 
+    @pytest.mark.parametrize('way', ['plain', 'trains'])
+    def test_options_may_begin_to_be_set_for_each_peer(self, way):
+        """It is noticed, be it a moment later, however the answers leave."""
+        class Trains(Answering):
+            def datagram_received(self, data, addr):
+                if ttls:
+                    sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttls.pop())
+                if way == 'plain':
+                    self.transport.sendto(data, addr)
+                else:
+                    self.transport.sendto_zerocopy(data, addr, segment_size=len(data) // 2)
+
+        async def one_each(expected):
+            """Whether each peer's answer has what was set for it."""
+            await self.ask(transport, peers, [b'a question'])
+            right = True
+            for peer, ttl in zip(peers, expected, strict=True):
+                for _ in range(1 + (way == 'trains')):
+                    await turns_until(functools.partial(readable, peer.sock))
+                    _, [(_, _, told)], _, _ = peer.sock.recvmsg(100, 100)
+                    right = right and int.from_bytes(told[:4], sys.byteorder) == ttl
+            return right
+
+        async def main():
+            nonlocal transport
+            transport, _ = await self.loop.create_datagram_endpoint(
+                lambda: Trains(None), sock=sock)
+            for peer in peers:
+                peer.sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+            for _ in range(20):
+                assert await one_each([64] * 20)
+            ttls[:] = expected = list(range(20, 40))
+            while not await one_each(expected[::-1]):
+                ttls[:] = expected
+            transport.close()
+
+        sock, transport, ttls = udp(), None, []
+        with self.peers(20) as peers:
+            self.run(main())
+
     def test_leave_at_the_call_once_they_had_to_wait(self):
         """For a protocol that took long over a question behind theirs."""
         missing = []

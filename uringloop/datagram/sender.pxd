@@ -13,6 +13,7 @@ cdef class DatagramSender(DatagramSubmissions):
     cdef:
         double answered_at          # when the first of the answers that wait was sent; 0: none does
         double at_once_until        # no answer waits so long; 0: they may
+        double next_look            # at the options of a socket of the program's
         flag drop_due               # the transport was aborted while its queue was being sent
 
     cdef int send(self, object owner, payload* memory, sockaddr_storage* address,
@@ -22,6 +23,7 @@ cdef class DatagramSender(DatagramSubmissions):
                            object future) except -1
     cdef bint answers_many(self, size_t length) noexcept
     cdef bint options_stay(self) except -1
+    cdef void look_now_and_then(self) noexcept
     cdef bint may_wait(self) noexcept
     cdef bint have_waited(self) noexcept
     cdef void note_wait(self) noexcept

@@ -20,7 +20,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 
 from uringloop._cpython cimport fd_of
-from uringloop.core.clock cimport monotonic
+from uringloop.core.clock cimport clock_coarse, monotonic
 from uringloop.datagram.control cimport send_at_once
 from uringloop.datagram.queue cimport HEADER, QUEUE_LIMIT, TRAINS_LIMIT
 from uringloop.datagram.segmentation cimport DIFFERENT, SAME, SHORTER, Likeness, compare
@@ -41,6 +41,7 @@ from uringloop.transport.socket_transport cimport LOST
 cdef double ANSWERS_WAIT = 0.0002
 cdef double TOO_LONG = 0.002
 cdef double AT_ONCE = 1.0
+cdef double LOOKS_APART = 0.01        # seconds; at a socket of the program's, once it is trusted
 
 cdef int ERRORS_KEPT = 1000           # of datagrams that were sent by one callback
 
@@ -113,6 +114,14 @@ cdef class DatagramSender(DatagramSubmissions):
         if self.look_due:
             self.look_again(0)
         return self.trust == TRUSTED
+
+    cdef void look_now_and_then(self) noexcept:
+        """Something leaves that has waited."""
+        cdef double now = clock_coarse()
+        if now >= self.next_look:
+            self.next_look = now + LOOKS_APART
+            self.look_again(0)
+            self.look_due = True
 
     cdef bint may_wait(self) noexcept:
         """Whether it is long enough ago that answers had to wait for a protocol that takes long."""
@@ -325,6 +334,8 @@ cdef class DatagramSender(DatagramSubmissions):
             return 0
         if self.answered_at:
             self.note_wait()
+        if self.given and self.trust == TRUSTED:
+            self.look_now_and_then()
         self.sending = True
         try:
             if self.may_submit():

@@ -144,11 +144,7 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
         if not transport.has_socket():
             return False
         cdef bint changed = self.options_changed
-        cdef double until = self.segments.allowed_until
         cdef bint allowed = is_allowed(&self.segments, transport._sock_fd, changed)
-        if self.trust == TRUSTED and self.segments.allowed_until != until:
-            self.look_again(0)
-            self.look_due = True
         self.options_changed = False
         return allowed
 
