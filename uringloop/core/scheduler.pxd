@@ -12,6 +12,7 @@ cdef class Scheduler(RingOwner):
         ready_queue ready
         Timers timers
         Overrides overrides
+        unsigned flood_runs_on  # calls from other threads that need not slow down
         list deliveries_due     # deliveries that became due while the loop did not run
         # asyncio's own names, as C fields
         public bint _closed
@@ -19,6 +20,7 @@ cdef class Scheduler(RingOwner):
         public double _clock_resolution
 
     cdef int push(self, object handle) except -1
+    cdef void slow_down(self) noexcept
     cdef object debug_call_soon(self, object callback, tuple args, object context, str name)
 
     @cython.final

@@ -33,6 +33,7 @@ cdef extern from "Python.h":
 cdef enum:
     FLOOD = 4096          # callbacks that wait; asyncio's queue is as long when threads flood it
     FLOOD_DELAY = 50      # microseconds that a thread which adds one more then sleeps
+    FLOOD_RUNS_ON = 64    # calls without that, where none of them was run meanwhile
 
 cdef bint THREADS_ARE_SAFE = hasattr(events, '_ThreadSafeHandle')     # from Python 3.14 on
 
@@ -85,11 +86,23 @@ cdef class Scheduler(RingOwner):
             push_ready(&self.ready, handle)
         self._write_to_self()
         if self.ready.count > FLOOD and self.thread and self.thread != this_thread():
-            # Or threads that do nothing else would fill the memory: the loop's own has to wait
-            # for the GIL behind all of them.
-            with nogil:
-                usleep(FLOOD_DELAY)
+            self.slow_down()
         return handle
+
+    cdef void slow_down(self) noexcept:
+        """Or threads that do nothing else would fill the memory.
+
+        The loop's own has to wait for the GIL behind all of them.  But where its callback waits for
+        them, all this would bring is that it waits longer.
+        """
+        cdef size_t head = self.ready.head
+        if self.flood_runs_on:
+            self.flood_runs_on -= 1
+            return
+        with nogil:
+            usleep(FLOOD_DELAY)
+        if self.ready.head == head:
+            self.flood_runs_on = FLOOD_RUNS_ON
 
     cdef object debug_call_soon(self, object callback, tuple args, object context, str name):
         self._check_callback(callback, name)

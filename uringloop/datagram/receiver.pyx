@@ -103,8 +103,7 @@ cdef class DatagramReceiver(Receiver):
         """Have the kernel queue what the network says of what was sent."""
         transport = <SocketTransport>self.transport
         if transport.has_socket():
-            self.errors_asked = True
-            transport.sender.options_changed = transport.sender.change_expected = True
+            self.errors_asked = transport.sender.options_changed = True
             ask_for_errors(transport._sock)
         return 0
 

@@ -41,7 +41,7 @@ from uringloop.transport.socket_transport cimport LOST
 cdef double ANSWERS_WAIT = 0.0002
 cdef double TOO_LONG = 0.002
 cdef double AT_ONCE = 1.0
-cdef double LOOKS_APART = 0.01        # seconds; at a socket of the program's, once it is trusted
+cdef double LOOKS_APART = 0.001       # seconds; at a socket of the program's, once it is trusted
 
 cdef int ERRORS_KEPT = 1000           # of datagrams that were sent by one callback
 

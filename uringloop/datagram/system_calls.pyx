@@ -150,14 +150,20 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
 
     @cython.final
     cdef void look_again(self, int worth) noexcept:
-        """Compare the options with what they were; but for what the loop has seen being set."""
+        """Compare the options with what they were."""
         cdef bint changed = has_changed(&self.seen, (<DatagramTransport>self.transport)._sock_fd)
         self.look_due = False
-        if changed and self.trust and not self.change_expected:
+        if changed and self.trust:
             self.trust = DISTRUSTED
         elif self.trust < TRUSTED:
             self.trust += worth
-        self.change_expected = False
+
+    cdef int look_at_options(self, bint expected) except -1:
+        if self.given and self.trust != DISTRUSTED \
+                and has_changed(&self.seen, (<DatagramTransport>self.transport)._sock_fd) \
+                and self.trust and not expected:
+            self.trust = DISTRUSTED
+        return 0
 
     @cython.final
     cdef bint train_allowed(self, operation* op) except -1:

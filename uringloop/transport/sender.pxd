@@ -26,7 +26,6 @@ cdef class Sender:
         flag batching               # the sends of a bulk may leave together
         flag given                  # the socket is the program's own
         flag options_changed        # of the socket, by the program, as far as that is seen
-        flag change_expected        # the same, for who watches a socket of the program's
         flag lasting                # polls for room are to go on: see poll_ended
         # the write buffer
         size_t buffered             # bytes not yet accepted by the socket
@@ -35,6 +34,7 @@ cdef class Sender:
         flag protocol_paused
 
     # what each kind has its own of
+    cdef int look_at_options(self, bint expected) except -1
     cdef bint has_queue(self) noexcept
     cdef int send_queued(self) except -1
     cdef int drop_queue(self) except -1

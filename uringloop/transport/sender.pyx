@@ -37,6 +37,10 @@ cdef class Sender:
         """Forget what is queued and not yet given to the kernel."""
         return 0
 
+    cdef int look_at_options(self, bint expected) except -1:
+        """The program is about to change its socket; ``expected``: it has."""
+        return 0
+
     cdef int completed(self, operation* op, int res) except -1:
         """The result of a submitted send."""
         raise NotImplementedError

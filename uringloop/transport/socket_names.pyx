@@ -46,21 +46,23 @@ class TransportSocket(trsock.TransportSocket):
         transport = self._transport()
         if transport is not None:
             transport._before_socket_changes()
+        return transport
 
     def fileno(self):
         self._send_deferred()
         return super().fileno()
 
     def dup(self):
-        self._send_deferred()
-        transport = self._transport()
+        transport = self._send_deferred()
         if transport is not None:
             transport._given()       # the program has a socket of its own now
         return super().dup()
 
     def setsockopt(self, *args):
-        self._send_deferred()
+        transport = self._send_deferred()
         super().setsockopt(*args)
+        if transport is not None:
+            transport._socket_has_changed()
 
     def shutdown(self, how):
         self._send_deferred()

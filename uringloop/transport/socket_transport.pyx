@@ -284,7 +284,11 @@ cdef class SocketTransport(OperationOwner):
         if self.state == UNMADE:
             return
         self.sender.send_queued()
-        self.sender.options_changed = self.sender.change_expected = True
+        self.sender.options_changed = True
+        self.sender.look_at_options(False)
+
+    def _socket_has_changed(self):
+        self.sender.look_at_options(True)
 
     def _retry_sending(self):
         if self.state != UNMADE:
