@@ -1,5 +1,6 @@
 """Other threads: they wake the loop, and it calls functions in them."""
 import asyncio
+import resource
 import socket
 import threading
 import time
@@ -172,6 +173,19 @@ class TestCounters(UringCase):
 
 
 class TestMovingLoop(UringCase):
+
+    def test_a_thread_that_a_callback_waits_for_is_not_slowed_down(self):
+        """A flood is; but while the loop's thread runs nothing, that would only last longer."""
+        def other():
+            before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+            for _ in range(20_000):
+                self.loop.call_soon_threadsafe(int)
+            return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
+
+        async def main():
+            return in_thread(other)
+
+        assert self.run(main()) < 5000
 
     def test_is_woken_in_whichever_thread_it_runs(self):
         async def main():
