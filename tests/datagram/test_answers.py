@@ -80,8 +80,8 @@ class _TestAnswers(Peers):
             how = {'sock': udp()} if given else {'local_addr': ('127.0.0.1', 0)}
             transport, _ = await self.answering(
                 lambda data: [(data, None), (data * 3, None), (data, None)], **how)
-            # A socket of the program's is watched for some thousand answers first.
-            for turn in range(8 + given * 4500 // (12 * count)):
+            # A socket of the program's is watched for a thousand answers first.
+            for turn in range(8 + given * 1200 // (12 * count)):
                 questions = [b'%d %d' % (turn, n) * (1 + n * turn % 5 * 40) for n in range(4)]
                 await self.ask(transport, peers, questions)
                 await turns_until(lambda: sum(peer.arrived() for peer in peers) == 12 * count)
@@ -318,7 +318,7 @@ class TestTogether(Peers, UringCase):
                 lambda: Trains(None), sock=sock)
             for peer in peers:
                 peer.sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
-            for _ in range(250):
+            for _ in range(70):
                 assert await one_each([64] * 20)
             ttls[:] = expected = list(range(20, 40))
             while not await one_each(expected[::-1]):
