@@ -18,6 +18,7 @@ from tests.support.sockets import udp
 from tests.support.turns import turns_until
 
 IP_PKTINFO, IP_RECVTTL = 8, 12          # linux/in.h
+UDP_CORK = 1                            # linux/udp.h
 
 
 def readable(sock):
@@ -193,6 +194,27 @@ class _TestAnswers(Peers):
                     await turns_until(functools.partial(readable, peer.sock))
                     _, [(_, _, told)], _, _ = peer.sock.recvmsg(100, 100)
                     assert int.from_bytes(told[:4], sys.byteorder) == 77
+            transport.close()
+
+        sock = udp()
+        with self.peers(20) as peers:
+            self.run(main())
+
+    def test_one_datagram_may_be_made_of_two(self):
+        """By UDP_CORK, which holds back what is sent until it is taken away."""
+        def answers(data):
+            sock.setsockopt(socket.IPPROTO_UDP, UDP_CORK, 1)
+            yield data, None
+            yield data, None
+            sock.setsockopt(socket.IPPROTO_UDP, UDP_CORK, 0)
+
+        async def main():
+            transport, _ = await self.answering(answers, sock=sock)
+            for _ in range(70):
+                await self.ask(transport, peers, [b'question'])
+                for peer in peers:
+                    await turns_until(functools.partial(readable, peer.sock))
+                    assert peer.sock.recv(100) == b'questionquestion'
             transport.close()
 
         sock = udp()

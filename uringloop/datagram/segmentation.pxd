@@ -28,7 +28,7 @@ cdef struct segmentation:
 
 
 cdef enum:
-    SETTINGS = 19
+    SETTINGS = 25
 
 
 cdef struct settings:              # of a socket, for what it sends next

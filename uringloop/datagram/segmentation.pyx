@@ -37,6 +37,8 @@ cdef extern from *:
     """
     enum:
         SO_BINDTOIFINDEX
+        SO_BROADCAST
+        SO_DONTROUTE
         SO_MARK
         SO_NO_CHECK
         SO_PRIORITY
@@ -118,6 +120,8 @@ cdef inline bint say_the_same(operation* one, operation* other) noexcept:
 # What a program may set anew for each datagram, or each peer.
 cdef int[SETTINGS][2] EACH = [
     [SOL_SOCKET, SO_MARK], [SOL_SOCKET, SO_PRIORITY], [SOL_SOCKET, SO_BINDTOIFINDEX],
+    [SOL_SOCKET, SO_BROADCAST], [SOL_SOCKET, SO_DONTROUTE], [SOL_SOCKET, SO_NO_CHECK],
+    [SOL_UDP, UDP_SEGMENT], [SOL_UDP, UDP_CORK], [SOL_UDP, UDP_NO_CHECK6_TX],
     [IPPROTO_IP, IP_TOS], [IPPROTO_IP, IP_TTL], [IPPROTO_IP, IP_OPTIONS],
     [IPPROTO_IP, IP_MTU_DISCOVER], [IPPROTO_IP, IP_UNICAST_IF], [IPPROTO_IP, IP_MULTICAST_IF],
     [IPPROTO_IP, IP_MULTICAST_TTL], [IPPROTO_IP, IP_MULTICAST_LOOP],

@@ -15,7 +15,7 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendto(int, const void*, size_t, int, const sockaddr*, socklen_t)
 
 cdef enum:
-    # Looks, between which no option has changed: 3 ms of processor time, and what a program does
+    # Looks, between which no option has changed: 4 ms of processor time, and what a program does
     # for some of its peers only is likely to be among them.
     TRUSTED = 1024
     DISTRUSTED = -1
