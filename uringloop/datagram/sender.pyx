@@ -43,8 +43,6 @@ cdef double TOO_LONG = 0.002
 cdef double AT_ONCE = 1.0
 cdef double LOOKS_APART = 0.001       # seconds; at a socket of the program's, once it is trusted
 
-cdef int ERRORS_KEPT = 1000           # of datagrams that were sent by one callback
-
 
 @cython.final
 cdef class DatagramSender(DatagramSubmissions):
@@ -311,11 +309,7 @@ cdef class DatagramSender(DatagramSubmissions):
                 enough = enough \
                     or self.buffered - self.queued * HEADER + length > SEGMENTED_BYTES
         if enough:
-            self.send_queued()
-            # Those of a bulk that fails would be no end of memory.
-            if transport.delivery.errors and len(transport.delivery.errors) > ERRORS_KEPT:
-                self.tell_at_the_call()
-            return 0
+            return self.send_queued()
         if transport.loop.deferring is not transport:
             self.send_deferred_of_others()
             transport.loop.deferring = transport
