@@ -16,8 +16,7 @@ cdef inline (size_t, size_t) water_marks(object high, object low) except *:
     return <size_t>min(high, PY_SSIZE_T_MAX), <size_t>min(low, PY_SSIZE_T_MAX)
 
 
-cdef inline int tell(object loop, object transport, object protocol,
-                     str name) except -1:
+cdef inline int tell(object loop, object transport, object protocol, str name) except -1:
     """Call ``pause_writing`` or ``resume_writing``; what it raises ends nothing, as in asyncio."""
     try:
         getattr(protocol, name)()
