@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.cases import UringCase
 from tests.support.namespaces import Namespace, needs_root
-from tests.support.protocols import endpoint
+from tests.support.protocols import Recorder, endpoint
 from tests.support.sockets import deserted, udp
 
 
@@ -121,3 +121,53 @@ class TestErrors(UringCase):
             assert len(self.problems) == 1
 
         self.run(main())
+
+
+class Resending(Recorder):
+    """Sends again what has failed, which fails again, as often as ``left`` says."""
+
+    def __init__(self, left):
+        super().__init__()
+        self.left = left
+        self.depth = self.deepest = 0
+
+    def error_received(self, exc):
+        self.depth += 1
+        self.deepest = max(self.deepest, self.depth)
+        super().error_received(exc)
+        if self.left:
+            self.left -= 1
+            self.transport.sendto_many([bytes(70_000)], ('127.0.0.1', 9))
+        self.depth -= 1
+
+
+class TestSendsWithinErrorReceived(UringCase):
+    """A protocol that sends again when a send has failed is told once each, call after call."""
+
+    @pytest.mark.parametrize('size', [1, 70_000])
+    def test_is_not_called_within_its_own_call(self, size):
+        async def main():
+            transport, protocol = await self.loop.create_datagram_endpoint(
+                lambda: Resending(3000), sock=udp())
+            transport.sendto_many([bytes(70_000)] * 3000, ('127.0.0.1', 9))
+            transport.sendto_many([bytes(size)], ('127.0.0.1', 9))
+            await protocol.until(lambda p: len(p.errors) == 6000 + (size > 1))
+            assert protocol.deepest == 1
+            transport.close()
+
+        self.run(main())
+        assert not self.problems
+
+    def test_others_have_their_turn(self):
+        """One that never gives up has the loop's time shared with others."""
+        async def main():
+            transport, protocol = await self.loop.create_datagram_endpoint(
+                lambda: Resending(-1), sock=udp())
+            transport.sendto_many([bytes(70_000)], ('127.0.0.1', 9))
+            for errors in range(1, 50):
+                await protocol.until(lambda p, least=errors: len(p.errors) >= least)
+            transport.close()
+            await protocol.until(lambda p: p.lost)
+
+        self.run(main())
+        assert not self.problems

@@ -198,6 +198,5 @@ cdef int end_batch(gathering* these, DatagramSender sender) except -1:
     send_gathered(these, sender)
     sender.send_queued()
     sender.flush_if_full()
-    while transport.delivery.errors:
-        transport.deliver_error(transport.delivery.errors.popleft())
+    transport.delivery.tell_failures()
     return sender.maybe_pause_full()

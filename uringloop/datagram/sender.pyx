@@ -147,8 +147,7 @@ cdef class DatagramSender(DatagramSubmissions):
         transport = <DatagramTransport>self.transport
         if self.queue is not NULL and not self.waits():
             self.send_queued()
-            while transport.delivery.errors:
-                transport.deliver_error(transport.delivery.errors.popleft())
+            transport.delivery.tell_failures()
         return self.queue is NULL and not self.waits()
 
     cdef int send_or_defer(self, bint deferred, bint bulk) except -1:
@@ -164,7 +163,7 @@ cdef class DatagramSender(DatagramSubmissions):
     cdef int tell_at_the_call(self) except -1:
         """What has failed, as asyncio tells it: what ``error_received`` raises is the caller's."""
         transport = <DatagramTransport>self.transport
-        while transport.delivery.errors:
+        while transport.delivery.errors and not transport.delivery.telling:
             exc = transport.delivery.errors.popleft()
             if transport._protocol is not None and not transport.aborted:
                 transport._protocol.error_received(exc)

@@ -35,6 +35,7 @@ cdef class Delivery:
         flag scheduled              # the transport is in the ready queue
         flag running                # the protocol is being told of what has come
         flag resume_due             # the protocol is to be told resume_writing()
+        flag telling                # of errors
         flag going_on               # go_on_writing() is at work: it will tell
 
     cdef int post(self, int kind, object payload, object address) except -1
@@ -50,4 +51,5 @@ cdef class Delivery:
     cdef bint is_time_up(self) noexcept
     cdef int go_on_writing(self) except -1
     cdef int deliver_errors(self) except -1
+    cdef int tell_failures(self) except -1
     cdef int schedule_rest(self) except -1

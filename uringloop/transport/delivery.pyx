@@ -198,8 +198,24 @@ cdef class Delivery:
         transport = <SocketTransport>self.transport
         if not self.count and not self.paused and transport.state < CLOSING:
             transport.receiver.read_before_errors()
-        while self.errors and (not self.count or self.paused):
-            transport.deliver_error(self.errors.popleft())
+        if not self.count or self.paused:
+            self.tell_failures()
+        return 0
+
+    cdef int tell_failures(self) except -1:
+        """Tell of the sends that have failed so far; of those that fail meanwhile, in another turn.
+
+        Not within itself: a protocol that sends again would be called once within each call.
+        """
+        if self.errors is None or self.telling:
+            return 0
+        self.telling = True
+        try:
+            for _ in range(len(self.errors)):
+                if self.errors:
+                    (<SocketTransport>self.transport).deliver_error(self.errors.popleft())
+        finally:
+            self.telling = False
         return 0
 
     cdef int schedule_rest(self) except -1:
