@@ -44,6 +44,8 @@ cdef int proto_of(object sock) except? -1
 
 cdef traverseproc replace_traverse(object kind, traverseproc traverse) noexcept
 cdef void set_send(object kind, coro_send send) noexcept
+cdef object plain_attributes_of(object self)
+cpdef object attributes_of(object self)
 cdef inquiry give_attributes(object kind, Py_ssize_t offset, inquiry clear) noexcept
 cdef bint pause_collector() noexcept
 cdef void resume_collector(bint paused) noexcept

@@ -24,6 +24,7 @@ replaced (``tp_traverse``), and the collector be paused (``PyGC_Disable``).
 from cpython.object cimport PyObject
 
 import socket
+import weakref
 
 
 cdef extern from "Python.h":
@@ -31,6 +32,8 @@ cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject**, Py_ssize_t) except -1
     int PyGC_Disable() noexcept
     int PyGC_Enable() noexcept
+    object get_dict "PyObject_GenericGetDict" (object, void*)
+    int set_dict "PyObject_GenericSetDict" (object, object, void*) except -1
 
 cdef extern from *:
     """
@@ -196,6 +199,42 @@ cdef void set_send(object kind, coro_send send) noexcept:
 
 
 # -- attributes ----------------------------------------------------------------------------------
+
+class Attributes(dict):
+    """What ``vars()`` gives of a loop or a transport: what asyncio has there and C has here, too.
+
+    ``unittest.mock`` looks there for what it is to put back when a patch ends.
+    """
+
+    __slots__ = ('_owner',)
+
+    def __init__(self, owner, attributes=()):
+        super().__init__(attributes)
+        self._owner = weakref.ref(owner)
+
+    def __missing__(self, name):
+        owner = self._owner()
+        if hasattr(getattr(type(owner), name, None), '__set__') and not name.startswith('__'):
+            return getattr(owner, name)
+        raise KeyError(name)
+
+
+cdef object plain_attributes_of(object self):
+    """The attributes that a program has given it."""
+    return get_dict(self, NULL)
+
+
+cpdef object attributes_of(object self):
+    """``vars()`` of an object that programs may give attributes.
+
+    They are as before until it is asked for: the interpreter is quicker with a plain ``dict``.
+    """
+    attributes = get_dict(self, NULL)
+    if type(attributes) is not Attributes:
+        attributes = Attributes(self, attributes)
+        set_dict(self, attributes, NULL)
+    return attributes
+
 
 cdef inquiry give_attributes(object kind, Py_ssize_t offset, inquiry clear) noexcept:
     """Let programs set attributes of such objects, and replace methods, as with asyncio's.

@@ -17,6 +17,7 @@ from asyncio.log import logger
 from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
+from uringloop._cpython import attributes_of
 from uringloop._inherited import warn_of_changes
 from uringloop.core.plain_sockets import PLAIN_SOCKET, is_plain_socket
 from uringloop.datagram.metadata import check_asked
@@ -207,6 +208,9 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
     _internal_fds: int
     _selector: selectors.BaseSelector
     _signal_handlers: dict[int, asyncio.Handle]
+
+    if not TYPE_CHECKING:
+        __dict__ = property(attributes_of)
 
     def __init__(
             self, *, entries: int = 256, busy_poll: float = 50, batch: bool | None = None,

@@ -1,5 +1,6 @@
 """Names of asyncio's transports that programs and tests assign, and sockets of their own."""
 import asyncio
+import os
 import socket
 import sys
 from unittest import mock
@@ -11,6 +12,9 @@ from tests.support.protocols import Recorder as Datagrams
 from tests.support.protocols import endpoint
 from tests.support.sockets import LOCAL
 from tests.support.streams import BufferedEcho, Echo, Recorder, Streams
+
+not_portable = pytest.mark.skipif(os.environ.get('URINGLOOP_BUILD') == 'portable',
+                                  reason='the interpreter makes the __dict__ there')
 
 
 class _TestDatagrams:
@@ -260,6 +264,67 @@ class _TestAttributes(Streams):
             transport._extra['peername'] = 'behind a proxy'
             assert transport.get_extra_info('peername') == 'behind a proxy'
             assert not transport._paused
+
+        self.run(main())
+
+    @not_portable
+    def test_patches_end(self):
+        """unittest.mock puts back what it finds in the ``__dict__``."""
+        async def main():
+            _server, address = await self.serve(Echo)
+            client = await self.connect(address)
+            reading, writing = os.pipe()
+            pipe, _ = await self.loop.connect_read_pipe(Recorder, os.fdopen(reading, 'rb', 0))
+            os.close(writing)
+            datagrams, _ = await endpoint(local_addr=LOCAL)
+            for transport in client.transport, pipe, datagrams:
+                transport.mark = 'mine'
+                for name in '_protocol', '_extra', '_closing':
+                    before = getattr(transport, name)
+                    with mock.patch.object(transport, name, before):
+                        pass
+                    assert getattr(transport, name) is before
+                assert transport.mark == vars(transport)['mark'] == 'mine'
+                assert 'nothing' not in vars(transport)
+            with mock.patch.object(client.transport, '_conn_lost', 3):
+                assert client.transport._conn_lost == 3
+            assert client.transport._conn_lost == 0
+            client.transport.write(b'goes on')
+            await client.until_length(7)
+            pipe.close()
+            datagrams.close()
+            with mock.patch.object(self.loop, 'call_at'):
+                self.loop.call_at(0)
+            for name, value in ('_clock_resolution', 0.001), ('_debug', True):
+                before = getattr(self.loop, name)
+                with mock.patch.object(self.loop, name, new=value):
+                    assert getattr(self.loop, name) == value
+                assert getattr(self.loop, name) == before
+            await asyncio.sleep(0.001)
+
+        self.run(main())
+
+    def test_a_descriptor_that_was_told_sends_behind_what_was_written(self):
+        class Server(asyncio.Protocol):
+            def connection_made(self, transport):
+                self.transport = transport
+                repr(transport.get_extra_info('socket'))
+                self.fd = transport.get_extra_info('socket').fileno()
+
+            def data_received(self, data):
+                self.transport.write(b'head')
+                os.write(self.fd, b'body')
+
+        async def main():
+            server = await self.loop.create_server(Server, *LOCAL)
+            self.servers.append(server)
+            clients = [await self.connect(server.sockets[0].getsockname()) for _ in range(16)]
+            for turn in range(1, 10):
+                for client in clients:
+                    client.transport.write(b'x')
+                for client in clients:
+                    await client.until_length(8 * turn)
+                    assert client.data == b'headbody' * turn
 
         self.run(main())
 

@@ -7,7 +7,7 @@ whether to look again.  Without versions (0) it is looked each time.
 cimport cython
 from cpython.object cimport PyObject
 
-from uringloop._cpython cimport object_type_version, type_version
+from uringloop._cpython cimport object_type_version, plain_attributes_of, type_version
 
 import time
 from asyncio import events
@@ -43,7 +43,7 @@ cdef class Overrides:
         return self.find(loop) | patched
 
     cdef unsigned find(self, object loop) except? 255:
-        kind, own = type(loop), vars(loop)
+        kind, own = type(loop), plain_attributes_of(loop)
         self.found = 0
         for name, flag in OVERRIDABLE:
             if getattr(kind, name) is not getattr(self.base, name) or name in own:

@@ -7,6 +7,7 @@ one never does).
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from libc.stdint cimport uint32_t
 
+from uringloop._cpython cimport attributes_of
 from uringloop.core.loop_core cimport LoopCore
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport POLL_IN, POLL_OUT, Role, operation
@@ -40,6 +41,7 @@ cdef class PipeTransport(WatchedSocket):
                              f'not for {pipe!r}')
         os.set_blocking(fd, False)
         self.fd = fd
+        attributes_of(self)
         self.loop = loop
         self.sock = self._pipe = pipe
         self._protocol = protocol

@@ -200,6 +200,10 @@ cdef class StreamTransport(SocketTransport):
     def _reset_empty_waiter(self):
         self._empty_waiter = None
 
+    def _descriptor_given(self):
+        # It may write a head here and send what follows by itself.
+        self.sender.batching = False
+
     cdef bint has_failed(self) noexcept:
         return self.delivery.errors is not None
 

@@ -49,13 +49,19 @@ class TransportSocket(trsock.TransportSocket):
         return transport
 
     def fileno(self):
-        self._send_deferred()
+        transport = self._send_deferred()
+        if transport is not None:
+            transport._descriptor_given()
         return super().fileno()
+
+    def __repr__(self):
+        return repr(trsock.TransportSocket(self._sock))
 
     def dup(self):
         transport = self._send_deferred()
         if transport is not None:
             transport._given()       # the program has a socket of its own now
+            transport._descriptor_given()
         return super().dup()
 
     def setsockopt(self, *args):

@@ -9,7 +9,8 @@ from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdint cimport uint32_t
 
 from uringloop._cpython cimport (
-    family_of, fd_of, give_attributes, inquiry, replace_traverse, traverseproc, visitproc)
+    attributes_of, family_of, fd_of, give_attributes, inquiry, replace_traverse, traverseproc,
+    visitproc)
 from uringloop.core.loop_core cimport LoopCore, send_deferred_datagrams
 from uringloop.core.registry cimport Registry
 from uringloop.core.flow_control cimport tell, water_marks
@@ -36,7 +37,6 @@ cdef extern from "<poll.h>":
         POLLOUT
 
 cdef extern from "Python.h":
-    object get_dict "PyObject_GenericGetDict" (object, void*)
     int set_attribute "PyObject_GenericSetAttr" (object, object, PyObject*) except -1
 
 
@@ -223,7 +223,7 @@ cdef class SocketTransport(OperationOwner):
 
     @property
     def __dict__(self):
-        return get_dict(self, NULL)
+        return attributes_of(self)
 
     def _start_reading(self, waiter):
         if self.state == UNMADE:
@@ -279,6 +279,9 @@ cdef class SocketTransport(OperationOwner):
     def _given(self):
         """The socket is the program's own, who may use it besides."""
         self.sender.given = True
+
+    def _descriptor_given(self):
+        """The program has the socket's descriptor, and may do with it what it likes."""
 
     def _before_socket_changes(self):
         if self.state == UNMADE:
