@@ -48,6 +48,27 @@ class _TestInstrumentation:
             self.turns()
         assert seen == [timer.when()]
 
+    def test_tasks_made_by_another_method(self):
+        def create_task(loop, coro, **options):
+            seen.append(coro.__name__)
+            return original(loop, coro, **options)
+
+        async def child():
+            pass
+
+        async def main():
+            await self.loop.create_task(child(), name='child')
+            await asyncio.gather(child())
+            with mock.patch.object(asyncio.BaseEventLoop, 'create_task', create_task):
+                await self.loop.create_task(child(), name='child')
+                await asyncio.gather(child())
+            await asyncio.create_task(child())
+
+        seen = []
+        original = asyncio.BaseEventLoop.create_task
+        self.run(main())
+        assert seen == ['child'] * 2
+
     def test_tasks_and_futures_of_another_class(self):
         class Task(tasks._PyTask):
             pass

@@ -12,7 +12,8 @@ from cpython.ref cimport Py_TYPE
 from uringloop._cpython cimport fd_of
 from uringloop.core.clock cimport clock_coarse, monotonic
 from uringloop.core.handles cimport Handle, ThreadSafeHandle, TimerHandle, run_foreign
-from uringloop.core.overrides cimport RUN_ONCE, TIME, Overrides, handles_are_patched
+from uringloop.core.overrides cimport (
+    RUN_ONCE, TIME, Overrides, create_task_is_patched, handles_are_patched)
 from uringloop.core.ready_queue cimport pop_ready, push_ready
 from uringloop.core.receive_area cimport ReceiveArea
 from uringloop.core.registry cimport Registry
@@ -430,7 +431,8 @@ cdef class LoopCore(Scheduler):
 
     def create_task(self, coro, **kwargs):
         """Schedule a coroutine; returns its task.  Arguments as ``asyncio.Task`` takes them."""
-        if self._task_factory is None and not self._debug and not self._closed:
+        if self._task_factory is None and not self._debug and not self._closed \
+                and not create_task_is_patched():
             # asyncio.create_task() of Python 3.12 and 3.13 always names a name.
             if not kwargs or len(kwargs) == 1 and kwargs.get('name', kwargs) is None:
                 return PyObject_Call(TASKS['Task'], (coro,), self.as_argument())

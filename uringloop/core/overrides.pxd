@@ -23,3 +23,4 @@ cdef class Overrides:
 
 cdef bint clock_is_replaced() noexcept
 cdef bint handles_are_patched() except -1
+cdef bint create_task_is_patched() except -1

@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 from uringloop._cpython cimport object_type_version, plain_attributes_of, type_version
 
 import time
-from asyncio import events
+from asyncio import base_events, events
 
 
 cdef extern from "Python.h":
@@ -26,6 +26,11 @@ cdef tuple OVERRIDABLE = (('time', TIME), ('call_at', CALL_AT), ('_run_once', RU
 cdef object TIMER_HANDLE = events.TimerHandle
 cdef unsigned handle_version
 cdef bint handle_patched
+
+cdef object BASE = base_events.BaseEventLoop
+cdef object CREATE_TASK = BASE.create_task
+cdef unsigned base_version
+cdef bint create_task_patched
 
 
 @cython.final
@@ -84,3 +89,12 @@ cdef bint handles_are_patched() except -1:
     if type_version(TIMER_HANDLE) != handle_version or not handle_version:
         find_handle_patch()
     return handle_patched
+
+
+cdef bint create_task_is_patched() except -1:
+    """Whether the program has replaced ``create_task`` of asyncio's loop, to hear of each task."""
+    global base_version, create_task_patched
+    if type_version(BASE) != base_version or not base_version:
+        create_task_patched = BASE.create_task is not CREATE_TASK
+        base_version = type_version(BASE)
+    return create_task_patched
