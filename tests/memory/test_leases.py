@@ -512,3 +512,12 @@ class TestWords(UringCase):
         name = 'count' if options['count'] != 8 else 'size'
         with pytest.raises(TypeError, match=f'^{name} must be an integer, not '):
             self.loop.create_buffer_pool(**options)
+
+
+def test_a_lease_that_was_never_made():
+    """As ``copy`` or a debugger may have one: it can be looked at, and left."""
+    lease = uringloop.Lease.__new__(uringloop.Lease)
+    repr(lease)
+    lease.__exit__(None, None, None)
+    with pytest.raises(ValueError, match='of no pool'):
+        lease.release()

@@ -14,9 +14,14 @@ cdef class Submitter(Lender):
         list flushed            # the one before, empty again
         list idle_flushers      # flushers that wait for a turn with nothing ready
         unsigned idle_flush_turns       # turns that they have waited
+        double written_at       # when the first of what is written in this turn, and waits, was
+        unsigned long_waits     # that were too long, in a row
+        double at_once_until    # nothing that is written waits so long
 
     cdef int flush(self) except -1
     cdef int flush_idle_too(self) except -1
+    cdef bint may_wait(self) except -1
+    cdef bint look_at_the_clock(self, double now) noexcept
 
     @cython.final
     cdef int flush_one(self, OperationOwner who) except -1

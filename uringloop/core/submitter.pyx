@@ -6,11 +6,17 @@ take one each.
 """
 cimport cython
 
+from uringloop.core.clock cimport clock_coarse
 from uringloop.core.lender cimport Lender
 from uringloop.ring.operations cimport OperationOwner
 from uringloop.ring.process cimport this_thread
 
 from uringloop.ring.unavailable import UringUnavailableError
+
+
+# Seconds: what is written may wait, and how long nothing does after that was too long.
+cdef double TOO_LONG = 0.01
+cdef double AT_ONCE = 1.0
 
 
 cdef class Submitter(Lender):
@@ -56,6 +62,10 @@ cdef class Submitter(Lender):
     cdef int flush(self) except -1:
         cdef list flushers = self.flushers
         cdef Py_ssize_t done = 0, count = len(flushers)
+        if self.written_at:
+            if not self.look_at_the_clock(clock_coarse()):
+                self.long_waits = 0
+            self.written_at = 0
         self.flushers = self.flushed
         try:
             while done < count:
@@ -79,6 +89,32 @@ cdef class Submitter(Lender):
         except BaseException as exc:
             who.internal_error(exc)
         return 0
+
+    cdef bint may_wait(self) except -1:
+        """Whether what a stream writes now may wait for the end of the turn.
+
+        That may be far off, if other callbacks take long: then all leaves that waits, and if that
+        was no single case nothing waits for a while.
+        """
+        cdef double now = clock_coarse()
+        if now < self.at_once_until:
+            return False
+        if self.written_at == 0:
+            self.written_at = now
+        elif self.look_at_the_clock(now):
+            self.written_at = 0
+            self._send_deferred()
+            return False
+        return True
+
+    cdef bint look_at_the_clock(self, double now) noexcept:
+        """Whether what was written has waited too long.  Once may be another program's doing."""
+        if now <= self.written_at + TOO_LONG:
+            return False
+        self.long_waits += 1
+        if self.long_waits > 1:
+            self.at_once_until = now + AT_ONCE
+        return True
 
     def _send_deferred(self):
         """What waits for the end of the turn leaves now: something could tell the difference."""

@@ -12,8 +12,10 @@ from uringloop.ring.payloads cimport payload
 cdef class DatagramSender(DatagramSubmissions):
     cdef:
         double answered_at          # when the first of the answers that wait was sent; 0: none does
-        double at_once_until        # no answer waits so long; 0: they may
+        double deferred_at          # the same of a bulk, by ``clock_coarse``
+        double at_once_until        # nothing waits so long; 0: it may
         double next_look            # at the options of a socket of the program's
+        flag delays                 # that last bulk waited too long
         flag drop_due               # the transport was aborted while its queue was being sent
 
     cdef int send(self, object owner, payload* memory, sockaddr_storage* address,
@@ -24,9 +26,11 @@ cdef class DatagramSender(DatagramSubmissions):
     cdef bint answers_many(self, size_t length) noexcept
     cdef bint options_stay(self) except -1
     cdef void look_now_and_then(self) noexcept
+    cdef bint is_bulk(self) noexcept
     cdef bint may_wait(self) noexcept
     cdef bint have_waited(self) noexcept
     cdef void note_wait(self) noexcept
+    cdef void note_delay(self) noexcept
     cdef bint nothing_before(self) except -1
     cdef int send_or_defer(self, bint deferred, bint bulk) except -1
     cdef int tell_at_the_call(self) except -1

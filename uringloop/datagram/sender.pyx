@@ -40,6 +40,7 @@ from uringloop.transport.socket_transport cimport LOST
 # Seconds: what answers may wait, and how long none does after they have waited too long.
 cdef double ANSWERS_WAIT = 0.0002
 cdef double TOO_LONG = 0.002
+cdef double MUCH_TOO_LONG = 0.01      # of a bulk, twice in a row
 cdef double AT_ONCE = 1.0
 cdef double LOOKS_APART = 0.001       # seconds; at a socket of the program's, once it is trusted
 
@@ -71,7 +72,7 @@ cdef class DatagramSender(DatagramSubmissions):
             and self.goes_zerocopy(memory.base, memory.length, memory.length, memory.lent,
                                    address, address_length)
         answers = self.answers_many(memory.length)
-        bulk = self.count_send() and (zerocopy or answers or likeness != DIFFERENT) \
+        bulk = self.is_bulk() and (zerocopy or answers or likeness != DIFFERENT) \
             and self.options_stay()
         self.send_deferred_of_others()
         if not bulk and self.nothing_before() and not zerocopy:
@@ -121,8 +122,12 @@ cdef class DatagramSender(DatagramSubmissions):
             self.look_again(0)
             self.look_due = True
 
+    cdef bint is_bulk(self) noexcept:
+        """Count a send: whether it may wait for others of a bulk."""
+        return self.count_send() and (self.at_once_until == 0 or self.may_wait())
+
     cdef bint may_wait(self) noexcept:
-        """Whether it is long enough ago that answers had to wait for a protocol that takes long."""
+        """Whether it is long enough ago that something had to wait for what takes long."""
         if monotonic() < self.at_once_until:
             return False
         self.at_once_until = 0
@@ -141,6 +146,16 @@ cdef class DatagramSender(DatagramSubmissions):
         if now > self.answered_at + TOO_LONG:
             self.at_once_until = now + AT_ONCE
         self.answered_at = 0
+
+    cdef void note_delay(self) noexcept:
+        """A bulk leaves.  Others of it, or other callbacks, may take any time to come to an end."""
+        if clock_coarse() <= self.deferred_at + MUCH_TOO_LONG:
+            self.delays = 0
+        elif self.delays:
+            self.at_once_until = monotonic() + AT_ONCE
+        else:
+            self.delays = 1          # which may be another program's doing
+        self.deferred_at = 0
 
     cdef bint nothing_before(self) except -1:
         """What was sent before leaves, and is told of: whether nothing of it waits for room."""
@@ -181,7 +196,7 @@ cdef class DatagramSender(DatagramSubmissions):
             self.enqueue_trains(owner, memory, segment_size, address, address_length, future)
         else:
             self.append(owner, memory, 0, address, address_length, future)
-        if self.count_send() and not self.waits() and self.options_stay():
+        if self.is_bulk() and not self.waits() and self.options_stay():
             self.defer()
         else:
             self.send_queued()
@@ -236,7 +251,7 @@ cdef class DatagramSender(DatagramSubmissions):
         likeness = compare(&self.segments, PyBytes_GET_SIZE(data), address, address_length)
         if alone or likeness == SHORTER and self.queue is NULL:
             likeness = DIFFERENT
-        bulk = self.count_send() and likeness != DIFFERENT and self.options_stay()
+        bulk = self.is_bulk() and likeness != DIFFERENT and self.options_stay()
         self.send_deferred_of_others()
         if not bulk and self.nothing_before():
             return self.send_message_now(data, control, flags, address, address_length)
@@ -309,6 +324,8 @@ cdef class DatagramSender(DatagramSubmissions):
                     or self.buffered - self.queued * HEADER + length > SEGMENTED_BYTES
         if enough:
             return self.send_queued()
+        if self.queued == 1:
+            self.deferred_at = clock_coarse()
         if transport.loop.deferring is not transport:
             self.send_deferred_of_others()
             transport.loop.deferring = transport
@@ -327,6 +344,8 @@ cdef class DatagramSender(DatagramSubmissions):
             return 0
         if self.answered_at:
             self.note_wait()
+        if self.deferred_at:
+            self.note_delay()
         if self.given and self.trust == TRUSTED:
             self.look_now_and_then()
         self.sending = True

@@ -327,7 +327,7 @@ cdef class Lease(LentMemory):
         return self
 
     def __exit__(self, *_):
-        if not self.released:
+        if self.pool is not None and not self.released:
             self.release_now()
 
     def __del__(self):

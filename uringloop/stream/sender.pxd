@@ -25,7 +25,7 @@ cdef class StreamSender(Sender):
 
     cdef int write(self, object data) except -1
     cdef int write_all(self, list pieces) except -1
-    cdef bint count_write(self) noexcept
+    cdef bint count_write(self) except -1
     cdef int send_or_flush_later(self) except -1
     cdef int send_now(self, object data) except -1
     cdef int enqueue(self, object data) except -1

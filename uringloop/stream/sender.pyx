@@ -91,7 +91,7 @@ cdef class StreamSender(Sender):
             self.send_queued()
         return self.send_or_flush_later()
 
-    cdef bint count_write(self) noexcept:
+    cdef bint count_write(self) except -1:
         """Count a write: whether it is to wait for the turn's others, of this or other transports.
 
         Where several wrote in the turn before, theirs leave by one submission.
@@ -99,12 +99,14 @@ cdef class StreamSender(Sender):
         loop = (<StreamTransport>self.transport).loop
         if self.bulk.turn != loop.turns:
             loop.writers += 1
-        return self.count_send() or loop.many_writers and self.may_defer()
+        return (self.count_send() or loop.many_writers and self.may_defer()) and loop.may_wait()
 
     cdef int send_or_flush_later(self) except -1:
         """What is queued leaves by the end of the turn; or now, if it is much."""
         transport = <StreamTransport>self.transport
         if self.buffered > self.high_water:
+            if transport.loop.writers <= 1:
+                transport.loop.written_at = 0        # nothing else waits
             self.send_queued()
             if not transport.has_failed():
                 self.maybe_pause()

@@ -291,7 +291,8 @@ cdef class SocketTransport(OperationOwner):
         self.sender.look_at_options(False)
 
     def _socket_has_changed(self):
-        self.sender.look_at_options(True)
+        if self.state != UNMADE:
+            self.sender.look_at_options(True)
 
     def _retry_sending(self):
         if self.state != UNMADE:
