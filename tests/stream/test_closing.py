@@ -1,4 +1,5 @@
 """Closing streams: flushed or dropped, told in time, and sockets closed by somebody else."""
+import asyncio
 import errno
 import gc
 import logging
@@ -89,6 +90,38 @@ class _TestClosing(Streams):
             await turns()
             assert near.lost == [None]
 
+        self.run(main())
+
+
+    @pytest.mark.parametrize('after', range(1, 7))
+    def test_what_had_come_is_read_before(self, after):
+        """Or the kernel would reset the peer, which loses what was written."""
+        class ClosesSoon(Recorder):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                transport.write(b'busy')
+                loop.call_soon(self.close_after, after)
+                made.set()
+
+            def close_after(self, left):
+                if left:
+                    loop.call_soon(self.close_after, left - 1)
+                else:
+                    self.transport.close()
+
+        async def main():
+            _server, address = await self.serve(ClosesSoon)
+            for _ in range(3):
+                with socket.create_connection(address) as client:
+                    client.sendall(b'request')
+                    await made.wait()
+                    made.clear()
+                    await self.opened[-1].until_lost()
+                    assert self.opened[-1].data == b'request'
+                    assert client.recv(100) == b'busy'
+                    assert client.recv(100) == b''
+
+        loop, made = self.loop, asyncio.Event()
         self.run(main())
 
 

@@ -47,8 +47,7 @@ cdef class Submitter(Lender):
     cdef int flush_when_idle(self, OperationOwner who) except -1:
         """The same, but for this alone the kernel need not be entered while callbacks are ready.
 
-        A connection that is made, used and closed in a few turns then never has a
-        receive to be called back.
+        A protocol that pauses and resumes in a few turns keeps its poll.
         """
         self.idle_flushers.append(who)
         return 0

@@ -61,7 +61,9 @@ cdef class StreamReceiver(Receiver):
         # descriptors that are passed, and other credentials; others, who knows.
         self.may_last = (transport.family != AF_UNIX and not transport.foreign_socket
                          and proto_of(transport._sock) in (0, IPPROTO_TCP))
-        return transport.loop.flush_when_idle(transport)
+        # At once: who answers what it has not read, and closes, resets the peer, and that loses the
+        # answer.
+        return transport.flush_later()
 
     cdef int use_foreign_socket(self) except -1:
         """The program has put its own in the place of the socket."""
