@@ -214,7 +214,8 @@ class Attributes(dict):
 
     def __missing__(self, name):
         owner = self._owner()
-        if hasattr(getattr(type(owner), name, None), '__set__') and not name.startswith('__'):
+        if type(name) is str and not name.startswith('__') \
+                and hasattr(getattr(type(owner), name, None), '__set__'):
             return getattr(owner, name)
         raise KeyError(name)
 
