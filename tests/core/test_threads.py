@@ -295,6 +295,10 @@ class _TestTurns(Case):
         finally:
             loop.close()
 
+
+class TestFloods(UringCase):
+    """With asyncio it is for the interpreter which thread runs, and how much waits then."""
+
     def test_threads_that_flood_do_not_fill_the_memory(self):
         longest = []
 
