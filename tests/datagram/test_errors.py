@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from tests.support.cases import UringCase
-from tests.support.namespaces import Namespace, needs_root
+from tests.support.namespaces import Namespace, Wire, needs_root
 from tests.support.protocols import Recorder, endpoint
 from tests.support.sockets import deserted, udp
 
@@ -170,4 +170,39 @@ class TestSendsWithinErrorReceived(UringCase):
             await protocol.until(lambda p: p.lost)
 
         self.run(main())
+        assert not self.problems
+
+    @needs_root
+    def test_what_waits_for_room_is_told_of_so_too(self):
+        """Errors of a bulk wait to be told when another datagram finds the socket full."""
+        class Answering(Recorder):
+            depth = deepest = 0
+
+            def error_received(self, exc):
+                self.depth += 1
+                self.deepest = max(self.deepest, self.depth)
+                super().error_received(exc)
+                if self.transport.get_write_buffer_size():
+                    self.transport.sendto(bytes(200 + len(self.errors) % 997), wire.peer)
+                self.depth -= 1
+
+        def burst(transport):
+            for _ in range(1028):
+                transport.sendto(bytes(100), (wire.peer[0], 0))
+            for size in range(1000, 1006):
+                transport.sendto(bytes(size), wire.peer)
+
+        async def main():
+            with wire.entered():
+                transport, protocol = await self.loop.create_datagram_endpoint(
+                    Answering, local_addr=('10.98.1.1', 0))
+            transport.get_extra_info('socket').setsockopt(
+                socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
+            self.loop.call_soon(burst, transport)
+            await protocol.until(lambda p: len(p.errors) == 1028)
+            assert protocol.deepest == 1
+            transport.abort()
+
+        with Wire() as wire:
+            self.run(main())
         assert not self.problems

@@ -32,6 +32,7 @@ from uringloop.ring.operations cimport EXPLICIT, operation
 from uringloop.ring.payloads cimport copy_payload, payload
 from uringloop.ring.trains cimport SEGMENTED_BYTES, datagrams
 from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM
+from uringloop.transport.delivery cimport Delivery
 from uringloop.transport.receiver cimport LONG
 from uringloop.transport.sender cimport FULL
 from uringloop.transport.socket_transport cimport LOST
@@ -178,10 +179,18 @@ cdef class DatagramSender(DatagramSubmissions):
     cdef int tell_at_the_call(self) except -1:
         """What has failed, as asyncio tells it: what ``error_received`` raises is the caller's."""
         transport = <DatagramTransport>self.transport
-        while transport.delivery.errors and not transport.delivery.telling:
-            exc = transport.delivery.errors.popleft()
-            if transport._protocol is not None and not transport.aborted:
-                transport._protocol.error_received(exc)
+        cdef Delivery delivery = transport.delivery
+        if delivery.errors is None or delivery.telling:
+            return 0
+        delivery.telling = True
+        try:
+            for _ in range(len(delivery.errors)):
+                if delivery.errors:
+                    exc = delivery.errors.popleft()
+                    if transport._protocol is not None and not transport.aborted:
+                        transport._protocol.error_received(exc)
+        finally:
+            delivery.telling = False
         return 0
 
     cdef int send_reported(self, object owner, payload* memory, size_t segment_size,
