@@ -268,7 +268,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
 
     def _note_given(self, sock: Any) -> None:
         """The program may use its own socket besides, between writes."""
-        if isinstance(sock, socket.socket):
+        if isinstance(sock, PLAIN_SOCKET):
             if self._given is None:
                 self._given = weakref.WeakSet()
             self._given.add(sock)
@@ -442,10 +442,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
                 sock, protocol, waiter, extra=extra, server=server, **own)
         transport = StreamTransport(self, sock, protocol, waiter, extra, server, context)
         if self._given is not None and sock in self._given:
-            if sock.family == socket.AF_UNIX:
-                # Descriptors are passed so, between writes.
-                transport._set_batching(False)
-            transport._given()
+            # The program may send by it between writes, pass descriptors, or close it.
+            transport._set_batching(False)
         return transport
 
     def _make_read_pipe_transport(

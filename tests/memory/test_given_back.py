@@ -1,5 +1,6 @@
 """Memory is given back without being asked for: dropped, its loop closed, a task cancelled."""
 import asyncio
+import contextlib
 import gc
 import os
 import socket
@@ -12,7 +13,7 @@ from tests.leaks.measure import COUNTS_BLOCKS, held
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.features import needs_feature
 from tests.support.protocols import endpoint
-from tests.support.sockets import LOCAL, Sockets
+from tests.support.sockets import LOCAL, Sockets, bound
 from tests.support.turns import turns, turns_until
 
 
@@ -112,6 +113,66 @@ class TestWaitingTrains(Sockets, UringCase):
         self.run(start())
 
 
+class TestPassingExceptions(UringCase):
+
+    @pytest.mark.parametrize('waits_for', ['acquire', 'close'])
+    def test_the_last_view_goes_by_an_exception(self, waits_for):
+        """Who waits for the buffer is told, and the exception passes on."""
+        def fail():
+            raise LookupError('no such peer')
+
+        async def main():
+            pool = self.loop.create_buffer_pool(1, 2000)
+            with await pool.acquire() as lease:
+                views = [lease[:1000]]
+            waiting = asyncio.ensure_future(getattr(pool, waits_for)())
+            await turns()
+            with pytest.raises(LookupError, match='no such peer'):
+                bytes.join(views.pop(), fail())
+            lease = await waiting
+            if lease is not None:
+                lease.release()
+
+        self.run(main())
+
+
+class TestReleasedWithinACall(UringCase):
+
+    def test_by_error_received(self):
+        """What had failed before is told of first; the datagram leaves as it was."""
+        class Releases(asyncio.DatagramProtocol):
+            def error_received(self, exc):
+                if leases:
+                    leases.pop().release()
+                    with contextlib.suppress(BufferError):
+                        later.append(pool.acquire_nowait())
+                        later[-1][:] = b'B' * 5000
+
+        async def main():
+            with bound() as receiver:
+                transport, _ = await self.loop.create_datagram_endpoint(
+                    Releases, local_addr=LOCAL)
+                for _ in range(3):
+                    for _ in range(10):
+                        transport.sendto(b'x' * 100, ('127.0.0.1', 0))
+                    lease = pool.acquire_nowait()
+                    lease[:] = b'A' * 5000
+                    leases.append(lease)
+                    transport.sendto(lease, receiver.getsockname())
+                    await turns()
+                    assert set(receiver.recv(9000)) == {ord('A')}
+                    for lease in leases + later:
+                        lease.release()
+                    leases.clear()
+                    later.clear()
+                    await turns_until(lambda: pool.free == 1)
+                transport.close()
+
+        leases, later = [], []
+        pool = self.loop.create_buffer_pool(1, 5000)
+        self.run(main())
+
+
 @pytest.mark.parametrize(
     'call', ['sendto', 'sendto_zerocopy', 'sendto_many', 'sendto_many_zerocopy'])
 class TestAddress(UringCase):
@@ -137,4 +198,5 @@ class TestAddress(UringCase):
         lease = pool.acquire_nowait()
         self.run(main())
 
-on_the_fallback_too(globals(), TestDropped, TestWaitingTrains)
+on_the_fallback_too(globals(), TestDropped, TestWaitingTrains, TestPassingExceptions,
+                    TestReleasedWithinACall)

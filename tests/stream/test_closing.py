@@ -163,6 +163,30 @@ class _TestClosedUnderneath(Streams):
 
         self.run(main())
 
+    @both_kinds
+    @pytest.mark.parametrize('end', ['close', 'shutdown'])
+    def test_what_was_written_before_has_left(self, kind, end):
+        class Answers(Recorder):
+            def data_received(self, data):
+                for number in range(10):
+                    self.transport.write(b'%d' % number)
+                if end == 'close':
+                    one.close()
+                else:
+                    one.shutdown(socket.SHUT_WR)
+
+        async def main():
+            nonlocal one
+            one, peer = PAIRS[kind]()
+            peer.setblocking(False)
+            self.sockets.append(peer)
+            await self.open(one, Answers)
+            peer.send(b'go')
+            assert await self.read_all(peer) == b'0123456789'
+
+        one = None
+        self.run(main())
+
     def test_nothing_is_written_to_who_has_the_number_now(self):
         """What is written then must not reach whoever has the descriptor's number now."""
         async def main():

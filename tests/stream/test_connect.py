@@ -3,6 +3,7 @@ import asyncio
 import contextvars
 import socket
 import sys
+from unittest import mock
 
 import pytest
 
@@ -15,6 +16,20 @@ variable = contextvars.ContextVar('variable', default='unset')
 
 
 class _TestConnect(Streams):
+
+    def test_while_a_test_has_patched_the_sockets(self):
+        def patched(*args, **options):
+            return original(*args, **options)
+
+        async def main():
+            _server, address = await self.serve(Echo)
+            with mock.patch.object(socket, 'socket', patched):
+                client = await self.connect(address)
+                client.transport.write(b'asked')
+                await client.until_length(5)
+
+        original = socket.socket
+        self.run(main())
 
     def test_to_a_numeric_ipv6_address(self):
         async def main():

@@ -2,6 +2,7 @@
 cimport cython
 from libc.stdint cimport uint32_t
 
+from uringloop.datagram.segmentation cimport Likeness
 from uringloop.datagram.submissions cimport DatagramSubmissions
 from uringloop.ring.abi cimport sockaddr_storage
 from uringloop.ring.operations cimport flag
@@ -20,6 +21,8 @@ cdef class DatagramSender(DatagramSubmissions):
 
     cdef int send(self, object owner, payload* memory, sockaddr_storage* address,
                   uint32_t address_length) except -1
+    cdef int send_likely(self, object owner, payload* memory, sockaddr_storage* address,
+                         uint32_t address_length, Likeness likeness) except -1
     cdef int send_reported(self, object owner, payload* memory, size_t segment_size,
                            sockaddr_storage* address, uint32_t address_length,
                            object future) except -1

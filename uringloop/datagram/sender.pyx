@@ -28,8 +28,10 @@ from uringloop.datagram.submissions cimport DatagramSubmissions
 from uringloop.datagram.system_calls cimport TRUSTED, send_once
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
+from uringloop.ring.lent_pieces cimport let_go
 from uringloop.ring.operations cimport EXPLICIT, operation
 from uringloop.ring.payloads cimport copy_payload, payload
+from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.ring.trains cimport SEGMENTED_BYTES, datagrams
 from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM
 from uringloop.transport.delivery cimport Delivery
@@ -60,13 +62,25 @@ cdef class DatagramSender(DatagramSubmissions):
             # The socket may outlive the loop, as with asyncio: a last message leaves, at once.
             return self.send_now(owner, memory, address, address_length)
         cdef Likeness likeness = compare(&self.segments, memory.length, address, address_length)
-        cdef bint zerocopy, bulk, answers
         if likeness == SAME and transport.loop.deferring is transport and memory.immutable \
                 and self.bulk.turn == transport.loop.turns and not self.waits():
             # The usual case in a bulk, decided already.
             self.bulk.sends += 1
             self.enqueue(owner, memory, address, address_length, None)
             return self.defer()
+        if memory.lent and (self.queue is not NULL or transport.loop.deferring is not None):
+            # Those of before leave first, and what is told of them may release this one.
+            (<LentMemory>owner).uses += 1
+            try:
+                return self.send_likely(owner, memory, address, address_length, likeness)
+            finally:
+                let_go(<LentMemory>owner)
+        return self.send_likely(owner, memory, address, address_length, likeness)
+
+    cdef int send_likely(self, object owner, payload* memory, sockaddr_storage* address,
+                         uint32_t address_length, Likeness likeness) except -1:
+        """``send``, of what is not that far in a bulk."""
+        cdef bint zerocopy, bulk, answers
         if likeness == SHORTER and self.queue is NULL:
             likeness = DIFFERENT
         zerocopy = memory.immutable and (memory.lent or memory.length >= ZEROCOPY_MINIMUM) \
@@ -200,11 +214,17 @@ cdef class DatagramSender(DatagramSubmissions):
 
         ``segment_size``: it leaves as datagrams of that size; 0: as one.
         """
-        self.send_deferred_of_others()
-        if segment_size and memory.length > segment_size:
-            self.enqueue_trains(owner, memory, segment_size, address, address_length, future)
-        else:
-            self.append(owner, memory, 0, address, address_length, future)
+        if memory.lent:
+            (<LentMemory>owner).uses += 1         # see ``send``
+        try:
+            self.send_deferred_of_others()
+            if segment_size and memory.length > segment_size:
+                self.enqueue_trains(owner, memory, segment_size, address, address_length, future)
+            else:
+                self.append(owner, memory, 0, address, address_length, future)
+        finally:
+            if memory.lent:
+                let_go(<LentMemory>owner)
         if self.is_bulk() and not self.waits() and self.options_stay():
             self.defer()
         else:

@@ -48,6 +48,7 @@ cdef class Lease(LentMemory):
     cdef int check(self) except -1
     cdef str why_not(self)
     cdef int release_now(self) except -1
+    cdef void viewed_no_more(self) noexcept
 
 
 @cython.final

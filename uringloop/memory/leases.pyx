@@ -6,6 +6,7 @@ the buffer of another.
 """
 cimport cython
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES
+from cpython.exc cimport PyErr_Fetch, PyErr_Restore
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
@@ -363,9 +364,18 @@ cdef class Lease(LentMemory):
         self.views += 1
 
     def __releasebuffer__(self, Py_buffer* view):
+        # The last view may go by an exception, which passes on afterwards.
+        cdef PyObject* kind
+        cdef PyObject* value
+        cdef PyObject* traceback
         self.views -= 1
         if self.released:
-            self.unused()
+            PyErr_Fetch(&kind, &value, &traceback)
+            self.viewed_no_more()
+            PyErr_Restore(kind, value, traceback)
+
+    cdef void viewed_no_more(self) noexcept:
+        self.unused()
 
     def __len__(self):
         return self.length
