@@ -198,5 +198,5 @@ cdef int end_batch(gathering* these, DatagramSender sender) except -1:
     send_gathered(these, sender)
     sender.send_queued()
     sender.flush_if_full()
-    transport.delivery.tell_failures()
+    transport.delivery.tell_failures(False)
     return sender.maybe_pause_full()

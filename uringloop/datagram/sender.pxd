@@ -36,7 +36,6 @@ cdef class DatagramSender(DatagramSubmissions):
     cdef void note_delay(self) noexcept
     cdef bint nothing_before(self) except -1
     cdef int send_or_defer(self, bint deferred, bint bulk) except -1
-    cdef int tell_at_the_call(self) except -1
     cdef int send_now(self, object owner, payload* memory, sockaddr_storage* address,
                       uint32_t address_length) except -1
     cdef int failed_now(self, int error, size_t length) except -1

@@ -34,7 +34,6 @@ from uringloop.ring.payloads cimport copy_payload, payload
 from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.ring.trains cimport SEGMENTED_BYTES, datagrams
 from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM
-from uringloop.transport.delivery cimport Delivery
 from uringloop.transport.receiver cimport LONG
 from uringloop.transport.sender cimport FULL
 from uringloop.transport.socket_transport cimport LOST
@@ -177,7 +176,7 @@ cdef class DatagramSender(DatagramSubmissions):
         transport = <DatagramTransport>self.transport
         if self.queue is not NULL and not self.waits():
             self.send_queued()
-            transport.delivery.tell_failures()
+            transport.delivery.tell_failures(False)
         return self.queue is NULL and not self.waits()
 
     cdef int send_or_defer(self, bint deferred, bint bulk) except -1:
@@ -187,25 +186,8 @@ cdef class DatagramSender(DatagramSubmissions):
         else:
             self.send_queued()
             if not bulk:
-                self.tell_at_the_call()
+                (<DatagramTransport>self.transport).delivery.tell_failures(True)
         return self.maybe_pause_full()
-
-    cdef int tell_at_the_call(self) except -1:
-        """What has failed, as asyncio tells it: what ``error_received`` raises is the caller's."""
-        transport = <DatagramTransport>self.transport
-        cdef Delivery delivery = transport.delivery
-        if delivery.errors is None or delivery.telling:
-            return 0
-        delivery.telling = True
-        try:
-            for _ in range(len(delivery.errors)):
-                if delivery.errors:
-                    exc = delivery.errors.popleft()
-                    if transport._protocol is not None and not transport.aborted:
-                        transport._protocol.error_received(exc)
-        finally:
-            delivery.telling = False
-        return 0
 
     cdef int send_reported(self, object owner, payload* memory, size_t segment_size,
                            sockaddr_storage* address, uint32_t address_length,

@@ -450,7 +450,7 @@ cdef class DatagramTransport(SocketTransport):
     cdef int tell_errors(self) except -1:
         # Those of a bulk, too: nothing is told once the transport is closing that was sent before.
         self.send_all_deferred()
-        return self.delivery.tell_failures()
+        return self.delivery.tell_failures(False)
 
     cdef int deliver_error(self, object exc) except -1:
         try:

@@ -51,5 +51,5 @@ cdef class Delivery:
     cdef bint is_time_up(self) noexcept
     cdef int go_on_writing(self) except -1
     cdef int deliver_errors(self) except -1
-    cdef int tell_failures(self) except -1
+    cdef int tell_failures(self, bint at_the_call) except -1
     cdef int schedule_rest(self) except -1

@@ -199,21 +199,26 @@ cdef class Delivery:
         if not self.count and not self.paused and transport.state < CLOSING:
             transport.receiver.read_before_errors()
         if not self.count or self.paused:
-            self.tell_failures()
+            self.tell_failures(False)
         return 0
 
-    cdef int tell_failures(self) except -1:
+    cdef int tell_failures(self, bint at_the_call) except -1:
         """Tell of the sends that have failed so far; of those that fail meanwhile, in another turn.
 
         Not within itself: a protocol that sends again would be called once within each call.
+        ``at_the_call``: as asyncio does within ``sendto``, whose caller gets what it raises.
         """
+        transport = <SocketTransport>self.transport
         if self.errors is None or self.telling:
             return 0
         self.telling = True
         try:
             for _ in range(len(self.errors)):
-                if self.errors:
-                    (<SocketTransport>self.transport).deliver_error(self.errors.popleft())
+                exc = self.errors.popleft()
+                if not at_the_call:
+                    transport.deliver_error(exc)
+                elif transport._protocol is not None and not transport.aborted:
+                    transport._protocol.error_received(exc)
         finally:
             self.telling = False
         return 0
