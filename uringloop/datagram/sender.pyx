@@ -28,8 +28,7 @@ from uringloop.datagram.submissions cimport DatagramSubmissions
 from uringloop.datagram.system_calls cimport TRUSTED, send_once
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
-from uringloop.ring.lent_pieces cimport let_go
-from uringloop.ring.operations cimport EXPLICIT, operation
+from uringloop.ring.operations cimport EXPLICIT, give_back, operation
 from uringloop.ring.payloads cimport copy_payload, payload
 from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.ring.trains cimport SEGMENTED_BYTES, datagrams
@@ -73,7 +72,7 @@ cdef class DatagramSender(DatagramSubmissions):
             try:
                 return self.send_likely(owner, memory, address, address_length, likeness)
             finally:
-                let_go(<LentMemory>owner)
+                give_back(<LentMemory>owner)
         return self.send_likely(owner, memory, address, address_length, likeness)
 
     cdef int send_likely(self, object owner, payload* memory, sockaddr_storage* address,
@@ -206,7 +205,7 @@ cdef class DatagramSender(DatagramSubmissions):
                 self.append(owner, memory, 0, address, address_length, future)
         finally:
             if memory.lent:
-                let_go(<LentMemory>owner)
+                give_back(<LentMemory>owner)
         if self.is_bulk() and not self.waits() and self.options_stay():
             self.defer()
         else:

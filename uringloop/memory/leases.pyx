@@ -375,6 +375,7 @@ cdef class Lease(LentMemory):
             PyErr_Restore(kind, value, traceback)
 
     cdef void viewed_no_more(self) noexcept:
+        # What fails here is told as in any finalizer (sys.unraisablehook): nobody is called.
         self.unused()
 
     def __len__(self):

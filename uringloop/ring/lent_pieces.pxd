@@ -23,6 +23,3 @@ cdef class HeldTogether(LentMemory):
 
 
 cdef bint hold_too(operation* op, LentMemory memory) except -1
-
-
-cdef int let_go(LentMemory memory) except -1

@@ -3,7 +3,7 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
-from uringloop.ring.operations cimport operation
+from uringloop.ring.operations cimport give_back, operation
 from uringloop.ring.payloads cimport payload
 from uringloop.ring.registered_memory cimport LentMemory
 
@@ -26,7 +26,7 @@ cdef class HeldPayload(LentMemory):
 
     def __del__(self):
         if self.owner is not None:
-            let_go(self.owner)
+            give_back(self.owner)
 
     cdef int lend(self, char** base, size_t* length) except -1:
         base[0] = self.base
@@ -42,13 +42,8 @@ cdef class HeldTogether(LentMemory):
     cdef int unused(self) except -1:
         owners, self.owners = self.owners, []
         for owner in owners:
-            let_go(<LentMemory>owner)
+            give_back(<LentMemory>owner)
         return 0
-
-
-cdef int let_go(LentMemory memory) except -1:
-    memory.uses -= 1
-    return memory.unused() if memory.uses == 0 else 0
 
 
 cdef bint hold_too(operation* op, LentMemory memory) except -1:

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from uringloop.ring.abi cimport iovec, msghdr, sockaddr_storage
 from uringloop.ring.payloads cimport payload
+from uringloop.ring.registered_memory cimport LentMemory
 
 
 # A bint of one byte, where there are many of a thing.
@@ -135,3 +136,6 @@ cdef inline uint64_t user_data(operation* op) noexcept:
 # Completions that nobody waits for: cancel requests.
 cdef enum:
     UNTRACKED = 0
+
+
+cdef int give_back(LentMemory memory) except? -1
