@@ -6,10 +6,10 @@ It is mapped when the loop first receives, and touched no further than pieces ar
 """
 cimport cython
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from posix.mman cimport (
-    MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap)
+from posix.mman cimport munmap
 
 from uringloop.ring.guard cimport guard_shown
+from uringloop.ring.mapped cimport mapped
 
 
 cdef enum:
@@ -59,15 +59,6 @@ cdef class ReceiveArea:
         if self.reserve is not NULL:
             munmap(self.reserve, RESERVE)
             self.reserve = NULL
-
-
-cdef void* mapped(size_t size) except NULL:
-    """Memory outside the heap, where it would keep what is freed below it from the system."""
-    cdef void* place = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    if place == MAP_FAILED:
-        raise MemoryError
-    return place
 
 
 cdef bint heap_is_kept = False

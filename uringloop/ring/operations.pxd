@@ -109,6 +109,7 @@ cdef class OperationTable:
     cdef void take_back(self, operation* op) noexcept
     cdef void done(self, operation* op) noexcept
     cdef int grow(self, bint compact) except -1
+    cdef void free_chunk(self, uint32_t begin) noexcept
     cdef void trim(self) noexcept
     cdef bint is_unused(self, uint32_t chunk) noexcept
     cdef list ring_closed(self, uint32_t ring_id, bint torn_down)

@@ -11,9 +11,11 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_CLEAR, Py_INCREF
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
+from posix.mman cimport munmap
 
 from uringloop._cpython cimport replace_traverse, traverseproc, visitproc
 from uringloop.ring.abi cimport ECANCELED, IORING_CQE_F_MORE, IORING_CQE_F_NOTIF
+from uringloop.ring.mapped cimport mapped
 from uringloop.ring.payloads cimport payload
 from uringloop.ring.registered_memory cimport LentMemory
 
@@ -22,6 +24,10 @@ cdef uint32_t CHUNK = 64
 
 cdef operation measure
 cdef size_t COMPACT = <char*>&measure.sent - <char*>&measure
+
+
+cdef inline size_t size_of(bint compact) noexcept:
+    return COMPACT if compact else sizeof(operation)
 
 
 cdef class OperationOwner:
@@ -84,7 +90,7 @@ cdef class OperationTable:
         # holds the loop, and the table of an orphaned one is in ``orphaned_rings``.
         cdef uint32_t i
         for i in range(0, self.capacity, CHUNK):
-            free(self.slots[i])
+            self.free_chunk(i)
         free(self.slots)
 
     cdef int grow(self, bint compact) except -1:
@@ -92,7 +98,7 @@ cdef class OperationTable:
             uint32_t i
             operation* op
             operation** free_list = &self.free_compact if compact else &self.free
-            size_t size = COMPACT if compact else sizeof(operation)
+            size_t size = size_of(compact)
             char* chunk
             operation** slots = <operation**>realloc(
                 self.slots, (self.capacity + CHUNK) * sizeof(operation*))
@@ -100,9 +106,13 @@ cdef class OperationTable:
             raise MemoryError
         self.slots = slots
         # Chunks never move: the kernel reads msghdr and address in place.
-        chunk = <char*>calloc(CHUNK, size)
-        if chunk is NULL:
-            raise MemoryError
+        if self.capacity < KEPT_OPERATIONS:
+            chunk = <char*>calloc(CHUNK, size)
+            if chunk is NULL:
+                raise MemoryError
+        else:
+            # What is to be given back: at the top of the heap the least thing would hold all of it.
+            chunk = <char*>mapped(CHUNK * size)
         for i in range(CHUNK, 0, -1):
             op = <operation*>(chunk + (i - 1) * size)
             slots[self.capacity + i - 1] = op
@@ -115,6 +125,13 @@ cdef class OperationTable:
         self.trimmed_below = self.capacity // 4
         return 0
 
+    cdef void free_chunk(self, uint32_t begin) noexcept:
+        cdef operation* first = self.slots[begin]
+        if begin < KEPT_OPERATIONS:
+            free(first)
+        else:
+            munmap(first, CHUNK * size_of(first.compact))
+
     cdef void trim(self) noexcept:
         """Give back what a flood took: chunks at the end of which nothing is live."""
         cdef uint32_t end = self.capacity, i
@@ -126,7 +143,7 @@ cdef class OperationTable:
             for i in range(end, end + CHUNK):
                 # What the kernel may still say of one of these is not taken for a later one's.
                 self.first_generation = max(self.first_generation, self.slots[i].generation)
-            free(self.slots[end])
+            self.free_chunk(end)
         self.capacity = end
         self.free = self.free_compact = NULL
         for i in range(end, 0, -1):
