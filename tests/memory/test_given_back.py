@@ -139,6 +139,44 @@ class TestPassingExceptions(UringCase):
         self.run(main())
 
 
+class TestReleasedWhileItWaits(UringCase):
+
+    @pytest.mark.parametrize('part', [slice(None), slice(10, 1990)])
+    @pytest.mark.parametrize('call', ['sendto', 'sendto_zerocopy', 'sendmsg', 'sendall'])
+    def test_for_room(self, call, part):
+        """It is sent as it was, whoever has the buffer next."""
+        async def main():
+            near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            with near, far:
+                for sock in near, far:
+                    sock.setblocking(False)
+                far.bind(f'\0{__name__}-{os.getpid()}')
+                waiting = 0
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        near.send(b'full')
+                        waiting += 1
+                with await pool.acquire() as lease:
+                    lease[:] = b'A' * 2000
+                    data = lease if part == slice(None) else lease[part]
+                    length = len(data)
+                    address = (far.getsockname(),) if 'sendto' in call else ()
+                    sending = asyncio.ensure_future(getattr(self.loop, f'sock_{call}')(
+                        near, [data] if call == 'sendmsg' else data, *address))
+                    await turns()
+                    del data
+                with contextlib.suppress(BufferError), pool.acquire_nowait() as other:
+                    other[:] = b'B' * 2000
+                for _ in range(waiting):
+                    assert far.recv(100) == b'full'
+                await sending
+                assert far.recv(9000) == b'A' * length
+                await turns_until(lambda: pool.free == 1)
+
+        pool = self.loop.create_buffer_pool(1, 2000)
+        self.run(main())
+
+
 class TestReleasedWithinACall(UringCase):
 
     def test_by_error_received(self):
@@ -202,4 +240,4 @@ class TestAddress(UringCase):
         self.run(main())
 
 on_the_fallback_too(globals(), TestDropped, TestWaitingTrains, TestPassingExceptions,
-                    TestReleasedWithinACall)
+                    TestReleasedWhileItWaits, TestReleasedWithinACall)

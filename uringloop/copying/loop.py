@@ -159,9 +159,14 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             address: Any = None) -> int:
         """As ``uringloop.Loop.sock_sendmsg``."""
         flags = operator.index(flags) | _DONTWAIT
+        views = [memoryview(buffer) for buffer in buffers]      # a lease may be released meanwhile
         destination = () if address is None else (address,)
-        return await self._retry_until_ready(
-            sock, False, sock.sendmsg, list(buffers), list(ancdata), flags, *destination)
+        try:
+            return await self._retry_until_ready(
+                sock, False, sock.sendmsg, views, list(ancdata), flags, *destination)
+        finally:
+            for view in views:
+                view.release()
 
     async def sock_recvmsg(
             self, sock: socket.socket, bufsize: int, ancbufsize: int = 0,

@@ -132,8 +132,8 @@ class SocketCoroutines(_Core):
         """Send a datagram; returns the number of bytes.
 
         Exact ``bytes`` and views of them may go zero-copy; the loop then keeps
-        the reference until the kernel has let go.  Any other buffer is sent
-        or copied before this first waits.
+        the reference until the kernel has let go.  A lease may be released as soon as this
+        waits.  Any other buffer is sent or copied before that.
         """
         sent = self._send_now(sock, data, address)
         if sent is not None:
@@ -143,12 +143,15 @@ class SocketCoroutines(_Core):
                 return await super().sock_sendto(sock, data, address)
             return await self._retry_until_ready(
                 sock, self._wait_for_room, sock.sendto, data, address)
-        data = self._kept(data)
-        tries = 0
-        while sent is None:
-            await self._wait_for_room(sock, tries)
-            sent = self._send_now(sock, data, address)
-            tries += 1
+        kept = self._kept(data)
+        try:
+            tries = 0
+            while sent is None:
+                await self._wait_for_room(sock, tries)
+                sent = self._send_now(sock, kept, address)
+                tries += 1
+        finally:
+            del kept                            # an exception would keep it
         return sent
 
     def sock_sendto_zerocopy(
@@ -262,12 +265,15 @@ class SocketCoroutines(_Core):
         this waits, on the ring, while there is no room for it.
         """
         flags = operator.index(flags) | _DONTWAIT
-        buffers = list(buffers)
+        views = [memoryview(buffer) for buffer in buffers]      # a lease may be released meanwhile
         self._begin_call(sock)
         destination = () if address is None else (address,)
-        return await self._retry_until_ready(
-            sock, self._wait_for_room, sock.sendmsg, buffers, list(ancdata),
-            flags, *destination)
+        try:
+            return await self._retry_until_ready(
+                sock, self._wait_for_room, sock.sendmsg, views, list(ancdata), flags, *destination)
+        finally:
+            for view in views:
+                view.release()
 
     async def sock_recvmsg(
             self, sock: socket.socket, bufsize: int, ancbufsize: int = 0,

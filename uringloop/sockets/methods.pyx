@@ -360,10 +360,14 @@ cdef class SocketCore(LoopCore):
         return HeldPayload.of(<LentMemory>owner, &memory) if memory.lent else memoryview(data)
 
     def _kept(self, data):
-        """What may be sent later: the caller may change ``data`` meanwhile."""
+        """The same, where the caller may change ``data`` meanwhile."""
         cdef payload memory
-        find_payload(data, &memory)
-        return data if memory.immutable else PyBytes_FromStringAndSize(memory.base, memory.length)
+        owner = find_payload(data, &memory)
+        if memory.lent:
+            return HeldPayload.of(<LentMemory>owner, &memory)
+        if memory.immutable:
+            return data
+        return PyBytes_FromStringAndSize(memory.base, memory.length)
 
     def _send_rest(self, sock, data, size_t start):
         """Send what there is room for, from ``start``: where that ends, and where all does."""
