@@ -69,6 +69,19 @@ class TestFull(FullSocket):
 
         self.run(main())
 
+    def test_aborted_without_a_future(self):
+        """As asyncio: the protocol hears that the connection is lost, and nothing more."""
+        async def main():
+            transport, protocol, peer, _ = await self.full()
+            with peer:
+                transport.sendto_many([b'one', b'two'])
+                transport.sendmsg([b'three'])
+                transport.abort()
+                await protocol.until(lambda p: p.lost)
+                assert not protocol.errors
+
+        self.run(main())
+
     def test_closed(self):
         """What waits still leaves."""
         async def main():

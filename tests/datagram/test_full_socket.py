@@ -12,7 +12,7 @@ from tests.support.endpoints import numbered
 from tests.support.features import needs_feature
 from tests.support.namespaces import Wire, needs_root
 from tests.support.protocols import Recorder, endpoint
-from tests.support.sockets import SO_RCVBUFFORCE
+from tests.support.sockets import SO_RCVBUFFORCE, bound
 from tests.support.turns import turns, turns_until
 from tests.support.wires import roomy_peer
 
@@ -315,6 +315,60 @@ class TestRoom(UringCase):
             receiver.close()
 
         self.run(main())
+
+
+class TestInterrupted(UringCase):
+
+    @pytest.mark.parametrize('after', range(1, 8))
+    def test_while_what_waited_is_sent(self, after):
+        """By a signal, say: all of it leaves, when the loop runs again."""
+        class Interrupts(socket.socket):
+            calls = -1
+
+            def fileno(self):
+                self.calls -= 1
+                if self.calls == 0:
+                    raise KeyboardInterrupt
+                return super().fileno()
+
+        async def fill():
+            count = 0
+            while not transport.get_write_buffer_size() or count % 10:
+                transport.sendto(b'%d' % count)
+                count += 1
+            return count
+
+        async def read():
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    arrived.append(far.recv(100))
+            await asyncio.sleep(0.001)
+
+        def run(main):
+            return self.loop.run_until_complete(main)
+
+        arrived = []
+        with bound(socket.AF_UNIX, '') as far, \
+                Interrupts(socket.AF_UNIX, socket.SOCK_DGRAM) as near:
+            for sock in near, far:
+                sock.setblocking(False)
+            near.connect(far.getsockname())
+            transport, _ = run(endpoint(sock=near))
+            count = run(fill())
+            run(asyncio.sleep(0.001))
+            near.calls = after
+            with contextlib.suppress(KeyboardInterrupt):
+                for _ in range(3):
+                    run(read())
+            near.calls = -1
+            for _ in range(100):
+                run(read())
+                if len(arrived) == count:
+                    break
+            assert arrived == [b'%d' % number for number in range(count)]
+            assert self.loop.stats().datagrams_sent == count
+            transport.close()
+            run(turns())
 
 
 both_sides(globals(), _TestWaiting)

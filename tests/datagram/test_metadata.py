@@ -13,6 +13,7 @@ import pytest
 import uringloop
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
 from tests.support.namespaces import needs_root
+from tests.support.process import descriptors
 from tests.support.protocols import Collector
 from tests.support.sockets import needs_ipv6, udp
 from tests.support.turns import turns
@@ -20,7 +21,7 @@ from uringloop import DatagramInfo
 from uringloop.datagram.protocol import method_of, takes_errors
 
 SOL_UDP, UDP_SEGMENT = 17, 103                      # linux/udp.h
-SO_NO_CHECK = 11                                    # asm-generic/socket.h
+SO_NO_CHECK, SO_PASSPIDFD = 11, 76                  # asm-generic/socket.h
 NONE = DatagramInfo()
 
 
@@ -340,6 +341,28 @@ class TestDescriptors(WithMetadata):
             assert os.read(read_end, 1) == b''         # the end: nobody else can write
             os.close(read_end)
             transport.close()
+
+        self.run(main())
+
+    @untold
+    @pytest.mark.parametrize('kind', [Plain, *KINDS])
+    def test_of_the_senders_process(self, kind):
+        """SO_PASSPIDFD has one come with each datagram."""
+        async def main():
+            near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            with far:
+                try:
+                    near.setsockopt(socket.SOL_SOCKET, SO_PASSPIDFD, 1)
+                except OSError as exc:
+                    near.close()
+                    pytest.skip(f'SO_PASSPIDFD, Linux 6.5: {exc}')
+                transport, protocol, _ = await self.open(kind, sock=near)
+                before = descriptors()
+                for _ in range(10):
+                    far.send(b'x')
+                await protocol.wait(10)
+                assert descriptors() == before
+                transport.close()
 
         self.run(main())
 

@@ -11,6 +11,7 @@ import pytest
 import uringloop
 from tests.leaks.measure import COUNTS_BLOCKS, resident
 from tests.support.cases import UringCase, on_the_fallback_too, only_uring
+from tests.support.endpoints import Sending
 from tests.support.features import needs_feature
 from tests.support.protocols import endpoint
 from tests.support.sockets import LOCAL, Sockets, bound
@@ -22,8 +23,8 @@ class TestAfterAFlood(UringCase):
     @only_uring
     @pytest.mark.skipif(not COUNTS_BLOCKS, reason='what a sanitizer frees it keeps')
     def test_what_kept_track_of_it(self, tmp_path):
-        """Of each datagram that waited the loop has noted where it goes: what lies on the heap behind
-        that does not hold it."""
+        """Of each datagram that waited the loop has noted where it goes: whatever lies on the heap
+        behind that."""
         async def main():
             path = str(tmp_path / 'reader')
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as reader:
@@ -211,6 +212,81 @@ class TestReleasedWithinACall(UringCase):
 
         leases, later = [], []
         pool = self.loop.create_buffer_pool(1, 5000)
+        self.run(main())
+
+
+class TestFailed(UringCase):
+
+    @pytest.mark.parametrize('call', ['sendto', 'sendto_zerocopy', 'sendmsg'])
+    def test_an_exception_that_is_kept_keeps_no_buffer(self, call):
+        async def main():
+            far = bound(socket.AF_UNIX, '')
+            pool = self.loop.create_buffer_pool(1, 100)
+            to = far.getsockname()
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as near:
+                near.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        near.sendto(b'full', to)
+                with await pool.acquire() as lease:
+                    data = lease[:50]
+                    what = ([data], (), 0, to) if call == 'sendmsg' else (data, to)
+                    sending = asyncio.ensure_future(
+                        getattr(self.loop, f'sock_{call}')(near, *what))
+                    await turns()
+                    del data, what
+                far.close()
+                await asyncio.wait([sending])
+                kept = sending.exception()
+                del sending
+                await turns()
+                assert isinstance(kept, ConnectionRefusedError)
+                assert pool.free == 1
+
+        self.run(main())
+
+
+class TestGivenBackWithinASend(Sending, UringCase):
+
+    def new_loop(self):
+        class Loop(uringloop.Loop):
+            def call_soon(self, *args, **options):
+                if sends:
+                    sends.pop()()
+                return super().call_soon(*args, **options)
+
+        self.sends = sends = []
+        return Loop()
+
+    def test_what_is_sent_there_leaves_too(self):
+        """It does not become part of what has left already."""
+        async def main():
+            transport, _ = await endpoint(local_addr=LOCAL)
+            for _ in range(6):                       # so that what is sent waits for the turn's end
+                for _ in range(8):
+                    transport.sendto(bytes(64), self.to)
+                await asyncio.sleep(0)
+            self.arrived()
+            awaited = self.loop.create_buffer_pool(1, 64)
+            pool = self.loop.create_buffer_pool(2, 64)
+            lease, first, second = awaited.acquire_nowait(), *await pool.acquire_many(2)
+            for number, each in enumerate((lease, first, second)):
+                each[:] = bytes([number]) * 64
+            waiting = asyncio.ensure_future(awaited.acquire())
+            await asyncio.sleep(0)
+            for _ in range(8):
+                transport.sendto(b'x' * 64, self.to)
+            transport.sendto(lease, self.to)
+            lease.release()
+            transport.sendto(first, self.to)
+            self.sends.append(lambda: transport.sendto(second, self.to))
+            (await waiting).release()
+            await turns()
+            assert [data[0] for data in self.arrived() if data[0] != ord('x')] == [0, 1, 2]
+            for each in first, second:
+                each.release()
+            transport.close()
+
         self.run(main())
 
 

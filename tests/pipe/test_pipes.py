@@ -2,6 +2,7 @@
 import asyncio
 import contextvars
 import gc
+import io
 import os
 import pty
 import socket
@@ -683,3 +684,26 @@ both_sides(globals(), _TestReading)
 both_sides(globals(), _TestWriting)
 both_sides(globals(), _TestTransports)
 both_sides(globals(), _TestOthers)
+
+
+class TestDropped(Pipes, UringCase):
+
+    def test_by_what_runs_the_loop(self):
+        """What is watched while it is let go of is not found any more."""
+        class Runs(asyncio.BaseProtocol):
+            def __del__(self):
+                loop.run_until_complete(asyncio.sleep(0.001))
+                ran.append(True)
+
+        loop = self.loop
+        ran = []
+        end, terminal = pty.openpty()
+        transport, _ = loop.run_until_complete(
+            loop.connect_write_pipe(Runs, io.FileIO(terminal, 'w')))
+        loop.run_until_complete(asyncio.sleep(0.001))
+        with pytest.warns(ResourceWarning, match='unclosed transport'):
+            del transport, _
+            gc.collect()
+        assert ran
+        loop.run_until_complete(asyncio.sleep(0.001))
+        os.close(end)

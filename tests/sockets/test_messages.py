@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from tests.support.cases import UringCase, on_the_fallback_too
+from tests.support.turns import turns
 
 
 def pair(kind=socket.SOCK_STREAM):
@@ -91,6 +92,21 @@ class TestMessages(UringCase):
                 assert (data, address) == (b'x' * 10, sender.getsockname())
                 with pytest.raises(TypeError, match='int'):
                     await loop.sock_sendmsg(sender, [3], address=receiver.getsockname())
+
+        self.run(main())
+
+    def test_one_of_two_that_wait_is_cancelled(self):
+        """The other one hears of what comes, as with asyncio's calls."""
+        async def main():
+            left, right = pair(socket.SOCK_DGRAM)
+            with left, right:
+                first, second = [
+                    asyncio.ensure_future(self.loop.sock_recvmsg(right, 100)) for _ in range(2)]
+                await turns()
+                first.cancel()
+                await turns()
+                left.send(b'heard')
+                assert (await second)[0] == b'heard'
 
         self.run(main())
 

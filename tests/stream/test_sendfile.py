@@ -1,7 +1,8 @@
 """``loop.sendfile`` on stream transports."""
 import pytest
 
-from tests.support.cases import both_sides
+from tests.support.cases import UringCase, both_sides
+from tests.support.sockets import reset
 from tests.support.streams import MANY_BYTES, Streams, both_kinds
 from tests.support.turns import turns
 
@@ -66,3 +67,24 @@ class _TestSendfile(Streams):
 
 
 both_sides(globals(), _TestSendfile)
+
+
+class TestReset(Streams, UringCase):
+
+    def test_while_the_write_buffer_drains(self, tmp_path):
+        """It fails by what the write has failed by."""
+        path = tmp_path / 'file'
+        path.write_bytes(b'more')
+
+        async def main():
+            near, peer = await self.half()
+            near.transport.write(bytes(MANY_BYTES))
+            with path.open('rb') as file:
+                sending = self.loop.create_task(self.loop.sendfile(near.transport, file))
+                await turns()
+                reset(peer)
+                with pytest.raises((ConnectionResetError, BrokenPipeError)):
+                    await sending
+            assert isinstance(await near.until_lost(), (ConnectionResetError, BrokenPipeError))
+
+        self.run(main())

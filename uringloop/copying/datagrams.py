@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 CONTROL_ROOM = 2048
 ERRORS_AT_ONCE = 32
+SCM_PIDFD = 4                # Linux 6.5; the socket module has no name for it
 # What a send fails by that has no other's error to tell.
 OF_THIS_ONE = (errno.EAGAIN, errno.EINTR, errno.EBADF, errno.EMSGSIZE)
 
@@ -53,10 +54,10 @@ EMPTY_ALLOWED = sys.version_info >= (3, 13)
 def _close_descriptors(ancdata: list[tuple[int, int, bytes]]) -> None:
     """Nobody is given the descriptors that have come: they are not to stay open."""
     for level, kind, data in ancdata:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            descriptors = array.array('i', data[:len(data) // 4 * 4])
-            for fd in descriptors:
-                os.close(fd)
+        if level == socket.SOL_SOCKET and kind in (socket.SCM_RIGHTS, SCM_PIDFD):
+            for fd in array.array('i', data[:len(data) // 4 * 4]):
+                if fd >= 0:
+                    os.close(fd)
 
 
 def pieces_of(content: bytes, segment_size: int | None) -> list[bytes]:
@@ -441,6 +442,7 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
         super()._force_close(exc)
         self._counters.datagrams_dropped += len(queued)
         for data, _ in queued:
-            if isinstance(data, _Datagram):
+            # Futures; the protocol hears that the connection is lost.
+            if isinstance(data, _Datagram) and data.told != self._tell_protocol:
                 data.told(ConnectionAbortedError(
                     f'{self!r} was aborted: {len(data)} bytes were not sent'))

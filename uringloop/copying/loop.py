@@ -160,6 +160,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         """As ``uringloop.Loop.sock_sendmsg``."""
         flags = operator.index(flags) | _DONTWAIT
         views = [memoryview(buffer) for buffer in buffers]      # a lease may be released meanwhile
+        del buffers                             # an exception would keep them
         destination = () if address is None else (address,)
         try:
             return await self._retry_until_ready(
@@ -218,13 +219,17 @@ class CopyingLoop(Lender, _SelectorEventLoop):
     async def _until_ready(self, sock: socket.socket, reading: bool) -> None:
         fd = sock.fileno()
         ready: asyncio.Future[None] = self.create_future()
-        watch, unwatch = ((self.add_reader, self.remove_reader) if reading
-                          else (self.add_writer, self.remove_writer))
-        watch(fd, _set_done, ready)
+        own: Any = self
+        watch, unwatch = ((own._add_reader, self.remove_reader) if reading
+                          else (own._add_writer, self.remove_writer))
+        own._ensure_fd_no_transport(fd)
+        handle = watch(fd, _set_done, ready)
         try:
             await ready
         finally:
-            unwatch(fd)
+            # Unless somebody else has come to wait for the same.
+            if not handle.cancelled():
+                unwatch(fd)
 
 
 def _set_done(ready: asyncio.Future[None]) -> None:

@@ -10,7 +10,7 @@ from libc.math cimport fmax
 
 from uringloop.core.clock cimport monotonic
 from uringloop.core.poll_watch cimport PollWatch, SelectorWatch
-from uringloop.ring.abi cimport MSG_DONTWAIT, MSG_NOSIGNAL
+from uringloop.ring.abi cimport EAGAIN, MSG_DONTWAIT, MSG_NOSIGNAL
 from uringloop.ring.process cimport this_thread
 from uringloop.ring.registered_memory cimport Registration
 from uringloop.ring.ring cimport Ring
@@ -20,6 +20,9 @@ import socket
 
 from uringloop.ring.orphans import orphaned_rings, owners_close, release_torn_down
 
+
+cdef extern from "<errno.h>" nogil:
+    int errno_now "errno"
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int, const void*, size_t, int)
@@ -198,8 +201,9 @@ cdef class RingOwner(Submitter):
         # From the loop's own thread there is nobody to wake: it is not asleep.
         if self.woken or self.wake_fd < 0 or self.thread == this_thread():
             return
-        self.woken = True
-        send(self.wake_fd, b'\0', 1, MSG_DONTWAIT | MSG_NOSIGNAL)
+        # Others need not wake it, then, unless there was no memory for that.
+        self.woken = send(self.wake_fd, b'\0', 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 \
+            or errno_now == EAGAIN
 
     cdef int wake_from_elsewhere(self) except -1:
         """Something waits for the end of the turn; in another thread the loop may be asleep.

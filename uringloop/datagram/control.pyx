@@ -46,6 +46,7 @@ cdef extern from "<netinet/in.h>" nogil:
 
 cdef enum:
     LONGEST_CONTROL = 0x7fffffff     # as the socket module: what a socklen_t takes
+    SCM_PIDFD = 4                    # Linux 6.5
     ECN_BITS = 3                     # of the traffic class (RFC 3168); the others are the DSCP
 
 
@@ -73,7 +74,7 @@ cdef void close_descriptors(const msghdr* message) noexcept:
     cdef size_t place
     cdef int fd
     while next_message(&walk, &found):
-        if found.level == SOL_SOCKET and found.type == SCM_RIGHTS:
+        if found.level == SOL_SOCKET and found.type in (SCM_RIGHTS, SCM_PIDFD):
             for place in range(0, found.length // sizeof(fd) * sizeof(fd), sizeof(fd)):
                 memcpy(&fd, found.data + place, sizeof(fd))
                 close(fd)

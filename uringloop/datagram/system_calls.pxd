@@ -49,10 +49,10 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
     cdef int send_train_by_calls(self) except -1
 
     @cython.final
-    cdef int send_first(self, size_t length) noexcept
+    cdef int send_first(self, size_t length) except -1
 
     @cython.final
-    cdef int try_first(self, size_t length) noexcept
+    cdef int try_first(self, size_t length) except -1
 
     @cython.final
     cdef bint segments_allowed(self) except -1
@@ -73,7 +73,7 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
     cdef int learn(self, operation* op, size_t length, int error) except -1
 
     @cython.final
-    cdef int sent_by_call(self) except -1
+    cdef int sent_by_call(self, unsigned count) except -1
 
     @cython.final
     cdef int first_failed(self, int error) except -1

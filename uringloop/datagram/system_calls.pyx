@@ -14,7 +14,7 @@ from uringloop.datagram.segmentation cimport (
     count_alike, has_changed, is_allowed, refused, send_segmented, send_together, sent_by_itself)
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
-from uringloop.ring.operations cimport EXPLICIT, MESSAGE, operation
+from uringloop.ring.operations cimport EXPLICIT, MESSAGE, OperationTable, operation
 from uringloop.ring.trains cimport datagrams, is_refusal, is_train, send_train
 from uringloop.ring.zerocopy cimport PathReports
 from uringloop.transport.sender cimport FULL
@@ -43,7 +43,7 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
             return 0
         self.learn(self.queue, self.queue.length, error)
         if error == 0:
-            return self.sent_by_call()
+            return self.sent_by_call(1)
         return self.first_failed(error)
 
     @cython.final
@@ -60,8 +60,7 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
             return False
         sent = send_together(&self.segments, self.queue, transport._sock_fd, &gathered)
         transport.loop.counters.datagrams_gathered += gathered if sent else 0
-        for _ in range(sent):
-            self.sent_by_call()
+        self.sent_by_call(sent)
         return sent != 0
 
     @cython.final
@@ -78,9 +77,7 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
             self.first_failed(error)
         else:
             transport.loop.counters.datagrams_gathered += count
-            while count:
-                count -= 1
-                self.sent_by_call()
+            self.sent_by_call(count)
         return 0
 
     @cython.final
@@ -96,7 +93,7 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
             if error == EAGAIN or error == EINTR:
                 self.room = FULL
             elif error == 0:
-                self.sent_by_call()
+                self.sent_by_call(1)
             elif is_refusal(error):
                 refused(&self.segments, datagrams(op), error)
                 op.status = ONE_BY_ONE
@@ -118,13 +115,13 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
         return 0
 
     @cython.final
-    cdef int send_first(self, size_t length) noexcept:
+    cdef int send_first(self, size_t length) except -1:
         """Send so much of the first of the queue by itself: 0 or an errno."""
         cdef int error = self.try_first(length)
         return self.try_first(length) if error and self.is_of_before(error) else error
 
     @cython.final
-    cdef int try_first(self, size_t length) noexcept:
+    cdef int try_first(self, size_t length) except -1:
         transport = <DatagramTransport>self.transport
         cdef operation* op = self.queue
         if fd_of(transport._sock) != transport._sock_fd:
@@ -193,10 +190,27 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
     # -- what became of it ---------------------------------------------------------------------
 
     @cython.final
-    cdef int sent_by_call(self) except -1:
-        cdef operation* op = self.pop_queue()
-        self.accepted(op)
-        (<DatagramTransport>self.transport).loop.operations.release(op)
+    cdef int sent_by_call(self, unsigned count) except -1:
+        """So many at the front of the queue have left."""
+        cdef OperationTable operations = (<DatagramTransport>self.transport).loop.operations
+        cdef operation* sent = NULL
+        cdef operation** end = &sent
+        cdef operation* op
+        # All of them first: who is told of one may send, and that must not join what has left.
+        for _ in range(count):
+            end[0] = self.pop_queue()
+            end = &end[0].next
+        try:
+            while sent is not NULL:
+                op = sent
+                self.accepted(op)
+                sent = op.next
+                operations.release(op)
+        finally:
+            while sent is not NULL:
+                op = sent
+                sent = op.next
+                operations.release(op)
         return 0
 
     @cython.final

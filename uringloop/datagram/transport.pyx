@@ -18,7 +18,7 @@ from uringloop.datagram.sender cimport DatagramSender
 from uringloop.datagram.system_calls cimport TRUSTED
 from uringloop.ring.abi cimport AF_INET, AF_INET6, sockaddr_storage
 from uringloop.ring.addresses cimport recall
-from uringloop.ring.payloads cimport export_payload, exported, find_payload, payload
+from uringloop.ring.payloads cimport find_payload, payload
 from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.ring.reports cimport BatchReport
 from uringloop.ring.trains cimport check_segment_size, is_udp
@@ -133,7 +133,7 @@ cdef class DatagramTransport(SocketTransport):
         try:
             # Held: what others have deferred leaves first, and that may run code of the
             # program (``call_soon`` of a subclass, a buffer that is given back).
-            owner = export_payload(data, &memory)
+            owner = find_payload(data, &memory)
         except (BufferError, ValueError) as exc:
             if memory.lent:
                 raise            # it was released
@@ -163,8 +163,9 @@ cdef class DatagramTransport(SocketTransport):
         # First: an address may be code of the program, and that may give the memory up.
         if not self._conn_lost:
             self.to_kernel_or_raise(addr, &address, &address_length)
-        owner = self.find_registered(data, &memory)
+        # First, too: the collector may begin in here, and run code that gives it up.
         future = self.loop.new_future()
+        owner = self.find_registered(data, &memory)
         if self._conn_lost or self.loop.closing:
             count = (memory.length + segment - 1) // segment if segment and memory.length else 1
             self.refuse(future, count, memory.length, 'bytes')
@@ -260,7 +261,6 @@ cdef class DatagramTransport(SocketTransport):
                         send_gathered(&batch, sender)      # so may be what lends this memory
                     owner = self.find_lent(data, &memory)
                     if not memory.immutable:
-                        owner = exported(owner, data)
                         held.append(owner)
                 if not EMPTY_ALLOWED and memory.length == 0:
                     continue
@@ -331,7 +331,7 @@ cdef class DatagramTransport(SocketTransport):
                 return registered
         else:
             self.check_loop(<LentMemory>owner)
-        return owner if memory.immutable else exported(owner, data)
+        return owner
 
     cdef int check_loop(self, LentMemory memory) except -1:
         if memory.operations is not self.loop.operations:

@@ -15,7 +15,7 @@ from libc.stdlib cimport free, malloc
 from posix.mman cimport (
     MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap, munmap)
 
-from uringloop._cpython cimport set_send
+from uringloop._cpython cimport pause_collector, resume_collector, set_send
 from uringloop.core.lender cimport Lender
 from uringloop.ring.guard cimport (
     guard_free, guard_in_flight, guard_lent, guard_shown, guard_unread)
@@ -138,7 +138,14 @@ cdef class PoolCore:
     # -- leases --------------------------------------------------------------------------------
 
     cdef Lease new_lease(self):
-        cdef Lease lease = Lease.__new__(Lease)
+        """One of those that are free."""
+        # A finalizer that acquires would have the same one.
+        cdef bint paused = pause_collector()
+        cdef Lease lease
+        try:
+            lease = Lease.__new__(Lease)
+        finally:
+            resume_collector(paused)
         lease.pool = self
         lease.number = self.free_numbers[self.next_free]
         lease.base = self.base + lease.number * self.stride
@@ -158,7 +165,11 @@ cdef class PoolCore:
         return lease
 
     cdef list new_leases(self, Py_ssize_t count):
-        return [self.new_lease() for _ in range(count)]
+        cdef bint paused = pause_collector()
+        try:
+            return [self.new_lease() for _ in range(count)]
+        finally:
+            resume_collector(paused)
 
     def _check_open(self):
         self.check_made()
@@ -238,15 +249,19 @@ cdef class PoolCore:
 
     cdef int serve_waiters(self) except -1:
         """In order: whoever wants many is not overtaken by those who want few."""
-        while self.waiters:
-            count, future = self.waiters[0]
-            if future.done():
-                self.waiters.popleft()
-            elif count <= self.free:
-                self.waiters.popleft()
-                future.set_result(self.new_leases(count))
-            else:
-                break
+        cdef bint paused = pause_collector()
+        try:
+            while self.waiters:
+                count, future = self.waiters[0]
+                if future.done():
+                    self.waiters.popleft()
+                elif count <= self.free:
+                    self.waiters.popleft()
+                    future.set_result(self.new_leases(count))
+                else:
+                    break
+        finally:
+            resume_collector(paused)
         return 0
 
     # -- closing -------------------------------------------------------------------------------

@@ -175,8 +175,7 @@ cdef class PipeTransport(WatchedSocket):
         if self._closing and self._pipe is None:
             return 0
         context = self.context       # resume_reading() brings another
-        if PyContext_Enter(context) < 0:
-            return -1
+        PyContext_Enter(context)
         try:
             self.ready()
         finally:

@@ -89,7 +89,6 @@ cdef extern from "<liburing.h>" nogil:
         uint32_t poll32_events
         uint32_t cancel_flags
         uint64_t user_data
-        uint16_t buf_group
         uint16_t buf_index
         uint16_t addr_len
     struct io_uring_cqe:

@@ -3,6 +3,7 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
+from uringloop._cpython cimport pause_collector, resume_collector
 from uringloop.ring.operations cimport give_back, operation
 from uringloop.ring.payloads cimport payload
 from uringloop.ring.registered_memory cimport LentMemory
@@ -15,13 +16,18 @@ cdef class HeldPayload(LentMemory):
 
     @staticmethod
     cdef HeldPayload of(LentMemory owner, payload* memory):
-        cdef HeldPayload held = HeldPayload.__new__(HeldPayload)
+        cdef HeldPayload held
+        owner.uses += 1
+        try:
+            held = HeldPayload.__new__(HeldPayload)
+        except BaseException:
+            give_back(owner)
+            raise
         held.registration = owner.registration
         held.operations = owner.operations
         held.base = memory.base
         held.length = memory.length
         held.owner = owner
-        owner.uses += 1
         return held
 
     def __del__(self):
@@ -53,11 +59,7 @@ cdef bint hold_too(operation* op, LentMemory memory) except -1:
     if memory.registration is not first.registration:
         return False
     if type(first) is not HeldTogether:
-        together = HeldTogether.__new__(HeldTogether)
-        together.registration = first.registration
-        together.operations = first.operations
-        together.owners = [first]
-        together.uses = 1
+        together = held_together(first)
         # The use of the first one is the operation's, and now that of what holds them all.
         Py_INCREF(together)
         op.data = <PyObject*>together
@@ -66,3 +68,18 @@ cdef bint hold_too(operation* op, LentMemory memory) except -1:
     together.owners.append(memory)
     memory.uses += 1
     return True
+
+
+cdef HeldTogether held_together(LentMemory first):
+    # A finalizer that sends would release the operation that the caller has in hand.
+    cdef bint paused = pause_collector()
+    cdef HeldTogether together
+    try:
+        together = HeldTogether.__new__(HeldTogether)
+        together.owners = [first]
+    finally:
+        resume_collector(paused)
+    together.registration = first.registration
+    together.operations = first.operations
+    together.uses = 1
+    return together

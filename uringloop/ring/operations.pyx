@@ -194,7 +194,7 @@ cdef class OperationTable:
     cdef operation* acquire_compact(self, OperationOwner owner) except NULL:
         """The same without room for a message and an address, a third as long.
 
-        An idle connection has one of these: its receive.
+        An idle connection has one of these: its poll.
         """
         if self.free_compact is NULL:
             self.grow(True)
@@ -326,10 +326,12 @@ cdef class OperationTable:
         self.live -= 1
         # Last: these may run destructors, which may come back for operations.
         Py_CLEAR(future)
-        if lent:
-            give_back(<LentMemory>data)
-        Py_CLEAR(data)
-        Py_CLEAR(owner)
+        try:
+            if lent:
+                give_back(<LentMemory>data)
+        finally:
+            Py_CLEAR(data)
+            Py_CLEAR(owner)
 
     cdef operation* clone_for_retry(self, operation* op) except NULL:
         """A fresh operation with the payload and address of ``op``, whose future it takes over.

@@ -14,7 +14,5 @@ cdef enum:
 
 cdef object find_payload(object data, payload* into)
 cdef object copy_payload(object data, payload* into)
-cdef object export_payload(object data, payload* into)
-cdef object exported(object owner, object data)
 cdef object writable_view(object buf, str name)
 cdef unsigned fragments(const void* base, size_t length) noexcept

@@ -12,12 +12,11 @@ from uringloop.ring.registered_memory cimport LentMemory
 
 
 cdef object find_payload(object data, payload* into):
-    """Find the memory of ``data``; returns what holds it.
+    """Find the memory of ``data``; returns what holds it, so that it is not resized or freed.
 
     Only exact ``bytes``, and contiguous views of exact ``bytes``, are immutable: a
-    subclass may lend its memory, and ``bytearray`` changes at will.  What that has may
-    move as soon as code of the program runs.  Lent memory, and views of it, count as
-    immutable, too: who lends it leaves it alone until the kernel has let go.
+    subclass may lend its memory, and ``bytearray`` changes at will.  Lent memory, and views
+    of it, count as immutable, too: who lends it leaves it alone until the kernel has let go.
     """
     cdef Py_buffer view
     cdef Py_buffer* inner
@@ -33,11 +32,8 @@ cdef object find_payload(object data, payload* into):
             into.lent = True
             (<LentMemory>data).lend(&into.base, &into.length)
             return data
-        if type(data) is not bytearray and PyObject_CheckBuffer(data):
-            # Each export may be of other memory: this one is held from now on.
-            data = PyMemoryView_FromObject(data)
-    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-    owner = data
+        if not PyObject_CheckBuffer(data):
+            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)         # raises TypeError
     exporter = NULL
     if type(data) is memoryview:
         inner = PyMemoryView_GET_BUFFER(data)
@@ -49,6 +45,10 @@ cdef object find_payload(object data, payload* into):
         into.lent = True
     else:
         into.immutable = False
+        # Of our own: the caller may release theirs.  And before it is asked where it is: the
+        # collector may begin in here, and run code of the program that moves it.
+        data = owner = PyMemoryView_FromObject(data)
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     into.base = <char*>view.buf
     into.length = view.len
     PyBuffer_Release(&view)
@@ -72,18 +72,6 @@ cdef object copy_payload(object data, payload* into):
         into.base = PyBytes_AS_STRING(owner)
         into.immutable = True
     return owner
-
-
-cdef object export_payload(object data, payload* into):
-    """As ``find_payload``, but what could change is exported: it can't be resized or freed."""
-    owner = find_payload(data, into)
-    return owner if into.immutable else exported(owner, data)
-
-
-cdef object exported(object owner, object data):
-    """What holds the memory of ``data``, whose owner ``find_payload`` has found."""
-    # A view of our own: the caller may release theirs.
-    return PyMemoryView_FromObject(data) if owner is data else owner
 
 
 cdef object writable_view(object buf, str name):

@@ -3,8 +3,7 @@
 It is made switched off (R_DISABLED), and can then be used by any thread to register
 files and buffers.  The first to ``enable`` it owns it (SINGLE_ISSUER): from another
 thread every call returns EEXIST, also after the owner has exited.  With DEFER_TASKRUN
-completions appear only while its owner is inside ``io_uring_enter``, so what
-a cancelled receive had taken is always seen.
+completions appear only while its owner is inside ``io_uring_enter``.
 """
 cimport cython
 from libc.stdint cimport uint32_t
@@ -216,8 +215,6 @@ cdef class Ring:
     cdef int submit_and_get_events(self) except -1:
         """The same, and the kernel does what it has deferred: a cancelled request lets go of
         its file now.  What completes stays in the ring: it is settled in its place of the turn.
-
-        So within a callback the kernel receives no more than it has buffers for.
         """
         cdef int code
         self.check_owner()
@@ -274,8 +271,7 @@ cdef class Ring:
         """Settle what has completed of ``owner``'s sends, and nothing else.
 
         The rest is kept for the turn, in its order.  There is not much of it, however often
-        this is called in one callback: requests in flight, and as many receives as there are
-        buffers, for none is given back before the turn.
+        this is called in one callback: polls, and requests in flight.
         """
         if self.settling:
             return 0

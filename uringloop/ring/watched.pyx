@@ -12,6 +12,9 @@ from uringloop._cpython cimport fd_of
 from uringloop.ring.operations cimport OperationOwner
 
 
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject*)
+
 cdef enum:
     FEW = 64                      # that are looked at each time
 
@@ -37,7 +40,10 @@ cdef class WatchedSockets:
         cdef PyObject* each = self.first
         # Held, for to ask a program's own object may run anything, the collector too.
         while each is not NULL:
-            found.append(<object>each)
+            # One that is being let go of is among them still: what it refers to goes first, which
+            # may run code of the program, and other threads.
+            if Py_REFCNT(each) > 0:
+                found.append(<object>each)
             each = (<WatchedSocket>each).after
         for watched in found:
             if watched.watched_sockets is not NULL and not watched.is_open():

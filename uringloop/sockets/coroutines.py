@@ -143,15 +143,15 @@ class SocketCoroutines(_Core):
                 return await super().sock_sendto(sock, data, address)
             return await self._retry_until_ready(
                 sock, self._wait_for_room, sock.sendto, data, address)
-        kept = self._kept(data)
+        data = self._kept(data)
         try:
             tries = 0
             while sent is None:
                 await self._wait_for_room(sock, tries)
-                sent = self._send_now(sock, kept, address)
+                sent = self._send_now(sock, data, address)
                 tries += 1
         finally:
-            del kept                            # an exception would keep it
+            del data                            # an exception would keep it
         return sent
 
     def sock_sendto_zerocopy(
@@ -241,16 +241,16 @@ class SocketCoroutines(_Core):
             return await super().sock_sendall(sock, data)
         sent, total = self._send_rest(sock, data, 0)
         if sent < total:
-            held = self._held(data)             # so that it keeps its size meanwhile
+            data = self._held(data)             # so that it keeps its size meanwhile
             try:
                 tries = 0
                 while sent < total:
                     before = sent
                     await self._wait_for_room(sock, tries)
-                    sent, total = self._send_rest(sock, held, sent)
+                    sent, total = self._send_rest(sock, data, sent)
                     tries = tries + 1 if sent == before else 0
             finally:
-                del held                        # an exception would keep it
+                del data                        # an exception would keep it
         return None
 
     # -- messages ------------------------------------------------------------------------------
@@ -266,6 +266,7 @@ class SocketCoroutines(_Core):
         """
         flags = operator.index(flags) | _DONTWAIT
         views = [memoryview(buffer) for buffer in buffers]      # a lease may be released meanwhile
+        del buffers                             # an exception would keep them
         self._begin_call(sock)
         destination = () if address is None else (address,)
         try:

@@ -17,7 +17,7 @@ from uringloop.ring.abi cimport *
 from uringloop.ring.addresses cimport is_number
 from uringloop.ring.lent_pieces cimport HeldPayload
 from uringloop.ring.payloads cimport (
-    export_payload, exported, find_payload, payload, writable_view)
+    find_payload, payload, writable_view)
 from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.ring.reports cimport BatchReport
 from uringloop.ring.trains cimport (
@@ -262,7 +262,7 @@ cdef class SocketCore(LoopCore):
             if registered is not None:
                 memory.lent = memory.immutable = True
                 return registered
-        return owner if memory.immutable else exported(owner, data)
+        return owner
 
     cdef bint may_go_zerocopy(self, int family, payload* memory, size_t datagram, bint explicit,
                               sockaddr_storage* destination, uint32_t length) except -1:
@@ -374,7 +374,7 @@ cdef class SocketCore(LoopCore):
         cdef payload memory
         cdef ssize_t sent
         cdef int error
-        held = export_payload(data, &memory)
+        held = find_payload(data, &memory)
         sent = send(fd_of(sock), memory.base + start, memory.length - start,
                     MSG_DONTWAIT | MSG_NOSIGNAL)
         error = errno_now

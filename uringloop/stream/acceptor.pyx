@@ -85,8 +85,7 @@ cdef class Acceptor(WatchedSocket):
 
     cdef int deliver(self) except -1:
         cdef Py_ssize_t left = self.limit
-        if PyContext_Enter(self.context) < 0:
-            return -1
+        PyContext_Enter(self.context)
         try:
             while left and not self.stopped and self.accept():
                 left -= 1

@@ -12,7 +12,7 @@ from libc.string cimport memmove, memset
 
 from uringloop.ring.abi cimport *
 from uringloop.ring.features cimport features
-from uringloop.ring.payloads cimport copy_payload, export_payload, payload
+from uringloop.ring.payloads cimport copy_payload, find_payload, payload
 from uringloop.ring.operations cimport MEMORY, SEND, ZEROCOPY, operation
 from uringloop.ring.zerocopy cimport (
     STREAM_MINIMUM, send_zc_flags, stream_zerocopy_pays)
@@ -120,7 +120,7 @@ cdef class StreamSender(Sender):
         cdef payload memory
         cdef ssize_t sent
         cdef int error
-        held = export_payload(data, &memory)       # a socket's ``fileno`` may be the program's
+        held = find_payload(data, &memory)       # a socket's ``fileno`` may be the program's
         if memory.immutable and memory.length >= STREAM_MINIMUM or transport.foreign_socket:
             self.enqueue(data)
             self.send_queued()

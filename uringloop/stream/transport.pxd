@@ -12,4 +12,4 @@ cdef class StreamTransport(SocketTransport):
         flag foreign_socket     # the program has put an object of its own in the socket's place
 
     cdef bint writes_in_vain(self) except -1
-    cdef int has_ended(self) except -1
+    cdef int has_ended(self, object exc) except -1

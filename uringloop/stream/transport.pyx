@@ -244,12 +244,12 @@ cdef class StreamTransport(SocketTransport):
             SocketTransport._call_connection_lost(self, exc)
         finally:
             if self._sock is None:           # else it is to come
-                self.has_ended()
+                self.has_ended(exc)
 
-    cdef int has_ended(self) except -1:
+    cdef int has_ended(self, object exc) except -1:
         if self._empty_waiter is not None and not self._empty_waiter.done():
             self._empty_waiter.set_exception(
-                ConnectionError('Connection is closed by peer'))
+                ConnectionError('Connection is closed by peer') if exc is None else exc)
         server, self.server = self.server, None
         if server is not None:
             if SERVER_KNOWS:

@@ -107,8 +107,7 @@ cdef class Delivery:
         context = self.context       # resume_reading() brings another
         self.scheduled = False
         try:
-            if PyContext_Enter(context) < 0:
-                return -1
+            PyContext_Enter(context)
             self.running = True
             try:
                 self.call_protocol()
@@ -174,8 +173,7 @@ cdef class Delivery:
         """
         transport = <SocketTransport>self.transport
         context = self.context if self.resume_context is None else self.resume_context
-        if PyContext_Enter(context) < 0:
-            return -1
+        PyContext_Enter(context)
         try:
             if transport.sender.room == WRITABLE:
                 self.going_on = True

@@ -129,13 +129,16 @@ cdef class Sender:
         """There may be room by now."""
         transport = <SocketTransport>self.transport
         self.room = ROOM
-        if transport.state < LOST:
+        if transport.state >= LOST:
+            return 0
+        try:
             self.send_queued()
             if self.polling is not NULL and self.room != FULL and transport.loop.owns_ring():
                 transport.loop.ring.cancel(self.polling)      # one that would go on
+        finally:
             if self.room == ROOM and self.has_queue():
-                # The program has closed its socket, say: ``flush`` tells.
-                return transport.flush_later_here()
+                # The program has closed its socket, say, or interrupted this: ``flush`` tells.
+                transport.flush_later_here()
         return 0
 
     # -- flow control ----------------------------------------------------------------------------

@@ -576,7 +576,7 @@ cdef class SocketTransport(OperationOwner):
         return self.lose() if self.state == HELD and not self.in_kernel() else 0
 
     cdef bint in_kernel(self) noexcept:
-        """Whether the kernel still has the socket, for a receive, a poll or a send."""
+        """Whether the kernel still has the socket, for a poll or a send."""
         return (self.receiver.armed is not NULL or self.sender.polling is not NULL
                 or self.sender.results_due != 0)
 
