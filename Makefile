@@ -45,7 +45,7 @@ help:
 	@echo '                  as build/soak.svg'
 	@echo 'make simulate     programs made from seeds on a kernel that does what any may do; SEEDS=2000'
 	@echo '                  of them, from FIRST=1 on; see docs/simulation.md'
-	@echo 'make fuzz         addresses, control messages and datagrams made from seeds, as root;'
+	@echo 'make fuzz         addresses, control messages, finalizers and datagrams made from seeds, as root;'
 	@echo '                  SEEDS=20 of them, DATAGRAMS=1000000'
 	@echo 'make leaks        sends of every ending, SENDS=1000000 of each: does anything stay?'
 	@echo 'make compare      programs that Hypothesis makes, on this loop and on asyncio itself: do they'

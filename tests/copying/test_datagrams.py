@@ -7,7 +7,7 @@ import pytest
 
 import uringloop
 from tests.support.cases import Case, FallbackMixin
-from tests.support.protocols import endpoint
+from tests.support.protocols import Recorder, endpoint
 from tests.support.sockets import LOCAL, deserted, unix_pair
 from tests.support.turns import turns
 
@@ -80,6 +80,28 @@ class TestFull(FullSocket):
                 await protocol.until(lambda p: p.lost)
                 assert not protocol.errors
 
+        self.run(main())
+
+    def test_closed_by_who_is_told_of_an_error(self):
+        """Once, as by asyncio's own ``sendto``."""
+        class Closing(Recorder):
+            def error_received(self, exc):
+                super().error_received(exc)
+                self.transport.close()
+
+        async def main():
+            ours, peer = unix_pair()
+            transport, protocol = await self.loop.create_datagram_endpoint(Closing, sock=ours)
+            while not transport.get_write_buffer_size():
+                transport.sendto_many([b'x'])
+            peer.close()
+            await protocol.until(lambda p: p.lost)
+            await turns()
+            assert len(protocol.errors) == 1
+            assert not told
+
+        told = []
+        self.loop.set_exception_handler(lambda _, context: told.append(context))
         self.run(main())
 
     def test_closed(self):

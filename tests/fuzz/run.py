@@ -14,7 +14,7 @@ import warnings
 
 from tests.fuzz import seeds
 
-WHAT = ('addresses', 'messages', 'datagrams')
+WHAT = ('addresses', 'messages', 'finalizers', 'datagrams')
 TOLD = 10                 # findings that are told in full
 EVERY = 30.0              # seconds between lines
 
@@ -44,7 +44,7 @@ def run_seeds(arguments: argparse.Namespace, progress: Progress) -> list[str]:
     found: list[str] = []
     chosen = [arguments.seed] if arguments.seed is not None else range(
         arguments.first, arguments.first + arguments.seeds)
-    for what in WHAT[:2]:
+    for what in WHAT[:3]:
         if what not in arguments.what:
             continue
         for number, seed in enumerate(chosen, 1):
@@ -75,7 +75,7 @@ def main() -> int:
         prog='python -m tests.fuzz.run', description=__doc__.splitlines()[0])
     parser.add_argument('what', nargs='*', metavar='what', default=WHAT,
                         help='only these, of ' + ', '.join(WHAT))
-    parser.add_argument('--seeds', type=int, default=20, help='of addresses and messages')
+    parser.add_argument('--seeds', type=int, default=20, help='of each but datagrams')
     parser.add_argument('--first', type=int, default=1, help='the first of them')
     parser.add_argument('--seed', type=int, help='this one only')
     parser.add_argument('--datagrams', type=int, default=200_000, help='to be received')

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import uringloop
 from tests.fuzz import addresses, messages
 from tests.fuzz.datagrams import Storm
+from tests.fuzz.finalizers import Program
 from tests.support.cases import assert_no_leaks
 from tests.support.namespaces import Namespace
 from tests.support.process import descriptors
@@ -21,6 +22,7 @@ ADDRESSES = 150             # of each family, of a seed
 ENDPOINTS = 12
 CALLS = 100
 WALKS = 1000
+THINGS = 20_000
 
 
 @contextlib.contextmanager
@@ -79,6 +81,14 @@ def try_addresses(seed: int) -> list[str]:
         found += [f'create_datagram_endpoint {one}, expected {other}'
                   for one, other in zip(mine, theirs, strict=True) if one[2] != other[2]]
     return found
+
+
+def try_finalizers(seed: int) -> list[str]:
+    """Any call within any other; that nothing is told of what sends fail by is not looked at."""
+    loop = ours()
+    program = Program(seed, loop)
+    run_on(loop, program.run(THINGS))
+    return program.problems if program.came and program.finalizers else ['nothing has happened']
 
 
 def try_messages(seed: int) -> list[str]:

@@ -30,6 +30,14 @@ def test_control_messages():
         assert seeds.try_messages(seed) == []
 
 
+# What is cancelled in the midst leaves leases and sockets behind.
+@pytest.mark.filterwarnings('ignore::ResourceWarning',
+                            'ignore::pytest.PytestUnraisableExceptionWarning')
+def test_finalizers():
+    for seed in 1, 2, 3:
+        assert seeds.try_finalizers(seed) == []
+
+
 @needs_parts
 def test_what_control_messages_say(tmp_path):
     parts = imported(compile_parts(tmp_path))

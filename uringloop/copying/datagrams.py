@@ -74,7 +74,7 @@ class _Datagram(bytes):
     It is so also while it waits in asyncio's queue.
     """
 
-    told: _Told
+    told: _Told | None       # None: asyncio tells the protocol
 
     def __bytes__(self) -> bytes:
         return self               # asyncio makes ``bytes`` of what it queues
@@ -173,6 +173,7 @@ class _CountingSocket:
         return self._sock.recvmsg(size, control_size, socket.MSG_ERRQUEUE)
 
     def _counted(self, data: bytes, method: Callable[..., int], *arguments: Any) -> int:
+        told = data.told if isinstance(data, _Datagram) else None
         try:
             try:
                 method(*arguments)
@@ -184,14 +185,14 @@ class _CountingSocket:
             raise
         except Exception as exc:
             self._counters.datagrams_dropped += 1
-            if not isinstance(data, _Datagram):
+            if told is None:
                 raise
             # And not the protocol.  A traceback would keep what was sent, a lease's view say.
-            data.told(exc.with_traceback(None))
+            told(exc.with_traceback(None))
         else:
             self._counters.datagrams_sent += 1
-            if isinstance(data, _Datagram):
-                data.told(None)
+            if told is not None:
+                told(None)
         return len(data)
 
 
@@ -339,14 +340,16 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
             raise outcomes[0]
         if report is not None:
             report.add(len(content))
-        told = report.told if report is not None else self._tell_protocol
-        if outcomes:
-            told(outcomes[0])
-        else:
+        told = report.told if report is not None else None
+        if not outcomes:
             datagram.told = told              # it waits for room
+        elif told is not None:
+            told(outcomes[0])
+        elif outcomes[0] is not None:
+            self._tell_protocol(outcomes[0])
 
-    def _tell_protocol(self, error: Exception | None) -> None:
-        if error is None or self._protocol is None:
+    def _tell_protocol(self, error: Exception) -> None:
+        if self._protocol is None:
             return
         try:
             self._protocol.error_received(error)
@@ -443,6 +446,6 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
         self._counters.datagrams_dropped += len(queued)
         for data, _ in queued:
             # Futures; the protocol hears that the connection is lost.
-            if isinstance(data, _Datagram) and data.told != self._tell_protocol:
+            if isinstance(data, _Datagram) and data.told is not None:
                 data.told(ConnectionAbortedError(
                     f'{self!r} was aborted: {len(data)} bytes were not sent'))

@@ -88,14 +88,17 @@ cdef class DatagramOutcomes(DatagramQueue):
                 self.error_of_future(op, error) if error else None)
             Py_CLEAR(op.future)
             return 0
+        # First: the collector may begin in here, and run what cancels the future.
+        what = self.error_of_future(op, error) if error else send_report(
+            op.sent + op.length, op.copied, is_reported(op))
         if future.done():
             return 0         # cancelled by the caller; the datagram went its way
         if error == ECANCELED and transport.loop.closing:
             future.cancel()
         elif error:
-            future.set_exception(self.error_of_future(op, error))
+            future.set_exception(what)
         else:
-            future.set_result(send_report(op.sent + op.length, op.copied, is_reported(op)))
+            future.set_result(what)
         Py_CLEAR(op.future)
         return 0
 

@@ -30,14 +30,18 @@ cdef class BatchReport:
         return self.resolve()
 
     cdef int resolve(self) except -1:
-        if self.due or not self.complete or self.future.done():
+        if self.due or not self.complete:
+            return 0
+        # First: the collector may begin in here, and run what cancels the future.
+        report = send_report(self.nbytes, self.copied, not self.unknown)
+        if self.future.done():
             return 0
         if isinstance(self.error, CancelledError):
             self.future.cancel()
         elif self.error is not None:
             self.future.set_exception(self.error)
         else:
-            self.future.set_result(send_report(self.nbytes, self.copied, not self.unknown))
+            self.future.set_result(report)
         return 0
 
     # -- as of a future --------------------------------------------------------------------------

@@ -135,7 +135,9 @@ cdef int resolve(operation* op, bint copied) except -1:
     if type(future) is BatchReport:
         (<BatchReport>future).told(
             max(op.status, 0), copied and op.status >= 0, reported or op.status < 0, None)
-    elif op.status >= 0 and not future.done():
-        future.set_result(send_report(op.status, copied, reported))
+    elif op.status >= 0:
+        report = send_report(op.status, copied, reported)
+        if not future.done():
+            future.set_result(report)
     Py_CLEAR(op.future)
     return 0
