@@ -3,6 +3,7 @@ import asyncio
 import errno
 import socket
 import struct
+import time
 
 import pytest
 
@@ -292,6 +293,26 @@ class TestRefused(WithErrors):
 
         self.run(main())
         assert [type(context['exception']) for context in self.problems] == [ZeroDivisionError] * 2
+
+    def test_a_protocol_that_takes_none_follows(self):
+        """It hears of them by ``error_received``, and what the other one had asked for rests."""
+        async def main():
+            transport, _ = await self.loop.create_datagram_endpoint(
+                Queue, local_addr=('127.0.0.1', 0))
+            transport.set_protocol(follows := Recorder())
+            for _ in range(2):
+                transport.sendto(b'x', deserted())
+                await follows.until(lambda p: p.errors)
+                assert isinstance(follows.errors.pop(), ConnectionRefusedError)
+            await turns()
+            begin = time.process_time()
+            await asyncio.sleep(0.05)
+            assert time.process_time() - begin < 0.03
+            transport.close()
+            await turns()
+            transport.set_protocol(Queue())
+
+        self.run(main())
 
 
 class TestFullSocket(WithErrors):

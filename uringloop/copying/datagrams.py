@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -374,7 +375,7 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
 
     def _look_up(self) -> None:
         kind = type(self._protocol)
-        if kind is self._kind:
+        if kind is self._kind or self._sock is None:
             return
         self._kind = kind
         self._method = method_of(kind)
@@ -392,6 +393,13 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
             self._read_errors()
         if self._conn_lost or getattr(self, '_paused', False):
             return
+        self._read_datagram()
+        if self._errors_asked and not self._takes_errors:
+            # A protocol before this one took them.  This one has been told, since the socket has
+            # such an error, too; and whatever is left there, the socket is said to be ready.
+            self._drop_errors()
+
+    def _read_datagram(self) -> None:
         method = self._method
         if method == 'datagram_received' and not self._asked:
             super()._read_ready()
@@ -429,6 +437,11 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
             except OSError:
                 return
             self._protocol.datagram_errqueue_received(*error)
+
+    def _drop_errors(self) -> None:
+        with contextlib.suppress(OSError):
+            while self._sock is not None:
+                self._sock.error_message(0, 0)
 
     def _refuse(
             self, future: asyncio.Future[SendReport], dropped: int, count: int, of: str) -> None:
