@@ -104,6 +104,31 @@ class TestFull(FullSocket):
         self.loop.set_exception_handler(lambda _, context: told.append(context))
         self.run(main())
 
+    @pytest.mark.parametrize('call', ['sendto_many', 'sendto_zerocopy'])
+    def test_aborted_by_who_is_told_to_pause(self, call):
+        """The futures hear of it, and nobody else."""
+        class Aborts(Recorder):
+            def pause_writing(self):
+                self.transport.abort()
+
+        async def main():
+            ours, peer = unix_pair()
+            with peer:
+                transport, protocol = await self.loop.create_datagram_endpoint(Aborts, sock=ours)
+                transport.set_write_buffer_limits(0)
+                while not transport.is_closing():
+                    what = [b'x'] if call == 'sendto_many' else b'x'
+                    future = getattr(transport, call)(what)
+                if call == 'sendto_zerocopy':
+                    with pytest.raises(ConnectionAbortedError, match='was aborted'):
+                        await future
+                await protocol.until(lambda p: p.lost)
+                assert not protocol.errors
+
+        # asyncio's own code has more to say of it.
+        self.loop.set_exception_handler(lambda *_: None)
+        self.run(main())
+
     def test_closed(self):
         """What waits still leaves."""
         async def main():

@@ -336,18 +336,21 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
         datagram = content if isinstance(content, _Message) else _Datagram(content)
         datagram.told = outcomes.append
         super().sendto(datagram, addr)
-        if outcomes and outcomes[0] is not None and not _is_of_the_network(outcomes[0]):
+        error = outcomes[0] if outcomes else None
+        # Within the call, by a protocol that was told to pause.
+        aborted = isinstance(error, ConnectionAbortedError) and error.errno is None
+        if error is not None and not aborted and not _is_of_the_network(error):
             self._counters.datagrams_dropped -= 1
-            raise outcomes[0]
+            raise error
         if report is not None:
             report.add(len(content))
         told = report.told if report is not None else None
         if not outcomes:
             datagram.told = told              # it waits for room
         elif told is not None:
-            told(outcomes[0])
-        elif outcomes[0] is not None:
-            self._tell_protocol(outcomes[0])
+            told(error)
+        elif error is not None and not aborted:
+            self._tell_protocol(error)
 
     def _tell_protocol(self, error: Exception) -> None:
         if self._protocol is None:
