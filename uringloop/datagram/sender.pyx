@@ -29,7 +29,7 @@ from uringloop.datagram.system_calls cimport TRUSTED, send_once
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport EXPLICIT, give_back, operation
-from uringloop.ring.payloads cimport copy_payload, payload
+from uringloop.ring.payloads cimport copied, payload
 from uringloop.ring.registered_memory cimport LentMemory
 from uringloop.ring.trains cimport SEGMENTED_BYTES, datagrams
 from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM
@@ -91,7 +91,7 @@ cdef class DatagramSender(DatagramSubmissions):
         if not bulk and self.nothing_before() and not zerocopy:
             return self.send_now(owner, memory, address, address_length)
         if not memory.immutable:
-            owner = copy_payload(owner, memory)
+            owner = copied(memory)
         self.enqueue(owner, memory, address, address_length, None)
         if answers:
             return self.send_or_defer(bulk and not self.have_waited(), bulk)
@@ -229,7 +229,7 @@ cdef class DatagramSender(DatagramSubmissions):
         if (error == EAGAIN or error == EINTR) and not transport._conn_lost \
                 and not transport.loop.closing:
             if not memory.immutable:
-                owner = copy_payload(owner, memory)
+                owner = copied(memory)
             self.enqueue(owner, memory, address, address_length, None)
             self.room = FULL
             self.flush_if_full()

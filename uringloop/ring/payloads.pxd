@@ -14,5 +14,6 @@ cdef enum:
 
 cdef object find_payload(object data, payload* into)
 cdef object copy_payload(object data, payload* into)
+cdef object copied(payload* memory)
 cdef object writable_view(object buf, str name)
 cdef unsigned fragments(const void* base, size_t length) noexcept

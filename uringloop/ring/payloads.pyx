@@ -67,10 +67,14 @@ cdef int check_lent(LentMemory memory) except -1:
 cdef object copy_payload(object data, payload* into):
     """As ``find_payload``, but what could change is copied: the result is immutable."""
     owner = find_payload(data, into)
-    if not into.immutable:
-        owner = PyBytes_FromStringAndSize(into.base, into.length)
-        into.base = PyBytes_AS_STRING(owner)
-        into.immutable = True
+    return owner if into.immutable else copied(into)
+
+
+cdef object copied(payload* memory):
+    """A copy, which nobody changes; ``memory`` is its own afterwards."""
+    owner = PyBytes_FromStringAndSize(memory.base, memory.length)
+    memory.base = PyBytes_AS_STRING(owner)
+    memory.immutable = True
     return owner
 
 
