@@ -7,7 +7,7 @@ descriptors are watched level-triggered, and forgotten when they are closed.
 from libc.stdint cimport uint32_t
 
 from uringloop.core.submitter cimport Submitter
-from uringloop.ring.abi cimport IORING_OP_POLL_ADD, io_uring_sqe
+from uringloop.ring.abi cimport ECANCELED, ENOMEM, IORING_OP_POLL_ADD, io_uring_sqe
 from uringloop.ring.operations cimport LOOPS_OWN, OperationOwner, operation
 
 
@@ -60,7 +60,7 @@ cdef class PollWatch(OperationOwner):
             return 0
         if res >= 0:
             self.fired = True
-        else:                        # its ring was replaced, or has no memory
+        elif res == -ECANCELED or res == -ENOMEM:      # its ring was replaced, or had no memory
             self.loop.flush_soon(self)
         return 0
 

@@ -192,25 +192,30 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
     @cython.final
     cdef int sent_by_call(self, unsigned count) except -1:
         """So many at the front of the queue have left."""
-        cdef OperationTable operations = (<DatagramTransport>self.transport).loop.operations
         cdef operation* sent = NULL
         cdef operation** end = &sent
-        cdef operation* op
         # All of them first: who is told of one may send, and that must not join what has left.
         for _ in range(count):
             end[0] = self.pop_queue()
             end = &end[0].next
+        return self.all_accepted(sent)
+
+    @cython.final
+    cdef int all_accepted(self, operation* sent) except -1:
+        cdef OperationTable operations = (<DatagramTransport>self.transport).loop.operations
+        cdef operation* op
         try:
             while sent is not NULL:
                 op = sent
-                self.accepted(op)
                 sent = op.next
-                operations.release(op)
+                try:
+                    self.accepted(op)
+                finally:
+                    operations.release(op)
         finally:
-            while sent is not NULL:
-                op = sent
-                sent = op.next
-                operations.release(op)
+            # One has failed, by ``call_soon`` of a subclass say: the others have left, too.
+            if sent is not NULL:
+                self.all_accepted(sent)
         return 0
 
     @cython.final
