@@ -446,6 +446,30 @@ class TestAbortedDuringSendfile(Numbers, UringCase):
         self.closed_during_sendfile('abort')
 
 
+class TestSelectorIsLeftAlone(UringCase):
+
+    def test_connections_do_not_ask_it_while_something_else_is_watched(self):
+        # Each look for what is not there makes the selector format the text of a KeyError, twice.
+        async def main():
+            one, two = socket.socketpair()
+            with one, two:
+                self.loop.add_reader(one, one.recv, 1)
+                server = await self.loop.create_server(asyncio.Protocol, '127.0.0.1', 0)
+                asked = []
+                self.loop._selector.get_key = asked.append
+                for _ in range(3):
+                    transport, _ = await self.loop.create_connection(
+                        asyncio.Protocol, *server.sockets[0].getsockname())
+                    transport.close()
+                    await turns(5)
+                del self.loop._selector.get_key
+                assert not asked
+                self.loop.remove_reader(one)
+                server.close()
+
+        self.run(main())
+
+
 class TestInterrupted(UringCase):
 
     def test_watched_on_after_an_interrupt_among_events(self):

@@ -18,3 +18,4 @@ cdef class SelectorWatch(PollWatch):
     cdef dict keys      # of the selector, by descriptor
 
     cdef bint take_events(self) except -1
+    cdef bint watches(self, int fd) except -1

@@ -94,3 +94,7 @@ cdef class SelectorWatch(PollWatch):
                 else:
                     self.loop._add_callback(writer)
         return count > 0
+
+    cdef bint watches(self, int fd) except -1:
+        """Whether the descriptor is registered: to ask the selector costs several microseconds."""
+        return fd in self.keys

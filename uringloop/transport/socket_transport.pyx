@@ -12,6 +12,7 @@ from uringloop._cpython cimport (
     attributes_of, family_of, fd_of, give_attributes, inquiry, replace_traverse, traverseproc,
     visitproc)
 from uringloop.core.loop_core cimport LoopCore, send_deferred_datagrams
+from uringloop.core.poll_watch cimport SelectorWatch
 from uringloop.core.registry cimport Registry
 from uringloop.core.flow_control cimport tell, water_marks
 from uringloop.ring.abi cimport (
@@ -527,7 +528,8 @@ cdef class SocketTransport(OperationOwner):
 
         As asyncio does.  Left there it would be in the way of who has the number next.
         """
-        if self.loop.selector_watch is not None:
+        cdef SelectorWatch watch = self.loop.selector_watch
+        if watch is not None and watch.watches(self._sock_fd):
             self.loop._remove_reader(self._sock_fd)
         return 0
 
@@ -561,9 +563,11 @@ cdef class SocketTransport(OperationOwner):
 
         In the context of the call that closed it.  Called again it does nothing.
         """
+        cdef SelectorWatch watch
         if self.state == CLOSING:
             self._conn_lost += 1
-            if self.loop.selector_watch is not None:
+            watch = self.loop.selector_watch
+            if watch is not None and watch.watches(self._sock_fd):
                 self.loop._remove_writer(self._sock_fd)      # see forget_reader
         elif self.state != HELD:
             return 0
