@@ -159,10 +159,12 @@ def untold(protocol: object, asked: dict[str, bool | None]) -> str:
 
     Drops are counted by the loop in any case.
     """
-    kind = type(protocol)
     names = [f'{name}=True' for name, value in asked.items() if value and name != 'drops']
+    if not names:
+        return ''
+    kind = type(protocol)
     method = method_of(kind)
-    if not names or method.endswith('_with_info') or method == 'datagram_msg_received':
+    if method.endswith('_with_info') or method == 'datagram_msg_received':
         return ''
     return (f'{", ".join(names)}: {kind.__qualname__} is not told, for it has no '
             'datagram_received_with_info(data, addr, info), nor another such method: see '
