@@ -1,16 +1,17 @@
 """Backpressure of datagram transports: limits, ``pause_writing``, and closing meanwhile."""
 import asyncio
 import contextlib
+import socket
 
 import pytest
 
-from tests.support.cases import both_sides
+from tests.support.cases import UringCase, both_sides
 from tests.support.endpoints import Endpoints, QueuingRecorder
-from tests.support.sockets import unix_pair
+from tests.support.sockets import bound, unix_pair
 from tests.support.turns import turns
 
 
-class _TestBackpressure(Endpoints):
+class Blocked(Endpoints):
 
     async def blocked(self, factory=QueuingRecorder):
         """A transport whose peer, a plain socket, does not read."""
@@ -41,6 +42,9 @@ class _TestBackpressure(Endpoints):
         for n in range(count):
             transport.sendto(n.to_bytes(2, 'big') + bytes(size - 2))
         return list(range(count))
+
+
+class _TestBackpressure(Blocked):
 
     def test_higher_limits_do_not_resume_by_themselves(self):
         async def main():
@@ -180,6 +184,30 @@ class _TestBackpressure(Endpoints):
                 assert isinstance(context['exception'], ZeroDivisionError)
                 assert context['transport'] is transport
                 assert context['protocol'] is protocol
+
+        self.run(main())
+
+
+class TestDeferred(Blocked, UringCase):
+    """What waits for the end of its turn, and then finds no room."""
+
+    def test_pauses_although_nothing_more_is_sent(self):
+        async def main():
+            peer = bound(socket.AF_UNIX, '')
+            peer.setblocking(False)
+            # Not a socket of the program's own, of which nothing waits.
+            transport, protocol = await self.endpoint(
+                remote_addr=peer.getsockname().decode(), family=socket.AF_UNIX)
+            transport.set_write_buffer_limits(0)
+            futures = [transport.sendto_zerocopy(n.to_bytes(2, 'big') + bytes(1000))
+                       for n in range(40)]
+            await turns()
+            assert protocol.calls == ['made', 'pause']
+            assert await self.drain(peer, 40) == list(range(40))
+            await asyncio.wait(futures)
+            await protocol.changes.get()
+            assert await protocol.changes.get() == 'resume'
+            peer.close()
 
         self.run(main())
 

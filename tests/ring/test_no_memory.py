@@ -1,4 +1,8 @@
 """No memory to receive into: that ends the transport which wanted it, and no other."""
+import os
+import shutil
+import subprocess
+
 import pytest
 
 from tests.support.programs import script
@@ -104,3 +108,76 @@ def test_acquiring_a_lease_without_any_memory():
 
         uringloop.run(main())
         ''', URINGLOOP_REQUIRE='1') == 'True 4\n'
+
+
+NO_OPERATIONS = '''
+#include <stddef.h>
+int refused = -1;                 /* calls that were refused; below zero: none is to be */
+void *__libc_calloc(size_t, size_t);
+void *calloc(size_t count, size_t size)
+{
+    if (refused >= 0 && count == 64 && size > 200) {
+        refused++;
+        return NULL;
+    }
+    return __libc_calloc(count, size);
+}
+'''
+
+REFUSED_IN_A_CHAIN = '''
+import asyncio, ctypes, socket, uringloop
+
+refused = ctypes.c_int.in_dll(ctypes.CDLL(None), 'refused')
+
+class Protocol(asyncio.DatagramProtocol):
+    def connection_lost(self, exc):
+        lost.set_result(type(exc).__name__)
+
+async def main():
+    global lost
+    loop = asyncio.get_running_loop()
+    lost = loop.create_future()
+    loop.set_exception_handler(lambda loop, context: None)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+        gone.bind(('127.0.0.1', 0))
+        transport, _ = await loop.create_datagram_endpoint(
+            Protocol, remote_addr=gone.getsockname())
+    other, _ = await loop.create_datagram_endpoint(
+        asyncio.DatagramProtocol, local_addr=('127.0.0.1', 0))
+    # Afterwards there is memory for 64 operations: for the chain, and not for all again.
+    await other.sendto_zerocopy(b'y', other.get_extra_info('sockname'))
+    transport.sendto(b'x')                # an error waits, which the first of the chain is told
+    pool = loop.create_buffer_pool(64, 8000)
+    leases = await pool.acquire_many(40)
+    before = loop.stats()
+    refused.value = 0
+    sent = transport.sendto_many_zerocopy([lease[:7000] for lease in leases])
+    while leases:
+        leases.pop().release()
+    print('refused:', refused.value > 0)
+    refused.value = -1
+    try:
+        await sent
+    except (MemoryError, OSError) as exc:
+        print('told')
+    print(await lost)
+    after = loop.stats()
+    print(after.datagrams_sent + after.datagrams_dropped
+          - before.datagrams_sent - before.datagrams_dropped)
+    while pool.free < 64:
+        await asyncio.sleep(0)
+
+uringloop.run(asyncio.wait_for(main(), 20))
+'''
+
+
+@pytest.mark.skipif(not shutil.which('gcc') or 'LD_PRELOAD' in os.environ,
+                    reason='needs gcc; a sanitizer has calloc')
+def test_a_chain_that_cannot_be_tried_again(tmp_path):
+    """Its futures are told, its buffers come back, and all of it counts."""
+    source = tmp_path / 'calloc.c'
+    source.write_text(NO_OPERATIONS)
+    library = tmp_path / 'calloc.so'
+    subprocess.run(['gcc', '-shared', '-fPIC', source, '-o', library], check=True)
+    assert script(REFUSED_IN_A_CHAIN, LD_PRELOAD=str(library), URINGLOOP_REQUIRE='1') == (
+        'refused: True\ntold\nMemoryError\n40\n')

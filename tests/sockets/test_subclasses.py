@@ -1,6 +1,7 @@
 """Sockets of other classes than ``socket.socket``."""
 import _socket
 import asyncio
+import contextlib
 import socket
 
 import pytest
@@ -29,6 +30,36 @@ class TestSubclasses(Sockets, UringCase):
             assert await self.loop.sock_recv(two, 10) == b'cba'
             await self.loop.sock_sendto(two, b'abc', one.getsockname())
             assert await self.loop.sock_recv(one, 10) == b'ABC'
+
+        self.run(main())
+
+    def test_receiving_within_fileno(self):
+        """What is received into is not given up for another size meanwhile."""
+        class Socket(socket.socket):
+            calls_left = -1
+
+            def fileno(self):
+                self.calls_left -= 1
+                if self.calls_left == -1:
+                    receiving = asyncio.get_running_loop().sock_recv(other, 100)
+                    with contextlib.suppress(StopIteration):
+                        receiving.send(None)
+                return super().fileno()
+
+        one, two = socket.socketpair(type=socket.SOCK_DGRAM)
+        other, another = socket.socketpair(type=socket.SOCK_DGRAM)
+
+        async def main():
+            self.opened += [two, other, another]
+            other.setblocking(False)
+            with Socket(fileno=one.detach()) as sock:
+                sock.setblocking(False)
+                for calls in range(5):
+                    two.send(b'A' * 50_000)
+                    another.send(b'B' * 50)
+                    sock.calls_left = calls
+                    assert await self.loop.sock_recv(sock, 50_000) == b'A' * 50_000
+                    sock.calls_left = -1
 
         self.run(main())
 

@@ -2,8 +2,8 @@
 
 Neighbours of one size to one address, the last may be shorter, are sent at once (UDP_SEGMENT),
 without an operation for each.  Those that lie side by side in memory are one piece of it; if
-it is one piece altogether it is a train, and goes zero-copy if that pays.  No code of the
-program runs while something is gathered.
+it is one piece altogether it is a train, and goes zero-copy if that pays.  Of the program's code
+only what sending runs, or the collector, may run while something is gathered: so all is held.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject

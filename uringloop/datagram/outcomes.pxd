@@ -15,6 +15,12 @@ cdef class DatagramOutcomes(DatagramQueue):
     cdef int accepted(self, operation* op) except -1
 
     @cython.final
+    cdef int tell_of_first(self, size_t count, int error) except -1
+
+    @cython.final
+    cdef int tell_of(self, operation** ops, int error) except -1
+
+    @cython.final
     cdef int failed(self, operation* op, int error) except -1
 
     @cython.final

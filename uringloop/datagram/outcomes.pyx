@@ -8,7 +8,7 @@ from uringloop.datagram.queue cimport HEADER, DatagramQueue
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport AF_UNIX, ECANCELED, EMSGSIZE
 from uringloop.ring.operations cimport (
-    FELL_BACK, NOTIF_DUE, REGISTERED, RETRIED, ZEROCOPY, operation)
+    FELL_BACK, NOTIF_DUE, OperationTable, REGISTERED, RETRIED, ZEROCOPY, operation)
 from uringloop.ring.reports cimport BatchReport
 from uringloop.ring.trains cimport LONGEST_DATAGRAM, datagrams
 from uringloop.ring.zerocopy cimport PathReports, is_reported, send_report
@@ -49,8 +49,45 @@ cdef class DatagramOutcomes(DatagramQueue):
         if op.future is not NULL:
             if not op.due & NOTIF_DUE:
                 self.resolve(op, error)
-        elif not transport.aborted:
+        elif not transport.aborted and error != ECANCELED:
+            # (Of that ``connection_lost`` tells.)
             transport.delivery.post_error(self.error_of(error, op.length))
+        return 0
+
+    @cython.final
+    cdef int tell_of_first(self, size_t count, int error) except -1:
+        """So many at the front of the queue have left, or failed: whoever asked is told.
+
+        What goes wrong with one of them, by ``call_soon`` of a subclass say, or an interrupt, is
+        raised when all have been told of.
+        """
+        # All of them first: who is told of one may send, and that must not join what has left.
+        cdef operation* ops = self.take_front(count)
+        problem = None
+        while ops is not NULL:
+            try:
+                self.tell_of(&ops, error)
+            except BaseException as exc:
+                problem = problem or exc
+        if problem is not None:
+            raise problem
+        return 0
+
+    @cython.final
+    cdef int tell_of(self, operation** ops, int error) except -1:
+        """Of each of these; after an exception ``ops`` are those behind it."""
+        cdef OperationTable operations = (<DatagramTransport>self.transport).loop.operations
+        cdef operation* op
+        while ops[0] is not NULL:
+            op = ops[0]
+            ops[0] = op.next
+            try:
+                if error:
+                    self.failed(op, error)
+                else:
+                    self.accepted(op)
+            finally:
+                operations.release(op)
         return 0
 
     cdef int notified(self, operation* op) except -1:
@@ -126,7 +163,8 @@ cdef class DatagramOutcomes(DatagramQueue):
     cdef object error_of_future(self, operation* op, int error):
         if error == ECANCELED:
             return ConnectionAbortedError(
-                f'{<object>self.transport!r} was aborted: {op.length} bytes were not sent')
+                f'{(<DatagramTransport>self.transport).description()} was aborted: '
+                f'{op.length} bytes were not sent')
         return self.error_of(error, op.segment_size if op.segment_size else op.length)
 
     @cython.final

@@ -59,4 +59,7 @@ cdef class DatagramQueue(Sender):
     cdef operation* pop_queue(self) noexcept
 
     @cython.final
+    cdef operation* take_front(self, size_t count) noexcept
+
+    @cython.final
     cdef void push_front(self, operation* op) noexcept

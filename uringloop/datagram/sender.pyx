@@ -28,10 +28,10 @@ from uringloop.datagram.submissions cimport DatagramSubmissions
 from uringloop.datagram.system_calls cimport TRUSTED, send_once
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
-from uringloop.ring.operations cimport EXPLICIT, give_back, operation
+from uringloop.ring.operations cimport EXPLICIT, give_back
 from uringloop.ring.payloads cimport copied, payload
 from uringloop.ring.registered_memory cimport LentMemory
-from uringloop.ring.trains cimport SEGMENTED_BYTES, datagrams
+from uringloop.ring.trains cimport SEGMENTED_BYTES
 from uringloop.ring.zerocopy cimport ZEROCOPY_MINIMUM
 from uringloop.transport.receiver cimport LONG
 from uringloop.transport.sender cimport FULL
@@ -300,17 +300,10 @@ cdef class DatagramSender(DatagramSubmissions):
     # -- the queue -----------------------------------------------------------------------------
 
     cdef int drop_queue(self) except -1:
-        transport = <DatagramTransport>self.transport
-        cdef operation* op
         # What is released, or allocated, while it is sent may run code of the program.
         self.drop_due = self.sending
         while self.queue is not NULL and not self.drop_due:
-            op = self.pop_queue()
-            self.buffered -= op.length + HEADER * datagrams(op)
-            transport.loop.counters.datagrams_dropped += datagrams(op)
-            if op.future is not NULL:
-                self.resolve(op, ECANCELED)
-            transport.loop.operations.release(op)
+            self.tell_of_first(self.queued, ECANCELED)
         return 0
 
     cdef bint has_queue(self) noexcept:
@@ -359,6 +352,7 @@ cdef class DatagramSender(DatagramSubmissions):
         if self.given and self.trust == TRUSTED:
             self.look_now_and_then()
         self.sending = True
+        self.last = NULL         # what is being sent nobody joins: ``fileno`` may be the program's
         try:
             if self.may_submit():
                 transport.join_ring()

@@ -139,13 +139,16 @@ cdef class DatagramSubmissions(DatagramSystemCalls):
 
     cdef int completed(self, operation* op, int res) except -1:
         self.results_due -= 1
-        if res >= 0:
-            self.accepted_of_chain += 1
-            self.accepted(op)
-        else:
-            self.retry_or_fail(op, -res)
-        if self.results_due == 0:
-            self.requeue_retried()
+        try:
+            if res >= 0:
+                self.accepted_of_chain += 1
+                self.accepted(op)
+            else:
+                self.retry_or_fail(op, -res)
+        finally:
+            # Whatever becomes of this one (no memory, ``call_soon`` of a subclass that raises).
+            if self.results_due == 0:
+                self.requeue_retried()
         return 0
 
     @cython.final
@@ -195,18 +198,22 @@ cdef class DatagramSubmissions(DatagramSystemCalls):
                 self.zerocopy_able = False
         if not again or transport.aborted:
             return self.failed(op, error)
-        second = transport.loop.operations.clone_for_retry(op)
+        try:
+            second = transport.loop.operations.clone_for_retry(op)
+        except MemoryError:
+            self.failed(op, ENOMEM)
+            raise
         second.status = status
+        second.next = NULL
+        self.retried_end[0] = second
+        self.retried_end = &second.next
+        self.retried_count += 1
         if status == PLAIN:
             second.traits |= FELL_BACK
+        op.status = -error       # its notification tells nothing of the path
         if second.future is not NULL and op.due & NOTIF_DUE:
             self.tell_when_both_are_done(op, second)
         if status == PLAIN and is_train(op) and not (of_before or is_refusal(error)):
             # It waited in the socket for the next send: nothing of the train has left.
             self.first_of_train_failed(second, error)
-        op.status = -error       # its notification tells nothing of the path
-        second.next = NULL
-        self.retried_end[0] = second
-        self.retried_end = &second.next
-        self.retried_count += 1
         return 0

@@ -74,7 +74,6 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
 
     @cython.final
     cdef int sent_by_call(self, unsigned count) except -1
-    cdef int all_accepted(self, operation* sent) except -1
 
     @cython.final
     cdef int first_failed(self, int error) except -1

@@ -14,7 +14,7 @@ from uringloop.datagram.segmentation cimport (
     count_alike, has_changed, is_allowed, refused, send_segmented, send_together, sent_by_itself)
 from uringloop.datagram.transport cimport DatagramTransport
 from uringloop.ring.abi cimport *
-from uringloop.ring.operations cimport EXPLICIT, MESSAGE, OperationTable, operation
+from uringloop.ring.operations cimport EXPLICIT, MESSAGE, operation
 from uringloop.ring.trains cimport datagrams, is_refusal, is_train, send_train
 from uringloop.ring.zerocopy cimport PathReports
 from uringloop.transport.sender cimport FULL
@@ -192,38 +192,11 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
     @cython.final
     cdef int sent_by_call(self, unsigned count) except -1:
         """So many at the front of the queue have left."""
-        cdef operation* sent = NULL
-        cdef operation** end = &sent
-        # All of them first: who is told of one may send, and that must not join what has left.
-        for _ in range(count):
-            end[0] = self.pop_queue()
-            end = &end[0].next
-        return self.all_accepted(sent)
-
-    @cython.final
-    cdef int all_accepted(self, operation* sent) except -1:
-        cdef OperationTable operations = (<DatagramTransport>self.transport).loop.operations
-        cdef operation* op
-        try:
-            while sent is not NULL:
-                op = sent
-                sent = op.next
-                try:
-                    self.accepted(op)
-                finally:
-                    operations.release(op)
-        finally:
-            # One has failed, by ``call_soon`` of a subclass say: the others have left, too.
-            if sent is not NULL:
-                self.all_accepted(sent)
-        return 0
+        return self.tell_of_first(count, 0)
 
     @cython.final
     cdef int first_failed(self, int error) except -1:
-        cdef operation* op = self.pop_queue()
-        self.failed(op, error)
-        (<DatagramTransport>self.transport).loop.operations.release(op)
-        return 0
+        return self.tell_of_first(1, error)
 
     @cython.final
     cdef int first_of_train_failed(self, operation* op, int error) except -1:

@@ -137,6 +137,7 @@ cdef class DatagramTransport(SocketTransport):
         except (BufferError, ValueError) as exc:
             if memory.lent:
                 raise            # it was released
+            self.loop.counters.datagrams_dropped += 1
             self._fatal_error(exc, 'Fatal write error on datagram transport')
             return
         if memory.lent:
@@ -235,13 +236,15 @@ cdef class DatagramTransport(SocketTransport):
         cdef bint resolved = False
         self.check_made()
         items = items_of(buffers)          # which nothing can change meanwhile
-        held = []                          # views of what is mutable
+        held = []                          # what views are of: they may be released meanwhile
         batch.count = 0
         sender.send_deferred_of_others()
         try:
             for item in items:
                 data, to = item, addr
                 if type(item) is tuple:
+                    if len(item) != 2:
+                        send_gathered(&batch, sender)      # the error has the ``repr`` of it
                     data, to = pair(item)
                 if not resolved or to is not known:
                     # What has been gathered is not to change meanwhile: this may be user code.
@@ -260,7 +263,7 @@ cdef class DatagramTransport(SocketTransport):
                             and not isinstance(data, LentMemory):
                         send_gathered(&batch, sender)      # so may be what lends this memory
                     owner = self.find_lent(data, &memory)
-                    if not memory.immutable:
+                    if owner is not data:
                         held.append(owner)
                 if not EMPTY_ALLOWED and memory.length == 0:
                     continue
@@ -392,6 +395,7 @@ cdef class DatagramTransport(SocketTransport):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
+            self.loop.counters.datagrams_dropped += 1
             self._fatal_error(exc, 'Fatal write error on datagram transport')
         else:
             return True
@@ -412,8 +416,9 @@ cdef class DatagramTransport(SocketTransport):
             sender.look_again(0)
         sender.send_queued()
         if sender.room == FULL and self.state < LOST:
-            return sender.wait_for_room()
-        return 0
+            sender.wait_for_room()
+        # Of what was deferred it is known only now whether the socket has room for it.
+        return sender.maybe_pause_full() if self.state < CLOSING else 0
 
     cdef int join_ring(self) except -1:
         """If the ring is new to this transport, register the socket with it."""

@@ -19,41 +19,53 @@ cdef object find_payload(object data, payload* into):
     of it, count as immutable, too: who lends it leaves it alone until the kernel has let go.
     """
     cdef Py_buffer view
-    cdef Py_buffer* inner
-    cdef PyObject* exporter
     into.immutable = True
     into.lent = False
     if PyBytes_CheckExact(data):
         into.base = PyBytes_AS_STRING(data)
         into.length = PyBytes_GET_SIZE(data)
         return data
-    if type(data) is not memoryview:
-        if isinstance(data, LentMemory):
-            into.lent = True
-            (<LentMemory>data).lend(&into.base, &into.length)
-            return data
-        if not PyObject_CheckBuffer(data):
-            PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)         # raises TypeError
-    exporter = NULL
+    owner = None
     if type(data) is memoryview:
-        inner = PyMemoryView_GET_BUFFER(data)
-        exporter = <PyObject*>inner.obj
-    if exporter is not NULL and PyBytes_CheckExact(<object>exporter):
-        owner = <object>exporter
-    elif exporter is not NULL and isinstance(<object>exporter, LentMemory):
-        owner = <object>exporter
+        owner = exporter_of(data, into)
+    elif isinstance(data, LentMemory):
         into.lent = True
-    else:
+        (<LentMemory>data).lend(&into.base, &into.length)
+        return data
+    elif not PyObject_CheckBuffer(data):
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)         # raises TypeError
+    if owner is None:
         into.immutable = False
         # Of our own: the caller may release theirs.  And before it is asked where it is: the
         # collector may begin in here, and run code of the program that moves it.
         data = owner = PyMemoryView_FromObject(data)
-    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        into.base = <char*>view.buf
+        into.length = view.len
+        PyBuffer_Release(&view)
+    if into.lent:
+        check_lent(<LentMemory>owner)
+    return owner
+
+
+cdef object exporter_of(memory_view, payload* into):
+    """What the view is of, if that is immutable or lent; else None, and ``into`` says nothing."""
+    cdef Py_buffer view
+    cdef PyObject* exporter
+    # First of all, for one that was released points to what it was of, which may be gone: then
+    # this raises ValueError.  Until the end of it nobody can release it.
+    PyObject_GetBuffer(memory_view, &view, PyBUF_SIMPLE)
+    exporter = <PyObject*>PyMemoryView_GET_BUFFER(memory_view).obj
+    owner = None
+    if exporter is not NULL:
+        if PyBytes_CheckExact(<object>exporter):
+            owner = <object>exporter
+        elif isinstance(<object>exporter, LentMemory):
+            owner = <object>exporter
+            into.lent = True
     into.base = <char*>view.buf
     into.length = view.len
     PyBuffer_Release(&view)
-    if into.lent:
-        check_lent(<LentMemory>owner)
     return owner
 
 

@@ -136,18 +136,20 @@ cdef class SocketCore(LoopCore):
         cdef sockaddr_storage peer
         cdef uint32_t peer_length = 0
         cdef ssize_t received
+        cdef int fd
         if not self.is_ring_socket(sock):
             return None
         if size < 0:
             raise ValueError(f'negative buffersize in {name}: {size}')
         if size == 0 and not named:
             return b''       # as ``socket.recv``, which does not ask the kernel either
+        fd = fd_of(sock)         # first: it may be code of the program, and receive by itself
         if self.receive_memory is NULL or self.receive_memory_size != size:
             Py_CLEAR(self.receive_memory)
             self.receive_memory = allocate_bytes(size)
             self.receive_memory_size = size
         received = receive_available(
-            sock, bytes_content(self.receive_memory), size, named, &peer, &peer_length)
+            fd, bytes_content(self.receive_memory), size, named, &peer, &peer_length)
         if received < 0:
             return self._poll_now(sock, POLLIN)
         if received < COPIED and size <= RECEIVE_MEMORY_LIMIT:
@@ -176,7 +178,7 @@ cdef class SocketCore(LoopCore):
         if view.len == 0 and not named:
             return 0
         received = receive_available(
-            sock, <char*>view.buf, nbytes or view.len, named, &peer, &peer_length)
+            fd_of(sock), <char*>view.buf, nbytes or view.len, named, &peer, &peer_length)
         if received < 0:
             return self._poll_now(sock, POLLIN)
         return (received, self.addresses.to_python(&peer, peer_length)) if named else received
@@ -486,12 +488,12 @@ cdef int sent_by_call(object future, size_t sent) except -1:
     return 0
 
 
-cdef ssize_t receive_available(object sock, char* base, size_t length, bint named,
+cdef ssize_t receive_available(int fd, char* base, size_t length, bint named,
                                sockaddr_storage* peer, uint32_t* peer_length) except? -1:
     """Receive what is there already; -EAGAIN: nothing."""
     cdef ssize_t received
     peer_length[0] = sizeof(sockaddr_storage)
-    received = recvfrom(fd_of(sock), base, length, MSG_DONTWAIT,
+    received = recvfrom(fd, base, length, MSG_DONTWAIT,
                         <sockaddr*>peer if named else NULL,
                         <socklen_t*>peer_length if named else NULL)
     if received >= 0:

@@ -47,6 +47,7 @@ cdef class SocketTransport(OperationOwner):
         flag flush_scheduled
 
     cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra, context=*) except -1
+    cdef object description(self)
     cdef int forget_reader(self) except -1
     cdef int enter(self, State state) except -1
     cdef object wrapped_socket(self)

@@ -110,6 +110,10 @@ cdef class SocketTransport(OperationOwner):
             self._sock.close()
 
     def __repr__(self):
+        return self.description()
+
+    cdef object description(self):
+        """Its ``repr``.  That can be interrupted by a signal; this runs no code of the program."""
         info = [type(self).__name__]
         if self._sock is None:
             info.append('closed')
@@ -252,11 +256,17 @@ cdef class SocketTransport(OperationOwner):
             exc = self.delivery.errors[0]
         if self.lost_exc is None:
             self.lost_exc = exc     # the first tells: what is sent now may fail because of it
-        self.send_all_deferred()     # as asyncio has done at the call
-        self.aborted = True
-        self.sender.drop_queue()
-        self.lose()
-        self.stop_receiving()
+        try:
+            self.send_all_deferred()     # as asyncio has done at the call
+            self.aborted = True
+            self.sender.drop_queue()
+        finally:
+            # An interrupt may come while futures are told: it ends all the same.
+            self.aborted = True
+            try:
+                self.lose()
+            finally:
+                self.stop_receiving()
 
     def _fatal_error(self, exc, message='Fatal error on transport'):
         if self.state == UNMADE:

@@ -1,0 +1,260 @@
+"""Code of the program that runs in the midst of a send, or is interrupted there."""
+import contextlib
+import itertools
+import signal
+import socket
+
+import pytest
+
+import uringloop
+from tests.support.cases import UringCase, on_the_fallback_too
+from tests.support.endpoints import Endpoints
+from tests.support.protocols import endpoint
+from tests.support.sockets import LOCAL, udp, unix_pair
+from tests.support.turns import turns, turns_until
+
+SIZE = 1200
+
+
+class Broken(RuntimeError):
+    """What the program's ``call_soon`` raises."""
+
+
+def heard(future):
+    """What the tests' futures call."""
+    future.exception()
+
+
+class RaisingLoop(uringloop.Loop):
+    """Its ``call_soon`` raises ``broken`` times where a future is told."""
+
+    broken = 0
+    kind = Broken
+
+    def call_soon(self, callback, *args, **kwargs):
+        if callback is heard and self.broken:
+            self.broken -= 1
+            raise self.kind
+        return super().call_soon(callback, *args, **kwargs)
+
+
+class TestTelling(UringCase):
+    """What is queued and dropped, or fails: all of it is told of and given back."""
+
+    BUFFERS = 200
+
+    def new_loop(self):
+        return RaisingLoop()
+
+    async def queued(self):
+        """A transport, a pool, and futures of which the last wait in the queue."""
+        one, self.peer = unix_pair()
+        transport, protocol = await endpoint(sock=one)
+        pool = self.loop.create_buffer_pool(self.BUFFERS, SIZE)
+        futures = []
+        for _ in range(self.BUFFERS):
+            with pool.acquire_nowait() as lease:
+                futures.append(transport.sendto_zerocopy(lease))
+        await turns()
+        assert 0 < pool.free < self.BUFFERS
+        for future in futures:
+            future.add_done_callback(heard)
+        return transport, protocol, pool, futures
+
+    async def all_given_back(self, pool, futures):
+        await turns_until(lambda: pool.free == self.BUFFERS)
+        assert all(future.done() for future in futures)
+        stats = self.loop.stats()
+        assert stats.datagrams_sent + stats.datagrams_dropped == self.BUFFERS
+
+    @pytest.mark.parametrize('broken', [1, 2, 20])
+    @pytest.mark.parametrize('kind', [Broken, KeyboardInterrupt])
+    def test_call_soon_that_raises_within_abort(self, broken, kind):
+        async def main():
+            transport, protocol, pool, futures = await self.queued()
+            self.loop.kind = kind
+            self.loop.broken = broken
+            with pytest.raises(kind):
+                transport.abort()
+            self.loop.broken = 0
+            await self.all_given_back(pool, futures)
+            await protocol.until(lambda p: p.lost)
+            self.peer.close()
+
+        self.run(main())
+
+    def test_call_soon_that_raises_where_a_send_fails(self):
+        async def main():
+            transport, protocol, pool, futures = await self.queued()
+            self.loop.broken = 1
+            self.peer.close()
+            await self.all_given_back(pool, futures)
+            transport.abort()
+            await protocol.until(lambda p: p.lost)
+
+        self.run(main())
+
+    def test_interrupted_abort(self):
+        class Interrupted(Exception):
+            pass
+
+        def interrupt(*_):
+            raise Interrupted
+
+        async def main():
+            for delay in (0.00002, 0.00005, 0.0001, 0.0002, 0.0004) * 20:
+                transport, protocol, pool, futures = await self.queued()
+                with contextlib.suppress(Interrupted):
+                    signal.setitimer(signal.ITIMER_REAL, delay)
+                    try:
+                        transport.abort()
+                    finally:
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                transport.abort()
+                await turns_until(lambda pool=pool: pool.free == self.BUFFERS)
+                assert all(future.done() for future in futures)
+                await protocol.until(lambda p: p.lost)
+                self.peer.close()
+
+        self.loop.set_debug(True)
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            self.run(main())
+        finally:
+            signal.signal(signal.SIGALRM, before)
+
+
+class TestGathered(Endpoints, UringCase):
+    """``sendto_many`` holds what its views are of: the views may be released meanwhile."""
+
+    @pytest.mark.parametrize('size', [SIZE, 16_000])
+    def test_a_wrong_item_that_gives_up_those_before_it(self, size):
+        class Wrong:
+            def __repr__(self):
+                for view in views:
+                    view.release()
+                views.clear()
+                # In the place of what was freed.
+                others.extend(bytes([0xff]) * size for _ in range(50))
+                return 'wrong'
+
+        views = [memoryview(bytes([number]) * size) for number in range(1, 5)]
+        others = []
+
+        async def main():
+            peer = udp()
+            transport, _ = await self.endpoint()
+            with pytest.raises(TypeError, match='wrong'):
+                transport.sendto_many([*views, (Wrong(), 1, 2)], peer.getsockname())
+            for number in range(1, 5):
+                assert set(await self.loop.sock_recv(peer, 65_536)) == {number}
+            peer.close()
+
+        self.run(main())
+
+
+class Sends(socket.socket):
+    """Calls ``back`` within ``fileno``, once, after so many calls."""
+
+    calls_left = -1
+
+    def fileno(self):
+        self.calls_left -= 1
+        if self.calls_left == -1:
+            self.back()
+        return super().fileno()
+
+
+class TestFileno(UringCase):
+
+    def test_what_is_sent_within_it_leaves(self):
+        content = memoryview(bytes(itertools.chain(*([n] * 100 for n in range(6)))))
+
+        async def main():
+            peer = udp()
+            for calls in range(8):
+                sock = Sends(socket.AF_INET, socket.SOCK_DGRAM)
+                sock.bind(LOCAL)
+                sock.setblocking(False)
+                transport, _ = await endpoint(sock=sock, batch=True)
+                sock.back = lambda transport=transport: transport.sendto(
+                    content[500:560], peer.getsockname())
+                before = self.loop.stats().datagrams_sent
+                for part in range(5):
+                    transport.sendto(content[100 * part:100 * part + 100], peer.getsockname())
+                sock.calls_left = calls
+                await turns()
+                within = sock.calls_left < 0
+                sock.calls_left = -1
+                for part in range(5 + within):
+                    got = await self.loop.sock_recv(peer, 1000)
+                    assert got == content[100 * part:100 * part + (60 if part == 5 else 100)]
+                assert self.loop.stats().datagrams_sent - before == 5 + within
+                transport.abort()
+                await turns()
+            peer.close()
+
+        self.run(main())
+
+
+CALLS = {
+    'sendto_zerocopy': lambda loop, transport, sock, view, to:
+        transport.sendto_zerocopy(view, to),
+    'sendto_many': lambda loop, transport, sock, view, to:
+        transport.sendto_many([b'x', view], to),
+    'sendto_with': lambda loop, transport, sock, view, to:
+        transport.sendto_with(view, to),
+    'sock_sendto': lambda loop, transport, sock, view, to:
+        loop.sock_sendto(sock, view, to),
+    'sock_sendto_zerocopy': lambda loop, transport, sock, view, to:
+        loop.sock_sendto_zerocopy(sock, view, to),
+}
+
+
+class TestReleasedViews(Endpoints, UringCase):
+    """A view that was released points to what may be gone: ValueError."""
+
+    @pytest.mark.parametrize('call', CALLS.values(), ids=CALLS)
+    def test_raises(self, call):
+        async def main():
+            sock = udp()
+            transport, _ = await self.endpoint()
+            # So large that its memory is given back to the system.
+            view = memoryview(bytes(1 << 22))
+            view.release()
+            with pytest.raises(ValueError, match='released'):
+                sent = call(self.loop, transport, sock, view, sock.getsockname())
+                if sent is not None:
+                    await sent
+            sock.close()
+
+        self.run(main())
+
+    def test_is_a_fault_of_the_future_of_many(self):
+        async def main():
+            transport, _ = await self.endpoint()
+            view = memoryview(bytes(1 << 22))
+            view.release()
+            with pytest.raises(ValueError, match='released'):
+                await transport.sendto_many_zerocopy(
+                    [view], transport.get_extra_info('sockname'))
+
+        self.run(main())
+
+
+class TestCounted(UringCase):
+    """A datagram with an address that is none ends the transport, as with asyncio; it counts."""
+
+    @pytest.mark.parametrize(
+        'address', [('127.0.0.1',), ('127.0.0.1', 'x'), ('127.0.0.1', 1 << 20)])
+    def test_wrong_addresses(self, address):
+        async def main():
+            transport, protocol = await endpoint(local_addr=LOCAL)
+            transport.sendto(b'x', address)
+            await protocol.until(lambda p: p.lost)
+            assert self.loop.stats().datagrams_dropped == 1
+
+        self.run(main())
+
+
+on_the_fallback_too(globals(), TestReleasedViews, TestCounted)
