@@ -1,6 +1,7 @@
 """Code of the program that runs in the midst of a send, or is interrupted there."""
 import contextlib
 import itertools
+import os
 import signal
 import socket
 
@@ -10,7 +11,7 @@ import uringloop
 from tests.support.cases import UringCase, on_the_fallback_too
 from tests.support.endpoints import Endpoints
 from tests.support.protocols import endpoint
-from tests.support.sockets import LOCAL, udp, unix_pair
+from tests.support.sockets import LOCAL, bound, udp, unix_pair
 from tests.support.turns import turns, turns_until
 
 SIZE = 1200
@@ -91,6 +92,31 @@ class TestTelling(UringCase):
             await self.all_given_back(pool, futures)
             transport.abort()
             await protocol.until(lambda p: p.lost)
+
+        self.run(main())
+
+    @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+    def test_call_soon_that_raises_where_leases_are_given_back(self):
+        """Those of one train come back together: one that wakes up somebody, and all the others."""
+        async def main():
+            peer = udp()
+            transport, _ = await endpoint(local_addr=LOCAL)
+            pool = self.loop.create_buffer_pool(12, SIZE)
+            leases = await pool.acquire_many(12)
+            waiting = pool._wait(1)
+            waiting.add_done_callback(heard)
+            sent = transport.sendto_many_zerocopy(leases, peer.getsockname())
+            while leases:
+                leases.pop().release()
+            self.loop.broken = 1
+            await sent
+            await turns_until(lambda: waiting.done())
+            [lease] = waiting.result()
+            assert (pool.free, pool.held, self.loop.broken) == (11, 0, 0)
+            lease.release()
+            transport.close()
+            await turns()
+            peer.close()
 
         self.run(main())
 
@@ -238,6 +264,26 @@ class TestReleasedViews(Endpoints, UringCase):
             with pytest.raises(ValueError, match='released'):
                 await transport.sendto_many_zerocopy(
                     [view], transport.get_extra_info('sockname'))
+
+        self.run(main())
+
+
+class TestReceiving(UringCase):
+
+    def test_the_senders_path_is_no_python_code(self, monkeypatch, tmp_path):
+        """A signal could interrupt that, and what has come would be lost."""
+        async def main():
+            near, far = (bound(socket.AF_UNIX, str(tmp_path / name)) for name in 'ab')
+            near.setblocking(False)
+            transport, protocol = await endpoint(sock=near)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, 'fsdecode', None)
+                far.sendto(b'x', str(tmp_path / 'a'))
+                await protocol.until(lambda p: p.datagrams)
+            assert protocol.addresses == [str(tmp_path / 'b')]
+            transport.close()
+            await turns()
+            far.close()
 
         self.run(main())
 

@@ -2,6 +2,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 
 import pytest
 
@@ -34,6 +35,36 @@ class TestBulk(Sending, UringCase):
             for _ in range(1000):
                 transport.sendto(bytes(1200), self.to)
             assert len(self.arrived()) > 900
+            transport.close()
+
+        self.run(main())
+
+    @pytest.mark.parametrize('sliced', [False, True])
+    def test_does_not_wait_for_what_takes_long_each_time(self, sliced):
+        """For callbacks that do something else between two sends."""
+        content = memoryview(bytes(100_000))
+        begin = 0
+
+        def send(transport):
+            nonlocal begin
+            # Those that lie side by side are one operation.
+            transport.sendto(content[begin:begin + 1000] if sliced else bytes(1000), self.to)
+            begin += 1000
+
+        async def main():
+            nonlocal begin
+            transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
+            for _ in range(3):
+                begin = 0
+                for _ in range(8):
+                    send(transport)
+                    time.sleep(0.005)
+                await asyncio.sleep(0)
+                self.arrived()
+            begin = 0
+            for _ in range(8):
+                send(transport)
+                assert len(self.arrived()) == 1
             transport.close()
 
         self.run(main())

@@ -2,11 +2,12 @@
 import asyncio
 import gc
 import logging
+import warnings
 import weakref
 
 import pytest
 
-from tests.support.cases import both_sides
+from tests.support.cases import UringCase, both_sides
 from tests.support.endpoints import Endpoints, QueuingRecorder
 from tests.support.programs import script
 from tests.support.sockets import LOCAL, bound, deserted
@@ -228,6 +229,27 @@ class _TestClose(Endpoints):
             await turns()
             gc.collect()
             assert reference() is None
+
+        self.run(main())
+
+
+class TestDropped(Endpoints, UringCase):
+
+    @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+    def test_where_warnings_are_errors(self):
+        """The ring keeps the socket: that has to be given up all the same."""
+        async def main():
+            transport, _ = await self.loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, local_addr=LOCAL)
+            address = transport.get_extra_info('sockname')
+            transport.pause_reading()
+            await turns()
+            with warnings.catch_warnings():
+                warnings.simplefilter('error')
+                del transport, _
+                gc.collect()
+            await turns()
+            bound(address=address).close()
 
         self.run(main())
 

@@ -259,13 +259,17 @@ class TestFullSocket(UringCase):
 
 class TestFullUnixSocket(UringCase):
 
-    @pytest.mark.parametrize('how', ['transport', 'sock_sendto'])
+    @pytest.mark.parametrize('how', ['transport', 'sock_sendto', 'transport of a pair'])
     def test_waits_without_spinning(self, tmp_path, how):
-        """A socket that is not connected is writable however full the receiver is."""
+        """A socket that is not connected, or to another, is writable however full this one is."""
         async def main():
-            far = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            near = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            with far, near:
+            far, near, other = (
+                socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(3))
+            if how == 'transport of a pair':
+                near.close()
+                other.close()
+                near, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            with far, near, other:
                 far.bind(path := str(tmp_path / 'far'))
                 for sock in far, near:
                     sock.setblocking(False)
@@ -274,7 +278,7 @@ class TestFullUnixSocket(UringCase):
                     while True:
                         near.sendto(b'%04d' % sent, path)
                         sent += 1
-                if how == 'transport':
+                if how != 'sock_sendto':
                     transport, _ = await endpoint(sock=near)
                     transport.sendto(b'last', path)
                     sending = None

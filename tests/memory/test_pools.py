@@ -372,6 +372,29 @@ class TestClosing(UringCase):
 
         self.run(main())
 
+    def test_interrupted(self, monkeypatch):
+        """An interrupt may come wherever there is Python code: in the text of the error, say."""
+        async def main():
+            pool = self.loop.create_buffer_pool(1, 100)
+            lease = await pool.acquire()
+            waiting = [asyncio.ensure_future(pool.acquire()) for _ in range(3)]
+            await turns()
+            with monkeypatch.context() as patch:
+                patch.setattr(type(pool), '__repr__', interrupt)
+                with pytest.raises(KeyboardInterrupt):
+                    pool.close()
+            closing = pool.close()
+            for task in waiting:
+                with pytest.raises(RuntimeError, match='was closed'):
+                    await task
+            lease.release()
+            await closing
+
+        def interrupt(pool):
+            raise KeyboardInterrupt
+
+        self.run(main())
+
     def test_a_cancelled_wait_for_the_end_closes_all_the_same(self):
         async def main():
             pool = self.loop.create_buffer_pool(1, 100)

@@ -149,7 +149,7 @@ cdef class DatagramSender(DatagramSubmissions):
     cdef bint have_waited(self) noexcept:
         """Whether the first of the queue has waited long enough for a protocol that takes long."""
         cdef double now = monotonic()
-        if self.queued == 1:
+        if self.answered_at == 0:
             self.answered_at = now
         return now > self.answered_at + ANSWERS_WAIT
 
@@ -327,7 +327,7 @@ cdef class DatagramSender(DatagramSubmissions):
                     or self.buffered - self.queued * HEADER + length > SEGMENTED_BYTES
         if enough:
             return self.send_queued()
-        if self.queued == 1:
+        if self.deferred_at == 0:
             self.deferred_at = clock_coarse()
         if transport.loop.deferring is not transport:
             self.send_deferred_of_others()
@@ -388,7 +388,7 @@ cdef class DatagramSender(DatagramSubmissions):
         # An AF_UNIX socket that is not connected is writable at any time, however full its
         # peer is.  (asyncio's loop spins on it.)
         transport = <DatagramTransport>self.transport
-        if transport.family == AF_UNIX and not self.connected and transport.peername is None:
+        if transport.family == AF_UNIX and not self.connected:
             if self.futile_polls >= 2:
                 return self.start_retry_timer()
             self.futile_polls += 1

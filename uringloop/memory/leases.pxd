@@ -31,6 +31,7 @@ cdef class PoolCore:
     cdef int give_back(self, unsigned number) except -1
     cdef int serve_waiters(self) except -1
     cdef int check_made(self) except -1
+    cdef int refuse_waiters(self, str text) except -1
     cdef int finish_closing(self) except -1
 
 

@@ -256,8 +256,9 @@ cdef class PoolCore:
                 if future.done():
                     self.waiters.popleft()
                 elif count <= self.free:
+                    leases = self.new_leases(count)
                     self.waiters.popleft()
-                    future.set_result(self.new_leases(count))
+                    future.set_result(leases)
                 else:
                     break
         finally:
@@ -273,14 +274,28 @@ cdef class PoolCore:
         """
         self.check_made()
         if self.closing is None or self.closing.cancelled():     # by whoever waited for it
-            self.closed = True
+            text = f'{self!r} was closed'
             self.closing = self._loop.create_future()
-            while self.waiters:
-                _, future = self.waiters.popleft()
-                if not future.done():
-                    future.set_exception(RuntimeError(f'{self!r} was closed'))
-            self.finish_closing()
+            self.closed = True
+            try:
+                self.refuse_waiters(text)
+            finally:
+                self.finish_closing()
         return self.closing
+
+    cdef int refuse_waiters(self, str text) except -1:
+        """Whatever goes wrong with one (an interrupt, say): all are told."""
+        problem = None
+        while self.waiters:
+            _, future = self.waiters.popleft()
+            try:
+                if not future.done():
+                    future.set_exception(RuntimeError(text))
+            except BaseException as exc:
+                problem = problem or exc
+        if problem is not None:
+            raise problem
+        return 0
 
     cdef int finish_closing(self) except -1:
         if self.closing is None or self.free < self.count:

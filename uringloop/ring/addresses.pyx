@@ -58,6 +58,7 @@ cdef extern from "<string.h>" nogil:
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+    object PyUnicode_DecodeFSDefaultAndSize(const char*, Py_ssize_t)
 
 
 cdef enum:
@@ -206,7 +207,8 @@ cdef object make_tuple(const void* address, uint32_t length):
         if size > 0 and local.sun_path[0] == 0:   # the abstract namespace
             return PyBytes_FromStringAndSize(local.sun_path, size)
         size = strnlen(local.sun_path, size)
-        return os.fsdecode(PyBytes_FromStringAndSize(local.sun_path, size))
+        # (``os.fsdecode`` is Python code, which a signal may interrupt: what has come were lost.)
+        return PyUnicode_DecodeFSDefaultAndSize(local.sun_path, size)
     return (<int>v4.sin_family,
             PyBytes_FromStringAndSize(<const char*>address + UNIX_PATH, length - UNIX_PATH))
 

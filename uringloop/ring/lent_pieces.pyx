@@ -47,8 +47,14 @@ cdef class HeldTogether(LentMemory):
 
     cdef int unused(self) except -1:
         owners, self.owners = self.owners, []
+        problem = None
         for owner in owners:
-            give_back(<LentMemory>owner)
+            try:
+                give_back(<LentMemory>owner)
+            except BaseException as exc:
+                problem = problem or exc         # that one is free, too; its waiter was not told
+        if problem is not None:
+            raise problem
         return 0
 
 

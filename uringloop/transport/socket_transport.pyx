@@ -102,12 +102,14 @@ cdef class SocketTransport(OperationOwner):
         if self.registry is not NULL:
             (<Registry>self.registry).leave(self._sock_fd, <PyObject*>self)
         if self._sock is not None and self.loop is not None:
-            warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
-            if self.loop.owns_ring():
-                self.release_slot()
-            else:
-                self.release_slot_later()
-            self._sock.close()
+            try:
+                warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
+            finally:             # warnings may be errors
+                if self.loop.owns_ring():
+                    self.release_slot()
+                else:
+                    self.release_slot_later()
+                self._sock.close()
 
     def __repr__(self):
         return self.description()
