@@ -423,10 +423,14 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             transport._set_batching(batch)
         elif not own:
             transport._given()
-        if gro:
-            transport._receive_trains()
-        if asked:
-            transport._receive_metadata(asked)
+        try:
+            if gro:
+                transport._receive_trains()
+            if asked:
+                transport._receive_metadata(asked)
+        except BaseException:
+            transport.abort()
+            raise
         return transport
 
     def _make_socket_transport(

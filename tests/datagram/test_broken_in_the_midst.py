@@ -110,7 +110,7 @@ class TestTelling(UringCase):
                 leases.pop().release()
             self.loop.broken = 1
             await sent
-            await turns_until(lambda: waiting.done())
+            await turns_until(waiting.done)
             [lease] = waiting.result()
             assert (pool.free, pool.held, self.loop.broken) == (11, 0, 0)
             lease.release()
@@ -148,6 +148,55 @@ class TestTelling(UringCase):
             self.run(main())
         finally:
             signal.signal(signal.SIGALRM, before)
+
+
+class AbortingLoop(uringloop.Loop):
+    """Its ``call_soon`` aborts ``victim`` where a future is told."""
+
+    victim = None
+
+    def call_soon(self, callback, *args, **kwargs):
+        if callback is heard and self.victim is not None:
+            victim, self.victim = self.victim, None
+            victim.abort()
+        return super().call_soon(callback, *args, **kwargs)
+
+
+class TestAborted(UringCase):
+    """By code that runs while many are sent: what is left of them is not, and that is told."""
+
+    CALLS = (
+        lambda transport, peer: transport.sendto_zerocopy(
+            bytes(100 * 64 * 200), peer, segment_size=100),
+        lambda transport, peer: transport.sendto_many_zerocopy([bytes(100)] * 12_800, peer),
+        lambda transport, peer: transport.sendto_many_zerocopy(
+            [bytes([n % 256]) * (1000 + n % 2) for n in range(12_800)], peer),
+    )
+
+    def new_loop(self):
+        return AbortingLoop()
+
+    @pytest.mark.parametrize('call', CALLS)
+    def test_while_many_are_sent(self, call):
+        async def main():
+            peer = udp(room=64 << 20)
+            transport, protocol = await endpoint(local_addr=LOCAL)
+            before = self.loop.stats()
+            for _ in range(10):                  # a bulk: the last of these waits
+                last = transport.sendto_zerocopy(b'first', peer.getsockname())
+            assert not last.done()
+            last.add_done_callback(heard)
+            self.loop.victim = transport
+            with pytest.raises(ConnectionAbortedError, match='not sent'):
+                await call(transport, peer.getsockname())
+            await protocol.until(lambda p: p.lost)
+            after = self.loop.stats()
+            assert (after.datagrams_sent + after.datagrams_dropped
+                    - before.datagrams_sent - before.datagrams_dropped) == 12_810
+            assert self.loop.victim is None
+            peer.close()
+
+        self.run(main())
 
 
 class TestGathered(Endpoints, UringCase):

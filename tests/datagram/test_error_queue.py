@@ -248,6 +248,23 @@ class TestRefused(WithErrors):
 
         self.run(main())
 
+    @only_uring
+    def test_more_and_more(self):
+        """What is received has its turn, however many errors there are."""
+        async def main():
+            transport, protocol = await self.open()
+            gone = deserted()
+            with udp() as peer:
+                for n in range(20):
+                    peer.sendto(b'%d' % n, transport.get_extra_info('sockname'))
+                while len(protocol.got) < 20:
+                    for _ in range(40):
+                        transport.sendto(b'are you there?', gone)
+                    await asyncio.sleep(0)
+            transport.close()
+
+        self.run(main())
+
     @pytest.mark.parametrize('end', ['close', 'abort', 'pause'])
     def test_ended_in_the_midst(self, end):
         class Ends(Queue):

@@ -10,8 +10,9 @@ import pytest
 from tests.support.cases import both_sides
 from tests.support.protocols import Recorder as Datagrams
 from tests.support.protocols import endpoint
-from tests.support.sockets import LOCAL
+from tests.support.sockets import LOCAL, SO_SNDBUFFORCE, unix_pair
 from tests.support.streams import BufferedEcho, Echo, Recorder, Streams
+from tests.support.turns import turns
 
 not_portable = pytest.mark.skipif(os.environ.get('URINGLOOP_BUILD') == 'portable',
                                   reason='the interpreter makes the __dict__ there')
@@ -48,6 +49,41 @@ class _TestDatagrams:
             assert transport.max_size == 2048
             transport.close()
             await protocol.until(lambda p: p.lost)
+
+        self.run(main())
+
+    def test_the_size_of_reads_is_kept_to(self):
+        """Only AF_UNIX has datagrams that are longer, or cut."""
+        async def main():
+            near, far = unix_pair()
+            for sock in near, far:
+                sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 4 << 20)
+            near.setblocking(False)
+            transport, protocol = await endpoint(sock=near)
+            for size in 600_000, 1000:
+                transport.max_size = size
+                far.send(bytes(600_000))
+                await protocol.until(lambda p: p.datagrams)
+                assert len(protocol.datagrams.pop()) == size
+            transport.close()
+            await protocol.until(lambda p: p.lost)
+            far.close()
+
+        self.run(main())
+
+    @pytest.mark.parametrize('name', ['_paused', '_closing'])
+    def test_assigned_and_back(self, name):
+        async def main():
+            receiver, received = await endpoint(local_addr=LOCAL)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                for number in range(4):
+                    setattr(receiver, name, True)
+                    sock.sendto(b'%d' % number, receiver.get_extra_info('sockname'))
+                    await turns(number)
+                    setattr(receiver, name, False)
+                    await received.until(lambda p, n=number: len(p.datagrams) == n + 1)
+            receiver.close()
+            await received.until(lambda p: p.lost)
 
         self.run(main())
 

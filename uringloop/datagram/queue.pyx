@@ -117,6 +117,7 @@ cdef class DatagramQueue(Sender):
                             sockaddr_storage* address, uint32_t address_length,
                             object future) except -1:
         """Queue a buffer that leaves as datagrams of that size, in as many trains as need be."""
+        transport = <DatagramTransport>self.transport
         cdef size_t size = longest_train(segment_size)
         cdef size_t left = memory.length
         cdef payload part = memory[0]
@@ -130,6 +131,11 @@ cdef class DatagramQueue(Sender):
                 break
             if self.queued >= QUEUE_LIMIT and not self.waits():
                 self.send_queued()
+            if transport._conn_lost:
+                # By code of the program in there.
+                transport.refuse(
+                    report, (left + segment_size - 1) // segment_size, left, 'bytes')
+                return 0
         if report is not future:
             (<BatchReport>report).close()
         return 0

@@ -38,12 +38,14 @@ cdef class DatagramReceiver(Receiver):
         flag errors_queued         # there is something in that, as far as is known
         flag errors_asked          # the socket has IP_RECVERR, by us
         int asked                  # of metadata.Asked: what the endpoint has asked for
+        size_t longest_local       # of AF_UNIX: asyncio's ``max_size``
         uint32_t drops             # that were told of last
         DatagramInfo info          # the last
 
     cdef int look_up(self, object protocol) except -1
     cdef int look_up_new(self, object kind) except -1
     cdef int have_errors_queued(self) except -1
+    cdef int read_received(self) except -1
     cdef int read_batch(self) except -1
     cdef int weight(self) noexcept
     cdef int post_copies(self, receive_area* area, int count) except -1

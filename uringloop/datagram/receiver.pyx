@@ -45,6 +45,8 @@ cdef extern from "<sys/socket.h>" nogil:
     enum:
         MSG_CMSG_CLOEXEC
         MSG_ERRQUEUE
+        SO_ERROR
+    int getsockopt(int, int, int, void*, socklen_t*)
     ssize_t recvmsg(int, msghdr*, int)
     int recvmmsg(int, mmsghdr*, unsigned, int, void*)
 
@@ -73,6 +75,13 @@ cdef dict CALLED = {
 }
 
 
+cdef void take_error(int fd) noexcept:
+    """The socket's error is told, and not to be told by what is received next."""
+    cdef int error
+    cdef socklen_t length = sizeof(error)
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length)
+
+
 cdef bint forbidden = False         # recvmmsg is, by a filter of system calls
 
 
@@ -81,6 +90,7 @@ cdef class DatagramReceiver(Receiver):
     """The ``Receiver`` of datagrams."""
 
     def __cinit__(self):
+        self.longest_local = LONGEST_LOCAL
         self.lasting = True       # each read goes on until nothing is left, or says that there is
 
     # -- reading -------------------------------------------------------------------------------
@@ -121,6 +131,10 @@ cdef class DatagramReceiver(Receiver):
         self.look_up(transport._protocol)
         if self.errors_queued and self.takes_errors:
             return self.read_errors()
+        return self.read_received()
+
+    cdef int read_received(self) except -1:
+        transport = <SocketTransport>self.transport
         if self.long_ones or transport.family == AF_UNIX or forbidden \
                 or self.has_paused and self.method != BATCHES:
             return self.read_one_by_one()
@@ -243,9 +257,17 @@ cdef class DatagramReceiver(Receiver):
                 self.errors_queued = False
             self.look_up(transport._protocol)
             left -= 1
-        if transport.state >= CLOSING or transport.delivery.paused or self.errors_queued:
+        if transport.state >= CLOSING or transport.delivery.paused:
             return 0             # ``readable`` stays
-        return self.read()
+        if not self.errors_queued:
+            return self.read()
+        # They may come as fast as this, without end: what was received has its turn, too.  Not
+        # before the error of the newest, which the queue has, is taken from the socket.
+        take_error(transport._sock_fd)
+        try:
+            return self.read_received()
+        finally:
+            self.readable = True
 
     cdef bint read_error(self) except -1:
         """Whether there was one."""
@@ -300,7 +322,7 @@ cdef class DatagramReceiver(Receiver):
         cdef char control[LOCAL_CONTROL_ROOM]
         cdef ssize_t length, segment_size = 0
         cdef int error
-        cdef size_t longest = LONGEST_LOCAL if transport.family == AF_UNIX else LONGEST
+        cdef size_t longest = self.longest_local if transport.family == AF_UNIX else LONGEST
         cdef PyObject* memory = allocate_bytes(longest)
         vector.iov_base = bytes_content(memory)
         vector.iov_len = longest

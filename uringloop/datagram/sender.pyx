@@ -206,7 +206,8 @@ cdef class DatagramSender(DatagramSubmissions):
         finally:
             if memory.lent:
                 give_back(<LentMemory>owner)
-        if self.is_bulk() and not self.waits() and self.options_stay():
+        if self.is_bulk() and self.queue is not NULL and not self.waits() \
+                and self.options_stay():
             self.defer()
         else:
             self.send_queued()
@@ -315,6 +316,7 @@ cdef class DatagramSender(DatagramSubmissions):
         Only one transport of a loop does so at a time: when another sends, this one's go
         first, so that all leave in the order of the calls.
         """
+        assert self.queue is not NULL
         transport = <DatagramTransport>self.transport
         cdef size_t length = self.queue.length
         cdef bint enough = self.queued >= QUEUE_LIMIT

@@ -127,12 +127,12 @@ cdef class DatagramSubmissions(DatagramSystemCalls):
             transport.loop.operations.take_back(chain[i - 1])
             self.push_front(chain[i - 1])
         self.results_due -= left
+        if left < count and self.results_due == 0:
+            self.requeue_retried()
         if transport.aborted:
             self.drop_queue()
         elif left == count:
             self.queue.status = BY_CALL          # it takes no submissions now
-        elif self.results_due == 0:
-            self.requeue_retried()
         return 0
 
     # -- its results ---------------------------------------------------------------------------
@@ -186,7 +186,7 @@ cdef class DatagramSubmissions(DatagramSystemCalls):
         # Nothing of it has left, then; but who awaits a future is told of what the socket says.
         cdef bint of_before = op.future is NULL and not again and self.is_of_before(error)
         cdef int status = op.status
-        if error == EAGAIN:
+        if error == EAGAIN or error == EINTR:
             again = True
             self.room = FULL
         elif error != ECANCELED and op.traits & ZEROCOPY \

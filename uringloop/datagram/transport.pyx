@@ -68,7 +68,14 @@ cdef class DatagramTransport(SocketTransport):
         # asyncio's class cannot be a base: its slots conflict in layout.
         return AsyncioTransport
 
-    max_size = 256 * 1024       # asyncio's has it; to be read and assigned
+    @property
+    def max_size(self):
+        """The longest datagram that AF_UNIX gives: what is longer is cut.  Others are shorter."""
+        return (<DatagramReceiver>self.receiver).longest_local
+
+    @max_size.setter
+    def max_size(self, size):
+        (<DatagramReceiver>self.receiver).longest_local = size
 
     def _receive_trains(self):
         """Have the kernel put together what comes in a row (UDP_GRO), if it knows how."""
@@ -287,6 +294,7 @@ cdef class DatagramTransport(SocketTransport):
         cdef uint32_t address_length = 0
         cdef object known = None
         cdef bint resolved = False
+        cdef Py_ssize_t taken = 0
         self.check_made()
         items = items_of(buffers)
         future = self.loop.new_future()
@@ -297,6 +305,11 @@ cdef class DatagramTransport(SocketTransport):
         sender.send_deferred_of_others()
         try:
             for item in items:
+                if self._conn_lost:
+                    # By code of the program that sending has run.
+                    self.refuse(report, len(items) - taken, len(items) - taken, 'datagrams')
+                    return future
+                taken += 1
                 data, to = item, addr
                 if type(item) is tuple:
                     data, to = pair(item)
@@ -365,7 +378,11 @@ cdef class DatagramTransport(SocketTransport):
     cdef int refuse(self, object future, size_t dropped, size_t count, str of) except -1:
         self.loop.counters.datagrams_dropped += dropped
         what = f'{count} {of} were' if count != 1 else f'1 {of.removesuffix("s")} was'
-        future.set_exception(ConnectionAbortedError(f'{self!r} is closed: {what} not sent'))
+        error = ConnectionAbortedError(f'{self.description()} is closed: {what} not sent')
+        if type(future) is BatchReport:
+            (<BatchReport>future).fail(error)
+        else:
+            future.set_exception(error)
         return 0
 
     def _check_address(self, addr):

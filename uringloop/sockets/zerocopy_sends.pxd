@@ -21,4 +21,5 @@ cdef class ZerocopySends(OperationOwner):
     cdef bint may_send(self) noexcept
     cdef ssize_t send(self, int fd, object owner, payload* memory, size_t segment_size,
                       sockaddr_storage* address, uint32_t length, object future) except? -1
-    cdef int submit(self, operation* op, int fd) except -1
+    cdef bint submit(self, operation* op, int fd) except -1
+    cdef int take_back(self, operation* op) except -1

@@ -47,17 +47,17 @@ cdef class ZerocopySends(OperationOwner):
         op.segment_size = <uint16_t>segment_size
         if type(future) is BatchReport:
             (<BatchReport>future).add()
-        self.submit(op, fd)
+        if not self.submit(op, fd):
+            return -EAGAIN
         while self.sending is op:
-            # The kernel has not taken it: it is short of memory, or wants its overflowed
-            # completions fetched first.  What is queued can't be called back.
+            # Its result found no room in the ring: the kernel has it.
             tries += 1
             if tries > TRIES:
                 self.sending = NULL
-                raise OSError(EBUSY, f'{os.strerror(EBUSY)}: the kernel takes no submissions')
+                raise OSError(EBUSY, f'{os.strerror(EBUSY)}: the kernel tells no result')
             ring.submit_and_get_events()
             ring.settle_sends(self)
-        return self.res
+        return -EAGAIN if self.res == -EINTR else self.res
 
     cdef bint sent_otherwise(self, ssize_t nbytes) noexcept:
         """What was refused has left by a plain send.
@@ -81,12 +81,30 @@ cdef class ZerocopySends(OperationOwner):
         op.future = <PyObject*>report
         return 0
 
-    cdef int submit(self, operation* op, int fd) except -1:
+    cdef bint submit(self, operation* op, int fd) except -1:
+        """Whether the kernel has taken it: it may be short of memory."""
+        cdef unsigned left = 0
         op.traits |= ZEROCOPY
         prepare_send(self.loop.ring, op, fd, 0, 0)
         self.res = -EAGAIN
         self.sending = op
-        return self.loop.ring.submit_sends(self, 1)
+        try:
+            self.loop.ring.submit_chain(self, 1, &left)
+        finally:
+            if left:
+                self.take_back(op)
+        return left == 0
+
+    cdef int take_back(self, operation* op) except -1:
+        """It is out of the queue again, and no send."""
+        self.sending = NULL
+        try:
+            if op.future is not NULL and type(<object>op.future) is BatchReport:
+                (<BatchReport>op.future).told(0, False, True, None)
+        finally:
+            self.loop.operations.take_back(op)
+            self.loop.operations.release(op)
+        return 0
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
         op.status = res

@@ -176,19 +176,26 @@ cdef class SocketTransport(OperationOwner):
         """Give the protocol what comes again."""
         if self.state >= CLOSING or self.state == UNMADE or not self.delivery.paused:
             return
-        self.delivery.paused = False
         if not self.has_context:
             # As with asyncio, which calls the protocol from a handle that is made here.
             self.delivery.context = PyContext_CopyCurrent()
         if self.loop._closed:
+            self.delivery.paused = False
             self.loop._check_closed()
+        self.go_on_reading()
+        if self.loop._debug:
+            logger.debug('%r resumes reading', self)
+
+    cdef int go_on_reading(self) except -1:
+        self.delivery.paused = False
+        if self.loop is None or self.state >= CLOSING:
+            return 0
         self.receiver.resume()
         if self.delivery.count or self.receiver.readable:
             self.delivery.schedule_next()
         if self.receiver.wants_arming():
             self.flush_later()
-        if self.loop._debug:
-            logger.debug('%r resumes reading', self)
+        return 0
 
     def get_write_buffer_size(self):
         """Bytes that the socket has not accepted yet."""
@@ -339,6 +346,8 @@ cdef class SocketTransport(OperationOwner):
             self.state = CLOSING
         elif not closing and self.state == CLOSING:
             self.state = OPEN
+            self.receiver.readable = True      # for all that anybody has looked
+            self.go_on_reading()
 
     @property
     def _protocol_paused(self):
@@ -355,7 +364,10 @@ cdef class SocketTransport(OperationOwner):
 
     @_paused.setter
     def _paused(self, paused):
-        self.delivery.paused = bool(paused)
+        if paused:
+            self.delivery.paused = True
+        elif self.delivery.paused:
+            self.go_on_reading()
 
     @property
     def _high_water(self):
