@@ -110,6 +110,34 @@ def test_acquiring_a_lease_without_any_memory():
         ''', URINGLOOP_REQUIRE='1') == 'True 4\n'
 
 
+@pytest.mark.parametrize('call', [
+    'transport.sendmsg([bytearray(5000)] * 5)', 'loop._ready[:]'])
+def test_lists_without_any_memory(call):
+    """MemoryError, and nothing freed twice."""
+    pytest.importorskip('_testcapi')
+    assert script(f'''
+        import asyncio, _testcapi, uringloop
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, remote_addr=('127.0.0.1', 9))
+            for first in range(1, 40):
+                loop.call_soon(int)
+                _testcapi.set_nomemory(first, first + 1)
+                try:
+                    {call}
+                except (MemoryError, BufferError, RuntimeError):
+                    pass
+                finally:
+                    _testcapi.remove_mem_hooks()
+            await asyncio.sleep(0)
+            print('alive')
+
+        uringloop.run(main())
+        ''', URINGLOOP_REQUIRE='1', PYTHONMALLOC='malloc', MALLOC_CHECK_='3') == 'alive\n'
+
+
 NO_OPERATIONS = '''
 #include <stddef.h>
 int refused = -1;                 /* calls that were refused; below zero: none is to be */

@@ -10,7 +10,7 @@ import pytest
 from tests.support.cases import both_sides
 from tests.support.protocols import Recorder as Datagrams
 from tests.support.protocols import endpoint
-from tests.support.sockets import LOCAL, SO_SNDBUFFORCE, unix_pair
+from tests.support.sockets import LOCAL, SO_SNDBUFFORCE, bound, unix_pair
 from tests.support.streams import BufferedEcho, Echo, Recorder, Streams
 from tests.support.turns import turns
 
@@ -68,6 +68,35 @@ class _TestDatagrams:
             transport.close()
             await protocol.until(lambda p: p.lost)
             far.close()
+
+        self.run(main())
+
+    def test_the_raw_socket_does_not_overtake(self):
+        """Of the object that ``get_extra_info`` gives: programs send by it."""
+        async def main():
+            peer = bound()
+            transport, protocol = await endpoint(local_addr=LOCAL)
+            sock = transport.get_extra_info('socket')
+            for _ in range(2):
+                for number in range(10):
+                    transport.sendto(b'%d' % number, peer.getsockname())
+                sock._sock.sendto(b'10', peer.getsockname())
+                transport.sendto(b'11', peer.getsockname())
+                await turns()
+                assert [int(peer.recv(10)) for _ in range(12)] == list(range(12))
+            transport.close()
+            await protocol.until(lambda p: p.lost)
+            peer.close()
+
+        self.run(main())
+
+    def test_closes_whatever_was_counted_as_lost(self):
+        async def main():
+            transport, protocol = await endpoint(local_addr=LOCAL)
+            transport._conn_lost = 1
+            transport.close()
+            await protocol.until(lambda p: p.lost)
+            assert protocol.lost == [None]
 
         self.run(main())
 

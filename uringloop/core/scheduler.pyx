@@ -223,11 +223,16 @@ cdef class Scheduler(RingOwner):
         return self.ready.count
 
     def _list_ready(self):
-        return [self.as_handle(item_at(&self.ready, i)) for i in range(self.ready.count)]
+        handles = []
+        for i in range(self.ready.count):
+            handles.append(self.as_handle(item_at(&self.ready, i)))
+        return handles
 
     def _splice_ready(self, start, stop, handles):
         """Put ``handles`` into the place of some, and return those."""
-        items = [pop_ready(&self.ready) for _ in range(self.ready.count)]
+        items = []
+        while self.ready.count:
+            items.append(pop_ready(&self.ready))
         gone = items[start:stop]
         items[start:stop] = handles
         for item in items:
@@ -235,7 +240,10 @@ cdef class Scheduler(RingOwner):
         if not self._closed:
             # What the kernel has told is not forgotten: asyncio would hear of it again.
             self.deliveries_due += [item for item in gone if isinstance(item, OperationOwner)]
-        return [self.as_handle(item) for item in gone]
+        removed = []
+        for item in gone:
+            removed.append(self.as_handle(item))
+        return removed
 
     cdef object as_handle(self, object item):
         if isinstance(item, OperationOwner):

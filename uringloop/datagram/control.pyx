@@ -202,7 +202,10 @@ cpdef bytes joined_buffers(object buffers):
     if len(items) == 1 and PyBytes_CheckExact(items[0]):
         return items[0]
     # ``join`` itself would take what is not contiguous.
-    return b''.join([bytes_of(item) for item in items])
+    pieces = []
+    for item in items:           # (no comprehension: see CONTRIBUTING.md)
+        pieces.append(bytes_of(item))
+    return b''.join(pieces)
 
 
 cdef object bytes_of(object data):

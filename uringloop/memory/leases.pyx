@@ -74,8 +74,8 @@ cdef class PoolCore:
             raise MemoryError
         for number in range(self.count):
             self.free_numbers[number] = number
-        self.free = self.count
         self.map_memory(hugepages)
+        self.free = self.count           # not before there is memory to lend
         self.registration = Registration(<uintptr_t>self.base, self.mapped)
         self.registration.guarded = True
         loop.register_memory(self.registration)
@@ -167,7 +167,10 @@ cdef class PoolCore:
     cdef list new_leases(self, Py_ssize_t count):
         cdef bint paused = pause_collector()
         try:
-            return [self.new_lease() for _ in range(count)]
+            leases = []
+            for _ in range(count):
+                leases.append(self.new_lease())
+            return leases
         finally:
             resume_collector(paused)
 
@@ -532,8 +535,8 @@ cdef bint lies_on_huge_pages(uintptr_t base) except -1:
     for line in lines_of('/proc/self/smaps'):
         fields = line.split()
         if b'-' in fields[0] and not fields[0].endswith(b':'):
-            begin, end = [int(part, 16) for part in fields[0].split(b'-')]
-            found = begin <= base < end
+            begin, end = fields[0].split(b'-')
+            found = int(begin, 16) <= base < int(end, 16)
         elif found and fields[0] == b'AnonHugePages:':
             return int(fields[1]) > 0
     return False

@@ -39,9 +39,9 @@ cdef class RegisteredBuffer(LentMemory):
         self.nbytes = buffer.len
         if buffer.len == 0:
             raise ValueError(f'register_buffer: {obj!r} is empty')
+        self.registration = Registration(<uintptr_t>buffer.buf, buffer.len)
         self.loop = loop
         self.operations = loop.operations
-        self.registration = Registration(<uintptr_t>buffer.buf, buffer.len)
         loop.register_memory(self.registration)
         if self.registration.error:
             raise refused(self.registration.error, self.nbytes)

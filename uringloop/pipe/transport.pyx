@@ -250,4 +250,6 @@ cdef str describe(PipeTransport end, str state):
         info.append('closing')
     if state and end.loop._closed:
         state = 'open'
-    return f'<{" ".join([*info, f"fd={end.fd}", state]).rstrip()}>'
+    info.append(f'fd={end.fd}')
+    info.append(state)
+    return f'<{" ".join(info).rstrip()}>'

@@ -252,7 +252,8 @@ cdef bint make_inet6(object address, sockaddr_in6* into, uint32_t* length) excep
                         f'(host, port[, flowinfo[, scopeid]]), not {address!r}')
     name = host_name(parts[0], address)
     port = port_number(parts[1], address)
-    flowinfo, scope = [operator.index(n) & 0xffffffff for n in (parts[2:] + (0, 0))[:2]]
+    flowinfo = operator.index(parts[2]) & 0xffffffff if len(parts) > 2 else 0
+    scope = operator.index(parts[3]) & 0xffffffff if len(parts) > 3 else 0
     memset(into, 0, sizeof(sockaddr_in6))
     into.sin6_family = AF_INET6
     numeric = set_host(AF_INET6, name, into)
@@ -287,8 +288,12 @@ cdef bint make_unix(object address, sockaddr_un* into, uint32_t* length) except 
 
 cdef bint is_fixed(object address) except -1:
     """Whether the tuple will mean the same next time."""
-    return type(address) is tuple and type(address[0]) is str \
-        and all([type(number) is int for number in address[1:]])
+    if type(address) is not tuple or type(address[0]) is not str:
+        return False
+    for number in (<tuple>address)[1:]:
+        if type(number) is not int:
+            return False
+    return True
 
 
 cdef object port_number(object port, object address):

@@ -161,8 +161,9 @@ cdef class StreamTransport(SocketTransport):
             raise RuntimeError('Cannot call writelines() after write_eof()')
         if self._empty_waiter is not None:
             raise RuntimeError('unable to writelines; sendfile is in progress')
-        pieces = [data if isinstance(data, (bytes, bytearray)) else memoryview(data)
-                  for data in list_of_data]
+        pieces = []
+        for data in list_of_data:
+            pieces.append(data if isinstance(data, (bytes, bytearray)) else memoryview(data))
         if self.writes_in_vain():
             return
         send_deferred_datagrams(self.loop)

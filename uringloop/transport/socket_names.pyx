@@ -36,10 +36,10 @@ class TransportSocket(trsock.TransportSocket):
     So the options of a datagram are those of the moment at which it was sent.
     """
 
-    __slots__ = ('_transport',)
+    __slots__ = ('_own', '_transport')
 
     def __init__(self, sock, transport):
-        super().__init__(sock)
+        self._own = sock
         self._transport = weakref.ref(transport)
 
     def _send_deferred(self):
@@ -48,28 +48,65 @@ class TransportSocket(trsock.TransportSocket):
             transport._before_socket_changes()
         return transport
 
+    @property
+    def _sock(self):
+        """What asyncio's methods ask that are not among these: ``dup``, in Python 3.10 ``sendto``.
+
+        And programs.  They have a socket of their own from then on, and may send by it.
+        """
+        transport = self._send_deferred()
+        if transport is not None:
+            transport._given()
+            transport._descriptor_given()
+        return self._own
+
     def fileno(self):
         transport = self._send_deferred()
         if transport is not None:
             transport._descriptor_given()
-        return super().fileno()
-
-    def __repr__(self):
-        return repr(trsock.TransportSocket(self._sock))
-
-    def dup(self):
-        transport = self._send_deferred()
-        if transport is not None:
-            transport._given()       # the program has a socket of its own now
-            transport._descriptor_given()
-        return super().dup()
+        return self._own.fileno()
 
     def setsockopt(self, *args):
         transport = self._send_deferred()
-        super().setsockopt(*args)
+        self._own.setsockopt(*args)
         if transport is not None:
             transport._socket_has_changed()
 
     def shutdown(self, how):
         self._send_deferred()
-        super().shutdown(how)
+        self._own.shutdown(how)
+
+    def getsockopt(self, *args):
+        transport = self._transport()
+        if transport is not None:
+            transport.get_write_buffer_size()     # what has left may have met an error
+        return self._own.getsockopt(*args)
+
+    # -- what only asks ------------------------------------------------------------------------
+
+    def __repr__(self):
+        return repr(trsock.TransportSocket(self._own))
+
+    @property
+    def family(self):
+        return self._own.family
+
+    @property
+    def type(self):
+        return self._own.type
+
+    @property
+    def proto(self):
+        return self._own.proto
+
+    def get_inheritable(self):
+        return self._own.get_inheritable()
+
+    def getpeername(self):
+        return self._own.getpeername()
+
+    def getsockname(self):
+        return self._own.getsockname()
+
+    def getsockbyname(self):
+        return self._own.getsockbyname()

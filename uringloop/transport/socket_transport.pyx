@@ -577,7 +577,7 @@ cdef class SocketTransport(OperationOwner):
 
     cdef int lose_if_all_sent(self) except -1:
         """If a transport that is being closed has nothing to send any more, it is lost."""
-        if self.state == CLOSING and not self._conn_lost and not self.sender.results_due \
+        if self.state == CLOSING and not self.sender.results_due \
                 and not self.sender.has_queue() and not self.delivery.resume_due:
             return self.lose()
         return 0
