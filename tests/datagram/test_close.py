@@ -243,13 +243,27 @@ class TestDropped(Endpoints, UringCase):
                 asyncio.DatagramProtocol, local_addr=LOCAL)
             address = transport.get_extra_info('sockname')
             transport.pause_reading()
-            await turns()
+            await turns(20)                  # until its poll is gone: the ring refers to it
             with warnings.catch_warnings():
                 warnings.simplefilter('error')
                 del transport, _
                 gc.collect()
             await turns()
             bound(address=address).close()
+
+        self.run(main())
+
+    def test_collected_in_the_midst_of_code_that_cannot_import(self):
+        """A namedtuple is made by such: ``warnings.warn`` would fail there."""
+        async def main():
+            transport, protocol = await self.loop.create_datagram_endpoint(
+                QueuingRecorder, local_addr=LOCAL)       # which has its transport: a circle
+            transport.pause_reading()
+            await turns(20)                  # until its poll is gone: the ring refers to it
+            del transport, protocol
+            with pytest.warns(ResourceWarning, match='unclosed transport'):
+                exec('collect()', {'__builtins__': {}, 'collect': gc.collect})
+            await turns()
 
         self.run(main())
 

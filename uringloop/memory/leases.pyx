@@ -23,8 +23,9 @@ from uringloop.ring.registered_memory cimport LentMemory, Registration
 from uringloop.ring.trains cimport integer
 
 import operator
-import warnings
 from collections import deque
+
+from uringloop.core.unclosed import warn_of
 
 
 cdef extern from *:
@@ -371,7 +372,7 @@ cdef class Lease(LentMemory):
             finally:
                 # Also without memory for a text; and the warning may be an error.
                 self.release_now()
-            warnings.warn(text, ResourceWarning, source=self)
+            warn_of(text, self)
 
     def __repr__(self):
         if self.pool is None:

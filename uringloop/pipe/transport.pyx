@@ -15,8 +15,9 @@ from uringloop.ring.watched cimport WatchedSocket
 
 import os
 import stat
-import warnings
 from asyncio import futures
+
+from uringloop.core.unclosed import warn_of
 
 
 cdef extern from "<poll.h>":
@@ -24,7 +25,8 @@ cdef extern from "<poll.h>":
         POLLIN
         POLLOUT
 
-cdef object warn = warnings.warn
+# Kept: a finalizer may run when the interpreter has emptied the modules already.
+cdef object warn_of_unclosed = warn_of
 
 
 cdef class PipeTransport(WatchedSocket):
@@ -53,8 +55,10 @@ cdef class PipeTransport(WatchedSocket):
 
     def __del__(self):
         if self._pipe is not None:
-            warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
-            self._pipe.close()
+            try:
+                warn_of_unclosed(f'unclosed transport {self!r}', self)
+            finally:             # warnings may be errors
+                self._pipe.close()
 
     cdef int check_made(self) except -1:
         if self.loop is None:

@@ -25,10 +25,10 @@ from uringloop.transport.socket_names cimport name_of
 
 import errno
 import os
-import warnings
 from asyncio import constants
 from asyncio.log import logger
 
+from uringloop.core.unclosed import warn_of
 from uringloop.transport.socket_names import TransportSocket
 
 
@@ -42,7 +42,7 @@ cdef extern from "Python.h":
 
 
 # Kept: a finalizer may run when the interpreter has emptied the modules already.
-cdef object warn = warnings.warn
+cdef object warn_of_unclosed = warn_of
 
 
 cdef class SocketTransport(OperationOwner):
@@ -103,7 +103,7 @@ cdef class SocketTransport(OperationOwner):
             (<Registry>self.registry).leave(self._sock_fd, <PyObject*>self)
         if self._sock is not None and self.loop is not None:
             try:
-                warn(f'unclosed transport {self!r}', ResourceWarning, source=self)
+                warn_of_unclosed(f'unclosed transport {self!r}', self)
             finally:             # warnings may be errors
                 if self.loop.owns_ring():
                     self.release_slot()
