@@ -36,6 +36,26 @@ class TestTrains(Sockets, UringCase):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         return sock
 
+    @pytest.mark.parametrize('warm', [False, True])
+    def test_an_error_once_some_have_left_is_the_futures(self, warm):
+        """Whether or not those went without a copy."""
+        async def main():
+            sock = self.udp()
+            if warm:             # it is known by then that this path copies
+                other = self.udp()
+                for size in 1000, 20_000:
+                    await self.loop.sock_sendto_zerocopy(
+                        sock, CONTENT[:size], other.getsockname(), segment_size=1000)
+            gone = deserted()
+            sock.connect(gone)
+            # The second train is told that nobody has received the first.
+            sending = self.loop.sock_sendto_zerocopy(
+                sock, CONTENT[:200_000], gone, segment_size=1000)
+            with pytest.raises(ConnectionRefusedError):
+                await sending
+
+        self.run(main())
+
     @needs_feature('report_usage', where='send_zc')
     @pytest.mark.parametrize(('nbytes', 'size'), [
         (12_000, 1200), (12_001, 1200), (1200, 1200), (1199, 1200), (1, 1), (65, 1),

@@ -3,7 +3,7 @@
 cdef class BatchReport:
     cdef:
         readonly object future
-        size_t nbytes          # sent
+        readonly size_t nbytes     # sent
         readonly Py_ssize_t due    # sends that have not been told of
         bint copied            # one of them was
         bint unknown           # the kernel has not told of one

@@ -12,6 +12,9 @@ class BatchReport:
     @property
     def due(self) -> int:
         """Sends that have not been told of."""
+    @property
+    def nbytes(self) -> int:
+        """Sent, as far as they have."""
     def close(self) -> int:
         """All have been added."""
     def fail(self, error: BaseException) -> None:

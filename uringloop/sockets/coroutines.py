@@ -198,9 +198,9 @@ class SocketCoroutines(_Core):
         try:
             sent, total = self._send_trains_now(sock, data, address, 0, segment_size, report)
         except OSError as exc:
-            if not report.due:
+            if not report.due and not report.nbytes:
                 raise
-            # The kernel may still read what has left before.
+            # Some have left before, which the kernel may still read.
             report.fail(exc.with_traceback(None))
             return report.future
         if total == 0:
