@@ -248,6 +248,61 @@ class TestRefused(WithErrors):
 
         self.run(main())
 
+    @only_uring                # asyncio's loop spins
+    def test_its_socket_is_closed_by_who_is_told(self):
+        """The number is another socket's by then: what comes for that is not read."""
+        class Closes(Queue):
+            other = None
+
+            def datagram_errqueue_received(self, data, ancdata, flags, addr):
+                super().datagram_errqueue_received(data, ancdata, flags, addr)
+                if self.other is None:
+                    number = sock.fileno()
+                    sock.close()
+                    self.other = bound()
+                    assert self.other.fileno() == number
+                    with udp() as peer:
+                        peer.sendto(b'for the other', self.other.getsockname())
+
+        async def main():
+            transport, protocol = await self.open(Closes, sock=sock)
+            gone = [deserted() for _ in range(5)]
+            for to in gone:
+                transport.sendto(b'are you there?', to)
+            await protocol.until(lambda p: p.queue)
+            await turns()
+            assert protocol.got == []
+            assert protocol.other.recv(100) == b'for the other'
+            transport.abort()
+            await turns()
+            protocol.other.close()
+
+        sock = udp()
+        self.run(main())
+
+    @only_uring                # what is in the queue meanwhile is dropped
+    def test_another_protocol_in_the_midst(self):
+        """One that takes no error queue hears of the next error; set back, the first of the rest."""
+        class Changes(Queue):
+            def datagram_errqueue_received(self, data, ancdata, flags, addr):
+                super().datagram_errqueue_received(data, ancdata, flags, addr)
+                if len(self.queue) == 1:
+                    self.transport.set_protocol(plain)
+
+        async def main():
+            transport, protocol = await self.open(Changes)
+            gone = [deserted() for _ in range(5)]
+            for to in gone:
+                transport.sendto(b'are you there?', to)
+            await plain.until(lambda p: p.errors)
+            assert (len(protocol.queue), len(plain.errors)) == (1, 1)
+            transport.set_protocol(protocol)
+            await protocol.until(lambda p: len(p.queue) == 5)
+            transport.close()
+
+        plain = Recorder()
+        self.run(main())
+
     @only_uring
     def test_more_and_more(self):
         """What is received has its turn, however many errors there are."""

@@ -259,8 +259,8 @@ cdef class DatagramReceiver(Receiver):
             left -= 1
         if transport.state >= CLOSING or transport.delivery.paused:
             return 0             # ``readable`` stays
-        if not self.errors_queued:
-            return self.read()
+        if not self.errors_queued or not self.takes_errors or not transport.has_socket():
+            return self.read()       # which looks at all of that
         # They may come as fast as this, without end: what was received has its turn, too.  Not
         # before the error of the newest, which the queue has, is taken from the socket.
         take_error(transport._sock_fd)

@@ -95,7 +95,13 @@ cdef class DatagramTransport(SocketTransport):
         self._protocol = protocol
         if self.loop is not None:
             # It may want to hear of errors before anything is received.
-            (<DatagramReceiver>self.receiver).look_up(protocol)
+            receiver = <DatagramReceiver>self.receiver
+            receiver.look_up(protocol)
+            if receiver.takes_errors and receiver.errors_queued and self.state < CLOSING \
+                    and not self.delivery.paused:
+                # The one before has left them there.
+                receiver.readable = True
+                self.delivery.schedule()
 
     def _before_socket_changes(self):
         self.packed_for = None           # it has the DSCP of the socket
