@@ -282,7 +282,7 @@ class TestRefused(WithErrors):
 
     @only_uring                # what is in the queue meanwhile is dropped
     def test_another_protocol_in_the_midst(self):
-        """One that takes no error queue hears of the next error; set back, the first of the rest."""
+        """One that takes no queue hears of the next error; set back, the first one of the rest."""
         class Changes(Queue):
             def datagram_errqueue_received(self, data, ancdata, flags, addr):
                 super().datagram_errqueue_received(data, ancdata, flags, addr)
