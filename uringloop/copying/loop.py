@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from uringloop.copying.datagrams import CopyingDatagramTransport, pieces_of
+from uringloop.copying.readiness import Waiters
 from uringloop.copying.streams import CopyingStreamTransport, is_lent
 from uringloop.core.lender import Lender
 from uringloop.datagram.metadata import check_asked
@@ -37,6 +38,10 @@ class CopyingLoop(Lender, _SelectorEventLoop):
     # Of the datagram transport that asyncio makes next: metadata.Asked, and whether its socket
     # is asyncio's.
     _asked_next = (0, False)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._waiters: dict[tuple[int, bool], Waiters] = {}
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -158,6 +163,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (), flags: int = 0,
             address: Any = None) -> int:
         """As ``uringloop.Loop.sock_sendmsg``."""
+        self._check_blocking(sock)
         flags = operator.index(flags) | _DONTWAIT
         views = [memoryview(buffer) for buffer in buffers]      # a lease may be released meanwhile
         del buffers                             # an exception would keep them
@@ -173,6 +179,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             self, sock: socket.socket, bufsize: int, ancbufsize: int = 0,
             flags: int = 0) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
         """As ``uringloop.Loop.sock_recvmsg``."""
+        self._check_blocking(sock)
         return await self._retry_until_ready(
             sock, True, sock.recvmsg, bufsize, ancbufsize, operator.index(flags) | _DONTWAIT)
 
@@ -217,21 +224,26 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         raise AssertionError
 
     async def _until_ready(self, sock: socket.socket, reading: bool) -> None:
+        """Wait, perhaps with others, until the socket has something, or has room."""
         fd = sock.fileno()
-        ready: asyncio.Future[None] = self.create_future()
         own: Any = self
         watch, unwatch = ((own._add_reader, self.remove_reader) if reading
                           else (own._add_writer, self.remove_writer))
         own._ensure_fd_no_transport(fd)
-        handle = watch(fd, _set_done, ready)
+        waiters = self._waiters.setdefault((fd, reading), Waiters())
+        waiters.handle = watch(fd, waiters.wake_next)    # in the place of the one before
+        ready: asyncio.Future[None] = self.create_future()
+        waiters.futures.append(ready)
         try:
             await ready
         finally:
-            # Unless somebody else has come to wait for the same.
-            if not handle.cancelled():
-                unwatch(fd)
+            waiters.futures.remove(ready)
+            if not waiters.futures:
+                del self._waiters[fd, reading]
+                # Unless a call of asyncio's own has come to wait for the same.
+                if not waiters.handle.cancelled():
+                    unwatch(fd)
 
-
-def _set_done(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+    def _check_blocking(self, sock: socket.socket) -> None:
+        if self.get_debug() and sock.gettimeout() != 0:
+            raise ValueError('the socket must be non-blocking')
