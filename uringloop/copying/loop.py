@@ -8,7 +8,8 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from uringloop.copying.datagrams import CopyingDatagramTransport, pieces_of
+from uringloop.copying.datagrams import CopyingDatagramTransport
+from uringloop.copying.outgoing import DONTWAIT, call_each, pieces_of
 from uringloop.copying.readiness import Waiters
 from uringloop.copying.streams import CopyingStreamTransport, is_lent
 from uringloop.core.lender import Lender
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 _Result = TypeVar('_Result')
-
-# A plain number: with a flag of the enum's -1 becomes all flags that that knows.
-_DONTWAIT = int(socket.MSG_DONTWAIT)
 
 _SelectorEventLoop = asyncio.SelectorEventLoop
 
@@ -59,9 +57,22 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         return LoopStats(**nothing | self._counted.as_dict())
 
     def close(self) -> None:
-        """As asyncio's; what is registered is given up."""
-        super().close()
+        """As asyncio's; what is registered is given up, and who waits for a report cancelled."""
+        try:
+            if not self.is_running():
+                self._drop_queues()
+        finally:
+            super().close()
         self._close_lender()
+
+    def _drop_queues(self) -> None:
+        own: Any = self
+        call_each([
+            datagram.report.future.cancel
+            for transport in list(own._transports.values())
+            if isinstance(transport, CopyingDatagramTransport)
+            for datagram in transport._drop_queue()
+            if datagram.report is not None])
 
     # -- memory ----------------------------------------------------------------------------------
 
@@ -136,9 +147,9 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         except OSError as exc:
             if not done:
                 raise
-            future.set_exception(exc)
+            future.set_exception(exc.with_traceback(None))       # which would hold the memory
         else:
-            future.set_result(self._report(sent))
+            future.set_result(SendReport(sent, True))
         return future
 
     async def _send_pieces(
@@ -146,17 +157,14 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         for piece in pieces:
             sent += await self._retry_until_ready(
                 sock, False, self._send_piece, sock, piece, address)
-        return self._report(sent)
+        return SendReport(sent, True)
 
     def _send_piece(self, sock: socket.socket, piece: bytes, address: Any) -> int:
-        sent = sock.sendto(piece, socket.MSG_DONTWAIT, address)
+        sent = sock.sendto(piece, DONTWAIT, address)
         self._counted.datagrams_sent += 1
-        return sent
-
-    def _report(self, nbytes: int) -> SendReport:
         self._counted.zerocopy_sent += 1
         self._counted.zerocopy_copied += 1
-        return SendReport(nbytes, True)
+        return sent
 
     async def sock_sendmsg(
             self, sock: socket.socket, buffers: Iterable[ReadableBuffer],
@@ -164,7 +172,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             address: Any = None) -> int:
         """As ``uringloop.Loop.sock_sendmsg``."""
         self._check_blocking(sock)
-        flags = operator.index(flags) | _DONTWAIT
+        flags = operator.index(flags) | DONTWAIT
         views = [memoryview(buffer) for buffer in buffers]      # a lease may be released meanwhile
         del buffers                             # an exception would keep them
         destination = () if address is None else (address,)
@@ -181,7 +189,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         """As ``uringloop.Loop.sock_recvmsg``."""
         self._check_blocking(sock)
         return await self._retry_until_ready(
-            sock, True, sock.recvmsg, bufsize, ancbufsize, operator.index(flags) | _DONTWAIT)
+            sock, True, sock.recvmsg, bufsize, ancbufsize, operator.index(flags) | DONTWAIT)
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """As asyncio's, of leases too."""
