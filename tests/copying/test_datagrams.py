@@ -5,6 +5,7 @@ import errno
 import gc
 import os
 import socket
+import sys
 
 import pytest
 
@@ -14,7 +15,9 @@ from tests.support.protocols import Recorder, endpoint
 from tests.support.sockets import LOCAL, bound, deserted, udp, unix_pair
 from tests.support.turns import turns
 from uringloop.copying.datagrams import EMPTY_ALLOWED
-from uringloop.copying.loop import CopyingLoop
+from uringloop.copying.loop import UDP_GRO, CopyingLoop
+
+UDP_SEGMENT = 103                       # linux/udp.h
 
 
 class FullSocket(FallbackMixin, Case):
@@ -462,6 +465,27 @@ class TestClosed(FallbackMixin, Case):
                 transport.sendto(b'')
                 transport.sendto_many([b'', b''])
                 assert self.loop.stats().datagrams_dropped - before == 3 * EMPTY_ALLOWED
+
+        self.run(main())
+
+
+class TestTrains(FallbackMixin, Case):
+
+    @pytest.mark.parametrize('gro', [None, True, False])
+    def test_on_a_socket_that_has_them_put_together(self, gro):
+        """``gro=True`` says that the loop is to cut them: so the kernel leaves them as they are."""
+        async def main():
+            with udp() as sender:
+                sock = udp()
+                sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+                transport, protocol = await endpoint(sock=sock, gro=gro)
+                sender.sendmsg([bytes(1000)], [(
+                    socket.IPPROTO_UDP, UDP_SEGMENT, (300).to_bytes(2, sys.byteorder))], 0,
+                    transport.get_extra_info('sockname'))
+                await protocol.until(lambda p: sum(map(len, p.datagrams)) == 1000)
+                assert [len(data) for data in protocol.datagrams] == (
+                    [300, 300, 300, 100] if gro else [1000])
+                transport.close()
 
         self.run(main())
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import operator
 import socket
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 _Result = TypeVar('_Result')
+
+UDP_GRO = 104                # linux/udp.h
 
 _SelectorEventLoop = asyncio.SelectorEventLoop
 
@@ -102,6 +105,10 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         check_names(options)
         check_switches(batch=batch, gro=gro, **metadata)
         sock = options.get('sock')
+        if gro and sock is not None:
+            with contextlib.suppress(OSError):
+                # By a program that leaves the cutting to the loop.
+                sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 0)
         asked = check_asked(getattr(sock, 'family', options.get('family', 0)), metadata)
 
         def make_protocol() -> asyncio.BaseProtocol:
