@@ -1,15 +1,23 @@
 """Datagrams of the fallback: what waits for room, and is told of, though asyncio queues it."""
 import asyncio
+import contextlib
 import errno
+import gc
+import os
 import socket
+import sys
 
 import pytest
 
 import uringloop
 from tests.support.cases import Case, FallbackMixin
 from tests.support.protocols import Recorder, endpoint
-from tests.support.sockets import LOCAL, deserted, unix_pair
+from tests.support.sockets import LOCAL, bound, deserted, udp, unix_pair
 from tests.support.turns import turns
+from uringloop.copying.datagrams import EMPTY_ALLOWED
+from uringloop.copying.loop import UDP_GRO, CopyingLoop
+
+UDP_SEGMENT = 103                       # linux/udp.h
 
 
 class FullSocket(FallbackMixin, Case):
@@ -231,6 +239,148 @@ class TestCounted(FallbackMixin, Case):
         self.run(main())
 
 
+    def test_a_train_of_a_socket(self):
+        """Each of it, as of a transport."""
+        async def main():
+            with udp() as sock:
+                await self.loop.sock_sendto_zerocopy(
+                    sock, bytes(10), sock.getsockname(), segment_size=2)
+                stats = self.loop.stats()
+                assert (stats.datagrams_sent, stats.zerocopy_sent, stats.zerocopy_copied) \
+                    == (5, 5, 5)
+
+        self.run(main())
+
+
+class TestQueue(FullSocket):
+
+    def test_telling_that_fails(self):
+        """What waits behind it leaves all the same."""
+        class Loop(CopyingLoop):
+            broken = False
+
+            def call_soon(self, callback, *args, **kwargs):
+                if self.broken and callback is told:
+                    raise ZeroDivisionError
+                return super().call_soon(callback, *args, **kwargs)
+
+        def told(_):
+            pass
+
+        async def main():
+            transport, _, peer, sent = await self.full()
+            with peer:
+                one, two = [transport.sendto_zerocopy(data) for data in (b'one', b'two')]
+                one.add_done_callback(told)
+                self.loop.broken = True
+                assert (await self.read(peer, sent + 2))[-2:] == [b'one', b'two']
+                assert await two == (3, True) and one.done()
+                more = [transport.sendto_zerocopy(b'more') for _ in range(sent + 3)]
+                more[-3].add_done_callback(told)
+                await turns()
+                transport.abort()
+                assert all(future.done() for future in more)
+                await asyncio.wait(more)
+                self.loop.broken = False
+
+        self.loop.close()
+        self.loop = Loop()
+        self.loop.set_exception_handler(lambda _, context: self.problems.append(context))
+        self.run(main())
+        assert {type(context['exception']) for context in self.problems} == {ZeroDivisionError}
+
+    def test_interrupted_while_it_is_aborted(self):
+        """All of them are told."""
+        class Loop(CopyingLoop):
+            def call_soon(self, callback, *args, **kwargs):
+                if callback is told:
+                    raise KeyboardInterrupt
+                return super().call_soon(callback, *args, **kwargs)
+
+        def told(_):
+            pass
+
+        async def main():
+            transport, protocol, peer, _ = await self.full()
+            with peer:
+                waiting = [transport.sendto_zerocopy(b'one') for _ in range(3)]
+                for future in waiting:
+                    future.add_done_callback(told)
+                await turns()
+                with pytest.raises(KeyboardInterrupt):
+                    transport.abort()
+                assert {type(future.exception()) for future in waiting} == {ConnectionAbortedError}
+                assert self.loop.stats().datagrams_dropped == 4
+                await protocol.until(lambda p: p.lost)
+
+        self.loop.close()
+        self.loop = Loop()
+        self.run(main())
+
+    def test_aborted_by_who_is_told_of_the_last(self):
+        """The descriptor is watched no more: the next of that number hears what comes."""
+        class Aborts(Recorder):
+            def error_received(self, exc):
+                self.transport.abort()
+
+        async def main():
+            ours, peer = unix_pair()
+            transport, protocol = await self.loop.create_datagram_endpoint(Aborts, sock=ours)
+            while not transport.get_write_buffer_size():
+                transport.sendto(b'x')
+            number = ours.fileno()
+            peer.close()
+            await protocol.until(lambda p: p.lost)
+            await self.hears(number)
+
+        self.run(main())
+        assert not self.problems
+
+    @pytest.mark.parametrize('when', ['closed', 'lost'])
+    def test_what_asyncio_queues_without_a_connection(self, when):
+        """It is dropped, and counted."""
+        class Last(Recorder):
+            def connection_lost(self, exc):
+                if when == 'lost':
+                    self.transport.sendto(b'last', there)
+                super().connection_lost(exc)
+
+        async def main():
+            receiver.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sender.sendto(b'x', there)
+            transport, protocol = await self.loop.create_datagram_endpoint(
+                Last, local_addr=there + 'sender', family=socket.AF_UNIX)
+            number = transport.get_extra_info('socket').fileno()
+            transport.close()
+            if when == 'closed':
+                transport.sendto(b'last', there)
+            await protocol.until(lambda p: p.lost)
+            assert self.loop.stats().datagrams_dropped == 1
+            await self.hears(number)
+
+        there = '\0fallback-' + os.urandom(8).hex()
+        with bound(socket.AF_UNIX, there) as receiver, \
+                socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            self.run(main())
+        assert not self.problems
+
+    async def hears(self, number):
+        """An endpoint of that descriptor does."""
+        others = []
+        while not others or others[-1][0].get_extra_info('socket').fileno() < number:
+            others.append(await endpoint(local_addr=LOCAL))
+        transport, protocol = others[-1]
+        assert transport.get_extra_info('socket').fileno() == number
+        transport.sendto(b'hello', transport.get_extra_info('sockname'))
+        await protocol.until(lambda p: p.datagrams)
+        for transport, _ in others:
+            transport.close()
+        await turns()
+
+
 class TestErrors(FallbackMixin, Case):
 
     def test_an_error_that_is_kept_keeps_no_buffer(self):
@@ -247,6 +397,95 @@ class TestErrors(FallbackMixin, Case):
             assert pool.free == 2
             transport.close()
             await pool.close()
+
+        self.run(main())
+
+
+    @pytest.mark.parametrize('kept', [False, True])
+    def test_of_a_train_that_a_socket_sends(self, kept):
+        async def main():
+            pool = self.loop.create_buffer_pool(1, 100)
+            with udp() as sock:
+                sock.connect(deserted())
+                with pool.acquire_nowait() as lease:
+                    future = self.loop.sock_sendto_zerocopy(
+                        sock, lease[:], sock.getpeername(), segment_size=10)
+                error = future.exception()
+                assert isinstance(error, ConnectionRefusedError)
+                if not kept:
+                    del future, error
+                del lease
+                await turns()
+                assert pool.free == 1
+
+        gc.disable()
+        try:
+            self.run(main())
+        finally:
+            gc.enable()
+
+
+class TestClosed(FallbackMixin, Case):
+    """``sendto`` is asyncio's."""
+
+    @pytest.mark.parametrize('loop', ['ours', 'asyncios'])
+    @pytest.mark.parametrize('lost', [False, True])
+    def test_with_a_remote_address(self, lost, loop, caplog):
+        async def main():
+            with udp() as peer:
+                there = peer.getsockname()
+                transport, protocol = await endpoint(remote_addr=there)
+                transport.close()
+                if lost:
+                    await protocol.until(lambda p: p.lost)
+                for other in ('127.0.0.1', 9), 'no address':
+                    with pytest.raises(ValueError, match='Invalid address: must be None or'):
+                        transport.sendto(b'x', other)
+                for _ in range(6):
+                    transport.sendto(b'x')
+                assert caplog.messages == ['socket.send() raised exception.'] * 2
+                with pytest.raises(BlockingIOError):
+                    peer.recv(100)
+                await turns()
+
+        if loop == 'asyncios':
+            self.loop.close()
+            self.loop = asyncio.SelectorEventLoop()
+        self.run(main())
+        if loop == 'ours':
+            assert self.loop.stats().datagrams_dropped == 6
+
+    def test_empty_ones_are_counted_where_they_are_sent(self):
+        async def main():
+            for how in {'local_addr': LOCAL}, {'remote_addr': deserted()}:
+                transport, protocol = await endpoint(**how)
+                transport.close()
+                await protocol.until(lambda p: p.lost)
+                before = self.loop.stats().datagrams_dropped
+                transport.sendto(b'')
+                transport.sendto_many([b'', b''])
+                assert self.loop.stats().datagrams_dropped - before == 3 * EMPTY_ALLOWED
+
+        self.run(main())
+
+
+class TestTrains(FallbackMixin, Case):
+
+    @pytest.mark.parametrize('gro', [None, True, False])
+    def test_on_a_socket_that_has_them_put_together(self, gro):
+        """``gro=True`` says that the loop is to cut them: so the kernel leaves them as they are."""
+        async def main():
+            with udp() as sender:
+                sock = udp()
+                sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+                transport, protocol = await endpoint(sock=sock, gro=gro)
+                sender.sendmsg([bytes(1000)], [(
+                    socket.IPPROTO_UDP, UDP_SEGMENT, (300).to_bytes(2, sys.byteorder))], 0,
+                    transport.get_extra_info('sockname'))
+                await protocol.until(lambda p: sum(map(len, p.datagrams)) == 1000)
+                assert [len(data) for data in protocol.datagrams] == (
+                    [300, 300, 300, 100] if gro else [1000])
+                transport.close()
 
         self.run(main())
 

@@ -303,7 +303,6 @@ class TestRefused(WithErrors):
         plain = Recorder()
         self.run(main())
 
-    @only_uring
     def test_more_and_more(self):
         """What is received has its turn, however many errors there are."""
         async def main():
@@ -318,6 +317,41 @@ class TestRefused(WithErrors):
                     await asyncio.sleep(0)
             transport.close()
 
+        self.run(main())
+
+    @pytest.mark.parametrize('connected', [True, False])
+    def test_none_of_many_is_told_twice(self, connected):
+        """The socket has the next one's error, too, once more than a turn's have been read."""
+        async def main():
+            gone = deserted()
+            transport, protocol = await (
+                self.open(remote_addr=gone) if connected else self.open())
+            for _ in range(100):
+                transport.sendto(b'are you there?', None if connected else gone)
+            await protocol.until(lambda p: len(p.queue) + len(p.errors) >= 100)
+            await turns()
+            assert (len(protocol.queue), protocol.errors) == (100, [])
+            transport.close()
+
+        self.run(main())
+
+    def test_datagrams_come_though_errors_come_as_fast(self):
+        """At each error something is sent that fails, too."""
+        class Resends(Queue):
+            def datagram_errqueue_received(self, data, ancdata, flags, addr):
+                self.transport.sendto(data, gone)
+
+        async def main():
+            transport, protocol = await self.open(Resends)
+            for _ in range(2):
+                transport.sendto(b'are you there?', gone)
+            with udp() as peer:
+                for n in range(20):
+                    peer.sendto(b'%d' % n, transport.get_extra_info('sockname'))
+                await protocol.until(lambda p: len(p.got) == 20)
+            transport.close()
+
+        gone = deserted()
         self.run(main())
 
     @pytest.mark.parametrize('end', ['close', 'abort', 'pause'])
@@ -425,6 +459,79 @@ class TestFullSocket(WithErrors):
             wire.release()
 
 
+class TestNobodyReads(WithErrors):
+    """The socket has no room, and errors in its queue that nobody is to be told of now."""
+
+    async def full(self, wire, kind):
+        """Reading is paused; there are three stamps in the queue, and a datagram."""
+        sock = wire.socket(address=('10.98.1.1', 0))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 30_000)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, TX_SOFTWARE | SOFTWARE | TSONLY)
+        transport, protocol = await self.open(kind, sock=sock)
+        await turns()
+        transport.pause_reading()
+        for _ in range(3):
+            transport.sendto(b'here', sock.getsockname())
+        wire.hold()
+        while not transport.get_write_buffer_size():
+            transport.sendto(bytes(10_000), wire.peer)
+        return transport, protocol
+
+    @needs_root
+    @pytest.mark.parametrize('closed', [False, True])
+    def test_it_does_not_spin(self, wire, closed):
+        async def main():
+            receiver, received = await roomy_peer(wire)
+            transport, protocol = await self.full(wire, Queue)
+            if closed:
+                transport.close()
+            await turns()
+            begin = time.process_time()
+            await asyncio.sleep(0.2)
+            assert time.process_time() - begin < 0.1
+            assert transport.get_write_buffer_size() and not protocol.queue
+            wire.release()
+            await received.until(lambda p: p.datagrams)
+            while transport.get_write_buffer_size():
+                await asyncio.sleep(0)
+            if not closed:
+                transport.resume_reading()
+                await protocol.until(lambda p: len(p.queue) >= 3 and len(p.got) == 3)
+                transport.close()
+            receiver.close()
+            await turns()
+
+        self.needs_pausing()
+        try:
+            self.run(main())
+        finally:
+            wire.release()
+
+    @needs_root
+    def test_closed_by_who_is_told(self, wire):
+        """Nothing more is told, though the connection lasts until all has left."""
+        class Closes(Queue):
+            def datagram_errqueue_received(self, data, ancdata, flags, addr):
+                super().datagram_errqueue_received(data, ancdata, flags, addr)
+                self.transport.close()
+
+        async def main():
+            transport, protocol = await self.full(wire, Closes)
+            transport.resume_reading()
+            await protocol.until(lambda p: p.queue)
+            await turns()
+            assert transport.get_write_buffer_size()
+            assert (len(protocol.queue), protocol.got, protocol.errors) == (1, [], [])
+            transport.abort()
+            await turns()
+
+        self.needs_pausing()
+        try:
+            self.run(main())
+        finally:
+            wire.release()
+
+
 class TestLocal(WithErrors):
 
     def test_an_error_is_told_and_a_datagram_is_one(self):
@@ -495,4 +602,5 @@ class TestSendingTimes(WithErrors):
         self.run(main())
 
 
-on_the_fallback_too(globals(), TestRefused, TestLocal, TestMTU, TestSendingTimes)
+on_the_fallback_too(
+    globals(), TestRefused, TestNobodyReads, TestLocal, TestMTU, TestSendingTimes)

@@ -1,8 +1,13 @@
 """Several calls at a time on one socket: each has its turn."""
 import asyncio
+import contextlib
+import socket
 
-from tests.support.cases import UringCase
-from tests.support.sockets import Sockets
+import pytest
+
+from tests.support.cases import UringCase, on_the_fallback_too
+from tests.support.sockets import Sockets, unix_pair
+from tests.support.turns import turns
 
 
 class TestConcurrentCalls(Sockets, UringCase):
@@ -37,3 +42,77 @@ class TestConcurrentCalls(Sockets, UringCase):
                 == {client.getsockname() for client in clients}
 
         self.run(main())
+
+
+class TestMessages(Sockets, UringCase):
+    """Of the calls that asyncio has not each has its turn, whatever the loop."""
+
+    def full(self):
+        """A socket that takes no more, its peer, and what that has to read."""
+        pair = unix_pair()
+        for sock in pair:
+            sock.setblocking(False)
+            self.opened.append(sock)
+        count = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                pair[0].send(b'before')
+                count += 1
+        return *pair, count
+
+    @pytest.mark.parametrize('call', ['one', 'train', 'message', 'mixed'])
+    @pytest.mark.parametrize('cancelled', [None, 0, 3])
+    def test_several_wait_for_room(self, call, cancelled):
+        async def main():
+            one, two, before = self.full()
+            calls = {
+                'one': lambda data: self.loop.sock_sendto_zerocopy(one, data, two.getsockname()),
+                'train': lambda data: self.loop.sock_sendto_zerocopy(
+                    one, data, two.getsockname(), segment_size=1),
+                'message': lambda data: self.loop.sock_sendmsg(one, [data])}
+            kinds = ['one', 'message'] * 2 if call == 'mixed' else [call] * 4
+            sending = [asyncio.ensure_future(calls[kind](b'%d' % n))
+                       for n, kind in enumerate(kinds)]
+            await turns()
+            if cancelled is not None:
+                sending.pop(cancelled).cancel()
+            for _ in range(before):
+                assert await self.loop.sock_recv(two, 100) == b'before'
+            got = [await self.loop.sock_recv(two, 100) for _ in sending]
+            assert set(got) == {b'%d' % n for n in range(4) if n != cancelled}
+            await asyncio.gather(*sending)
+
+        self.run(main())
+
+    def test_several_wait_for_messages(self):
+        async def main():
+            one, two = self.pair(socket.SOCK_DGRAM)
+            receiving = [asyncio.ensure_future(self.loop.sock_recvmsg(two, 100))
+                         for _ in range(20)]
+            await turns()
+            receiving.pop(7).cancel()
+            for n in range(19):
+                one.send(b'%d' % n)
+            got = await asyncio.gather(*receiving)
+            assert {data for data, *_ in got} == {b'%d' % n for n in range(19)}
+            # And nobody is waited for any more.
+            later = asyncio.ensure_future(self.loop.sock_recvmsg(two, 100))
+            await turns()
+            one.send(b'later')
+            assert (await later)[0] == b'later'
+
+        self.run(main())
+
+    def test_of_a_blocking_socket_in_debug_mode(self):
+        async def main():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                for call in (self.loop.sock_sendmsg(sock, [b'x'], address=('127.0.0.1', 9)),
+                             self.loop.sock_recvmsg(sock, 100)):
+                    with pytest.raises(ValueError, match='must be non-blocking'):
+                        await call
+
+        self.loop.set_debug(True)
+        self.run(main())
+
+
+on_the_fallback_too(globals(), TestMessages)

@@ -1,224 +1,67 @@
 """asyncio's datagram transport, with what ``uringloop.DatagramTransport`` has besides."""
 from __future__ import annotations
 
-import array
 import asyncio
-import contextlib
-import errno
-import os
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from asyncio import constants
+from asyncio.log import logger
+from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from uringloop.copying.counting import CountingSocket, is_of_the_network
+from uringloop.copying.incoming import ReceivingTransport
+from uringloop.copying.outgoing import (
+    Datagram,
+    Message,
+    Report,
+    call_each,
+    check_address,
+    pieces_of,
+)
 from uringloop.copying.streams import is_lent
 from uringloop.datagram.control import (
     checked_flags,
     joined_buffers,
     packed_ancdata,
     packed_metadata,
-    unpacked_ancdata,
-    with_files_held,
 )
-from uringloop.datagram.metadata import ask, ask_for_errors, info_of
-from uringloop.datagram.protocol import check_methods, method_of, takes_errors
 from uringloop.datagram.transport import (
-    AsyncioTransport,
     DatagramTransport,
     check_data,
     items_of,
     pair,
 )
 from uringloop.memory.registered import RegisteredBuffer
-from uringloop.ring.trains import check_segment_size
-from uringloop.ring.zerocopy import SendReport
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from uringloop.core.counters import Counters
     from uringloop.memory.leases import Lease
+    from uringloop.ring.zerocopy import SendReport
 
-    # What is told of a datagram: None if it has left, or why not.
-    _Told = Callable[[Exception | None], None]
-
-CONTROL_ROOM = 2048
-ERRORS_AT_ONCE = 32
-SCM_PIDFD = 4                # Linux 6.5; the socket module has no name for it
-# What a send fails by that has no other's error to tell.
-OF_THIS_ONE = (errno.EAGAIN, errno.EINTR, errno.EBADF, errno.EMSGSIZE)
+ROOM_AGAIN = 0.01            # seconds
 
 # As asyncio: see ``uringloop.datagram.transport``.
 EMPTY_ALLOWED = sys.version_info >= (3, 13)
+# What asyncio adds to each datagram's length in the size of its queue.
+HEADER = 8 if sys.version_info >= (3, 13) else 0
 
 
-def _close_descriptors(ancdata: list[tuple[int, int, bytes]]) -> None:
-    """Nobody is given the descriptors that have come: they are not to stay open."""
-    for level, kind, data in ancdata:
-        if level == socket.SOL_SOCKET and kind in (socket.SCM_RIGHTS, SCM_PIDFD):
-            for fd in array.array('i', data[:len(data) // 4 * 4]):
-                if fd >= 0:
-                    os.close(fd)
+class CopyingDatagramTransport(ReceivingTransport):
+    """asyncio's datagram transport, with the further calls of ``uringloop.DatagramTransport``.
 
-
-def pieces_of(content: bytes, segment_size: int | None) -> list[bytes]:
-    """The datagrams that ``content`` leaves as."""
-    size = check_segment_size(segment_size)
-    if not size or len(content) <= size:
-        return [content]
-    return [content[start:start + size] for start in range(0, len(content), size)]
-
-
-class _Datagram(bytes):
-    """One of which somebody is to hear that it has left, or why not.
-
-    It is so also while it waits in asyncio's queue.
+    Its queue has ``Datagram``s in it, by whatever call.
     """
 
-    told: _Told | None       # None: asyncio tells the protocol
-
-    def __bytes__(self) -> bytes:
-        return self               # asyncio makes ``bytes`` of what it queues
-
-    def __bool__(self) -> bool:
-        return True               # before Python 3.13 asyncio leaves empty ones out
-
-
-class _Message(_Datagram):
-    """One that has control messages and flags."""
-
-    ancdata: list[tuple[int, int, Any]]
-    flags: int
-    files: object            # that it passes: they are open until it is gone
-
-
-class _Report:
-    """A future of ``SendReport``, of one datagram or several."""
-
-    def __init__(self, future: asyncio.Future[SendReport], counters: Counters) -> None:
-        self.future = future
-        self.counters = counters
-        self.nbytes = 0
-        self.due = 1                 # those still to be told of, and until ``close`` one more
-        self.any = False             # of none the kernel has copied any
-        self.error: Exception | None = None
-
-    def add(self, nbytes: int) -> None:
-        """There is one more to be told of."""
-        self.nbytes += nbytes
-        self.any = True
-        self.due += 1
-
-    def told(self, error: Exception | None) -> None:
-        """One has left, or has not: the first error is the future's, once all have been tried."""
-        if error is None:
-            self.counters.zerocopy_sent += 1
-            self.counters.zerocopy_copied += 1
-        else:
-            self.failed(error)
-        self.close()
-
-    def failed(self, error: Exception) -> None:
-        """What the future tells, unless there was an error before."""
-        self.error = self.error or error
-
-    def close(self) -> None:
-        """There is one less to be told of; or all have been added."""
-        self.due -= 1
-        if self.due or self.future.done():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(SendReport(self.nbytes, self.any))
-
-
-class _CountingSocket:
-    """A transport's socket: counts datagrams, and says of each ``_Datagram`` what became of it."""
-
-    takes_errors = False     # the protocol hears of what the network says by the error queue
-
-    def __init__(self, sock: socket.socket, counters: Counters) -> None:
-        self._sock = sock
-        self._counters = counters
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-    def send(self, data: bytes) -> int:
-        if isinstance(data, _Message):
-            return self._counted(data, self._sock.sendmsg, [data], data.ancdata, data.flags)
-        return self._counted(data, self._sock.send, data)
-
-    def sendto(self, data: bytes, address: Any) -> int:
-        if isinstance(data, _Message):
-            return self._counted(
-                data, self._sock.sendmsg, [data], data.ancdata, data.flags, address)
-        return self._counted(data, self._sock.sendto, data, address)
-
-    def recvfrom(self, size: int) -> tuple[bytes, Any]:
-        received = self._sock.recvfrom(size)
-        self._counters.datagrams_received += 1
-        return received
-
-    def recvmsg(
-            self, size: int, control_size: int,
-            flags: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
-        received = self._sock.recvmsg(size, control_size, flags)
-        self._counters.datagrams_received += 1
-        return received
-
-    def error_message(
-            self, size: int,
-            control_size: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
-        return self._sock.recvmsg(size, control_size, socket.MSG_ERRQUEUE)
-
-    def _counted(self, data: bytes, method: Callable[..., int], *arguments: Any) -> int:
-        told = data.told if isinstance(data, _Datagram) else None
-        try:
-            try:
-                method(*arguments)
-            except OSError as exc:
-                if not self.takes_errors or exc.errno in OF_THIS_ONE:
-                    raise
-                method(*arguments)       # that was of another datagram, and this one was not tried
-        except (BlockingIOError, InterruptedError):
-            raise
-        except Exception as exc:
-            self._counters.datagrams_dropped += 1
-            if told is None:
-                raise
-            # And not the protocol.  A traceback would keep what was sent, a lease's view say.
-            told(exc.with_traceback(None))
-        else:
-            self._counters.datagrams_sent += 1
-            if told is not None:
-                told(None)
-        return len(data)
-
-
-def _is_of_the_network(error: Exception) -> bool:
-    """Whether it is the answer to a datagram, and not to an address that is none."""
-    return isinstance(error, OSError) and not isinstance(error, socket.gaierror) \
-        and error.errno is not None
-
-
-class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
-    """asyncio's datagram transport, with the further calls of ``uringloop.DatagramTransport``."""
-
-    _sock: Any
-    _kind: type | None = None            # of the protocol that was looked at
-    _method = 'datagram_received'        # that it has, and is called by
-    _takes_errors = False
-    _errors_asked = False                # the socket has IP_RECVERR, by us
-    _asked = 0                           # of the kernel: metadata.Asked
-    _drops = 0                           # that were told of last
+    _aborted = False
 
     def __init__(self, loop: Any, sock: socket.socket, *arguments: Any) -> None:
         super().__init__(loop, sock, *arguments)
         self._home = loop                # asyncio forgets it when all is over
         self._counters = loop._counted
-        self._sock = _CountingSocket(sock, self._counters)
+        self._sock: Any = CountingSocket(sock, self._counters)
         self._sock.takes_errors = self._takes_errors
 
     @property  # type: ignore[misc]
@@ -228,13 +71,39 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
 
     def sendto(self, data: bytes | bytearray | memoryview | Lease, addr: Any = None) -> None:
         """Send a datagram; never waits.  As asyncio's, which takes no leases."""
-        check_data(data)
+        if type(data) is not bytes:
+            check_data(data)
+            if is_lent(data) or isinstance(data, RegisteredBuffer):
+                data = self._home._content(data)
+        if not data and not EMPTY_ALLOWED:
+            return
+        if self._address:
+            if addr not in (None, self._address):
+                raise ValueError(f'Invalid address: must be None or {self._address}')
+            addr = self._address
         if self._conn_lost and (self._address or self._sock is None):
             self._drop()
             return
-        if is_lent(data) or isinstance(data, RegisteredBuffer):
-            data = self._home._content(data)
-        super().sendto(data, addr)
+        if not self._buffer:
+            sock = self._sock
+            try:
+                if self._extra['peername']:
+                    sock.attempt(sock.real.send, data)
+                else:
+                    sock.attempt(sock.real.sendto, data, addr)
+                return
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as exc:
+                self._counters.datagrams_dropped += 1
+                self._protocol.error_received(exc.with_traceback(None))
+                return
+            except Exception as exc:
+                self._counters.datagrams_dropped += 1
+                self._fatal_error(exc, 'Fatal write error on datagram transport')
+                return
+        self._wait(Datagram(bytes(data)), addr)
+        self._pause_if_full()
 
     def sendto_zerocopy(
             self, data: ReadableBuffer | RegisteredBuffer, addr: Any = None, *,
@@ -242,27 +111,32 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
         """Send any buffer, by copying: as ``uringloop.DatagramTransport.sendto_zerocopy``."""
         content = self._home._content(data)
         pieces = pieces_of(content, segment_size)
-        future: asyncio.Future[SendReport] = self._home.create_future()
-        if self._conn_lost:
-            self._refuse(future, len(pieces), len(content), 'bytes')
-            return future
-        report = _Report(future, self._counters)
-        for piece in pieces:
-            self._send(piece, addr, report)
-        report.close()
-        return future
+        if self._is_over():
+            return self._refused(len(pieces), len(content), 'bytes')
+        report = Report(self._home, train=True)
+        try:
+            for piece in pieces:
+                report.add()
+                self._send(Datagram(piece, report), addr)
+        finally:
+            report.close()
+            self._pause_if_full()
+        return report.future
 
     def sendto_many(
             self, buffers: Iterable[ReadableBuffer | tuple[ReadableBuffer, Any]],
             addr: Any = None) -> None:
         """Send many datagrams: as ``uringloop.DatagramTransport.sendto_many``."""
-        for item in items_of(buffers):
-            data, to = pair(item) if type(item) is tuple else (item, addr)
-            content = self._home._content(data)
-            if self._conn_lost:
-                self._drop()
-            elif content or EMPTY_ALLOWED:
-                self._send(content, to, None)
+        errors: list[OSError] = []
+        try:
+            for item in items_of(buffers):
+                data, to = pair(item) if type(item) is tuple else (item, addr)
+                content = self._home._content(data)
+                if content or EMPTY_ALLOWED:
+                    errors += self._send(Datagram(content), to)
+        finally:
+            call_each([self._pause_if_full,
+                       *(partial(self._tell_protocol, error) for error in errors)])
 
     def sendto_many_zerocopy(
             self, buffers: Iterable[
@@ -270,38 +144,29 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
             addr: Any = None) -> asyncio.Future[SendReport]:
         """Send many datagrams with one future: as ``uringloop.DatagramTransport`` does."""
         items = items_of(buffers)
-        future: asyncio.Future[SendReport] = self._home.create_future()
-        if self._conn_lost:
-            self._refuse(future, len(items), len(items), 'datagrams')
-            return future
-        report = _Report(future, self._counters)
+        if self._is_over():
+            return self._refused(len(items), len(items), 'datagrams')
+        report = Report(self._home)
         try:
             for item in items:
+                report.add()
                 data, to = pair(item) if type(item) is tuple else (item, addr)
-                self._send(self._home._content(data), to, report)
+                self._send(Datagram(self._home._content(data), report), to)
         except Exception as exc:
-            report.failed(exc)
+            report.told(0, exc)
         finally:
             report.close()
-        return future
+            self._pause_if_full()
+        return report.future
 
     def sendmsg(
             self, buffers: Iterable[ReadableBuffer],
             ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (), flags: int = 0,
             addr: Any = None) -> None:
         """Send one datagram with control messages: as ``uringloop.DatagramTransport.sendmsg``."""
-        message = _Message(joined_buffers(buffers))
-        packed = packed_ancdata(ancdata)
-        message.flags = checked_flags(flags) | socket.MSG_DONTWAIT
-        if self._sock is not None and self._sock.family == socket.AF_UNIX:
-            try:
-                packed, message.files = with_files_held(packed)
-            except OSError as exc:
-                self._counters.datagrams_dropped += 1
-                self._tell_protocol(exc)
-                return
-        message.ancdata = unpacked_ancdata(packed)
-        self._send_message(message, addr)
+        flags = checked_flags(flags)
+        self._send_message(
+            Message(joined_buffers(buffers), packed_ancdata(ancdata), flags), addr)
 
     def sendto_with(
             self, data: bytes | bytearray | memoryview | Lease, addr: Any = None, *,
@@ -311,49 +176,85 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
         if self._sock is None:
             self._drop()
             return
-        message = _Message(self._home._content(data))
-        message.ancdata = unpacked_ancdata(packed_metadata(
-            self._sock.fileno(), int(self._sock.family), ecn, source))
-        message.flags = socket.MSG_DONTWAIT
-        self._send_message(message, addr)
+        control = packed_metadata(self._sock.fileno(), int(self._sock.family), ecn, source)
+        self._send_message(Message(self._home._content(data), control), addr)
 
-    def _send_message(self, message: _Message, addr: Any) -> None:
-        if addr is None and self.get_extra_info('peername') is None and not self._conn_lost:
-            raise TypeError('an address is needed: the socket is not connected')
-        if self._conn_lost:
-            self._drop()
-        else:
-            self._send(message, addr, None)
+    def _send_message(self, message: Message, addr: Any) -> None:
+        for error in self._send(message, addr):
+            self._protocol.error_received(error)
+        self._pause_if_full()
 
-    # -- what becomes of them --------------------------------------------------------------------
+    # -- how they leave --------------------------------------------------------------------------
 
-    def _send(self, content: bytes, addr: Any, report: _Report | None) -> None:
-        """Send a datagram, or queue it.
+    def _send(self, datagram: Datagram, addr: Any) -> list[OSError]:
+        """Send what a further call sends, or queue it behind what waits for room.
 
-        Errors of the network are told to the report, or to the protocol; others are raised.
+        What is no address is raised.  What the network says is told to its report; without one it
+        is returned, for the protocol.  Who has sent all tells that, and says so by
+        ``_pause_if_full``: what a protocol does then is not to come between datagrams of a call.
         """
-        outcomes: list[Exception | None] = []
-        datagram = content if isinstance(content, _Message) else _Datagram(content)
-        datagram.told = outcomes.append
-        super().sendto(datagram, addr)
-        error = outcomes[0] if outcomes else None
-        # Within the call, by a protocol that was told to pause.
-        aborted = isinstance(error, ConnectionAbortedError) and error.errno is None
-        if error is not None and not aborted and not _is_of_the_network(error):
-            self._counters.datagrams_dropped -= 1
-            raise error
-        if report is not None:
-            report.add(len(content))
-        told = report.told if report is not None else None
-        if not outcomes:
-            datagram.told = told              # it waits for room
-        elif told is not None:
-            told(error)
-        elif error is not None and not aborted:
-            self._tell_protocol(error)
+        if self._is_over() or datagram.is_of_broken_train():
+            self._give_up(datagram)
+            return []
+        address = self._address_for(addr)
+        waits = bool(self._buffer)
+        if waits and address:
+            check_address(self._sock.family, *address)
+        error = None
+        try:
+            if waits or not self._has_left(datagram, address):
+                datagram.begin_to_wait()
+                self._wait(datagram, addr)
+                return []
+        except OSError as exc:
+            if not is_of_the_network(exc):
+                raise
+            self._counters.datagrams_dropped += 1
+            error = exc.with_traceback(None)         # see ``Report.told``
+        if datagram.report is not None:
+            datagram.report.told(len(datagram), error)
+            return []
+        return [] if error is None else [error]
+
+    def _address_for(self, addr: Any) -> tuple[Any, ...]:
+        """What the socket is to be given for an address; nothing where it is connected."""
+        if self._address:
+            if addr not in (None, self._address):
+                raise ValueError(
+                    f'Invalid address: must be None or {self._address}, not {addr!r}')
+            addr = self._address
+        peer = self._extra['peername']
+        # The peer of an AF_UNIX pair may have no name, and asyncio then wants an address.
+        if peer or (addr is None and peer is not None):
+            return ()
+        if addr is None:
+            raise TypeError('an address is needed: the socket is not connected')
+        return (addr,)
+
+    def _has_left(self, datagram: Datagram, address: tuple[Any, ...]) -> bool:
+        """Send it, if the socket has room."""
+        try:
+            self._sock.attempt(datagram.leave_by, self._sock.real, *address)
+        except (BlockingIOError, InterruptedError):
+            return False
+        return True
+
+    def _wait(self, datagram: Datagram, addr: Any) -> None:
+        """Put it into asyncio's queue."""
+        if self._is_over():
+            self._give_up(datagram)      # by code of the program, in its address
+            return
+        if not self._buffer:
+            self._loop._add_writer(self._sock_fd, self._sendto_ready)
+        self._buffer.append((datagram, addr))
+        self._buffer_size += len(datagram) + HEADER
+
+    def _pause_if_full(self) -> None:
+        if self._buffer:
+            self._maybe_pause_protocol()
 
     def _tell_protocol(self, error: Exception) -> None:
-        if self._protocol is None:
+        if self._protocol is None or self._aborted:
             return
         try:
             self._protocol.error_received(error)
@@ -364,104 +265,131 @@ class CopyingDatagramTransport(AsyncioTransport):  # type: ignore[misc]
                 'message': f'Exception in callback {self!r}', 'exception': exc,
                 'transport': self, 'protocol': self._protocol})
 
-    # -- receiving -------------------------------------------------------------------------------
+    # -- what waits ------------------------------------------------------------------------------
 
-    def _receive_metadata(self, asked: int) -> None:
-        ask(self._sock, asked)
-        self._asked = asked
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Call another protocol from now on."""
-        check_methods(protocol)
-        super().set_protocol(protocol)
-        self._look_up()
-
-    def _look_up(self) -> None:
-        kind = type(self._protocol)
-        if kind is self._kind or self._sock is None:
-            return
-        self._kind = kind
-        self._method = method_of(kind)
-        self._takes_errors = takes_errors(kind, self._sock.family)
-        if isinstance(self._sock, _CountingSocket):
-            self._sock.takes_errors = self._takes_errors
-        if self._takes_errors and not self._errors_asked:
-            self._errors_asked = True
-            ask_for_errors(self._sock)
-
-    def _read_ready(self) -> None:
-        # One at a time, as asyncio does.
-        self._look_up()
-        if self._takes_errors:
-            self._read_errors()
-        if self._conn_lost or getattr(self, '_paused', False):
-            return
-        self._read_datagram()
-        if self._errors_asked and not self._takes_errors:
-            # A protocol before this one took them.  This one has been told, since the socket has
-            # such an error, too; and whatever is left there, the socket is said to be ready.
-            self._drop_errors()
-
-    def _read_datagram(self) -> None:
-        method = self._method
-        if method == 'datagram_received' and not self._asked:
-            super()._read_ready()
-            return
-        try:
-            data, ancdata, flags, addr = self._sock.recvmsg(
-                self.max_size, CONTROL_ROOM, socket.MSG_CMSG_CLOEXEC)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as exc:
-            self._protocol.error_received(exc)
-            return
-        if method != 'datagram_msg_received':
-            _close_descriptors(ancdata)
-        info = info_of(ancdata, self._asked)
-        self._counters.datagrams_overflowed += (info.drops or self._drops) - self._drops
-        self._drops = info.drops or self._drops
-        told = (info,) if method.endswith('_with_info') else ()
-        call = getattr(self._protocol, method)
-        if method == 'datagram_msg_received':
-            call(data, ancdata, int(flags) & ~int(socket.MSG_CMSG_CLOEXEC), addr)
-        elif method.startswith('datagram_train_received'):
-            call(data, len(data) or 1, addr, *told)
-        elif method.startswith('datagrams_received'):
-            call([(data, addr, *told)])
-        else:
-            call(data, addr, *told)
-
-    def _read_errors(self) -> None:
-        for _ in range(ERRORS_AT_ONCE):
-            if self._conn_lost or getattr(self, '_paused', False) or not self._takes_errors:
-                return
+    def _sendto_ready(self) -> None:
+        """The socket has room: as asyncio's."""
+        waited = len(self._buffer)
+        while self._buffer:
+            datagram, addr = self._buffer.popleft()
+            self._buffer_size -= len(datagram) + HEADER
             try:
-                error = self._sock.error_message(self.max_size, CONTROL_ROOM)
-            except OSError:
+                self._leave(datagram, addr)
+            except (BlockingIOError, InterruptedError):
+                self._wait_on(datagram, addr)
+                break
+            except OSError as exc:
+                self._protocol.error_received(exc.with_traceback(None))
                 return
-            self._protocol.datagram_errqueue_received(*error)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self._fatal_error(exc, 'Fatal write error on datagram transport')
+                return
+        if self._conn_lost:
+            return
+        if waited and len(self._buffer) == waited:
+            self._rest()
+        self._maybe_resume_protocol()
+        if not self._buffer and not self._conn_lost:
+            self._loop._remove_writer(self._sock_fd)
+            if self._closing:
+                self._conn_lost += 1
+                self._call_connection_lost(None)
 
-    def _drop_errors(self) -> None:
-        with contextlib.suppress(OSError):
-            while self._sock is not None:
-                self._sock.error_message(0, 0)
+    def _leave(self, datagram: Datagram, addr: Any) -> None:
+        """Send what has waited.  What has no report raises, and the protocol is told of that."""
+        report = datagram.report
+        if datagram.is_of_broken_train():
+            self._give_up(datagram)
+            return
+        error = None
+        try:
+            self._sock.attempt(datagram.leave_by, self._sock.real, *self._address_for(addr))
+        except (BlockingIOError, InterruptedError):
+            raise
+        except Exception as exc:
+            self._counters.datagrams_dropped += 1
+            if report is None:
+                raise
+            error = exc.with_traceback(None)
+        if report is not None:
+            report.told(len(datagram), error)
 
-    def _refuse(
-            self, future: asyncio.Future[SendReport], dropped: int, count: int, of: str) -> None:
+    def _wait_on(self, datagram: Datagram, addr: Any) -> None:
+        """There is no room for it yet."""
+        if self._conn_lost:
+            self._give_up(datagram)
+        else:
+            self._buffer.appendleft((datagram, addr))
+            self._buffer_size += len(datagram) + HEADER
+
+    def _rest(self) -> None:
+        """The socket is ready, and has no room: it may have an error that is not read now.
+
+        It would say so at any time.
+        """
+        if not self._errors_asked:
+            return
+        if self._closing:
+            self._drop_errors()              # nobody is told of them any more
+        elif self._is_paused():
+            self._loop._remove_writer(self._sock_fd)
+            self._loop.call_later(ROOM_AGAIN, self._look_for_room)
+
+    def _look_for_room(self) -> None:
+        if self._buffer and not self._conn_lost:
+            self._loop._add_writer(self._sock_fd, self._sendto_ready)
+
+    # -- what does not leave ---------------------------------------------------------------------
+
+    def _is_over(self) -> bool:
+        return bool(self._conn_lost) or self._home.is_closed()
+
+    def _refused(self, dropped: int, count: int, of: str) -> asyncio.Future[SendReport]:
         self._counters.datagrams_dropped += dropped
         what = f'{count} {of} were' if count != 1 else f'1 {of.removesuffix("s")} was'
+        future: asyncio.Future[SendReport] = self._home.create_future()
         future.set_exception(ConnectionAbortedError(f'{self!r} is closed: {what} not sent'))
+        return future
+
+    def _give_up(self, datagram: Datagram) -> None:
+        """It is not sent, for what it belongs to has failed."""
+        report = datagram.report
+        if report is None:
+            self._drop()
+            return
+        self._counters.datagrams_dropped += 1
+        report.told(len(datagram), report.error or ConnectionAbortedError(
+            f'{self!r} is closed: {len(datagram)} bytes were not sent'))
 
     def _drop(self) -> None:
         self._counters.datagrams_dropped += 1
-        self._conn_lost += 1
+        if self._conn_lost:
+            if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+                logger.warning('socket.send() raised exception.')
+            self._conn_lost += 1
+
+    def _drop_queue(self) -> list[Datagram]:
+        """Nothing of it is sent."""
+        queued = [datagram for datagram, _ in self._buffer]
+        self._buffer.clear()
+        self._buffer_size = 0
+        self._counters.datagrams_dropped += len(queued)
+        # asyncio leaves it where an empty queue has just been sent.  A descriptor that is closed
+        # while it is watched costs the next of that number whatever would come.
+        self._home._remove_writer(self._sock_fd)
+        return queued
 
     def _force_close(self, exc: BaseException | None) -> None:
-        queued = [] if self._conn_lost else list(self._buffer)
-        super()._force_close(exc)
-        self._counters.datagrams_dropped += len(queued)
-        for data, _ in queued:
-            # Futures; the protocol hears that the connection is lost.
-            if isinstance(data, _Datagram) and data.told is not None:
-                data.told(ConnectionAbortedError(
-                    f'{self!r} was aborted: {len(data)} bytes were not sent'))
+        if self._conn_lost:
+            return
+        self._aborted = True
+        what = f'{self!r} was aborted'
+        # All reports are told, whatever a loop's own ``call_soon`` raises; the protocol hears
+        # that the connection is lost.
+        telling = [
+            partial(datagram.report.told, len(datagram), ConnectionAbortedError(
+                f'{what}: {len(datagram)} bytes were not sent'))
+            for datagram in self._drop_queue() if datagram.report is not None]
+        call_each([partial(super()._force_close, exc), *telling])

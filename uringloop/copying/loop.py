@@ -2,13 +2,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import operator
 import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from uringloop.copying.datagrams import CopyingDatagramTransport, pieces_of
+from uringloop.copying.datagrams import CopyingDatagramTransport
+from uringloop.copying.outgoing import DONTWAIT, call_each, pieces_of
+from uringloop.copying.readiness import Waiters
 from uringloop.copying.streams import CopyingStreamTransport, is_lent
 from uringloop.core.lender import Lender
 from uringloop.datagram.metadata import check_asked
@@ -25,8 +28,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar('_Result')
 
-# A plain number: with a flag of the enum's -1 becomes all flags that that knows.
-_DONTWAIT = int(socket.MSG_DONTWAIT)
+UDP_GRO = 104                # linux/udp.h
 
 _SelectorEventLoop = asyncio.SelectorEventLoop
 
@@ -37,6 +39,10 @@ class CopyingLoop(Lender, _SelectorEventLoop):
     # Of the datagram transport that asyncio makes next: metadata.Asked, and whether its socket
     # is asyncio's.
     _asked_next = (0, False)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._waiters: dict[tuple[int, bool], Waiters] = {}
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -54,9 +60,22 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         return LoopStats(**nothing | self._counted.as_dict())
 
     def close(self) -> None:
-        """As asyncio's; what is registered is given up."""
-        super().close()
+        """As asyncio's; what is registered is given up, and who waits for a report cancelled."""
+        try:
+            if not self.is_running():
+                self._drop_queues()
+        finally:
+            super().close()
         self._close_lender()
+
+    def _drop_queues(self) -> None:
+        own: Any = self
+        call_each([
+            datagram.report.future.cancel
+            for transport in list(own._transports.values())
+            if isinstance(transport, CopyingDatagramTransport)
+            for datagram in transport._drop_queue()
+            if datagram.report is not None])
 
     # -- memory ----------------------------------------------------------------------------------
 
@@ -86,6 +105,10 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         check_names(options)
         check_switches(batch=batch, gro=gro, **metadata)
         sock = options.get('sock')
+        if gro and sock is not None:
+            with contextlib.suppress(OSError):
+                # By a program that leaves the cutting to the loop.
+                sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 0)
         asked = check_asked(getattr(sock, 'family', options.get('family', 0)), metadata)
 
         def make_protocol() -> asyncio.BaseProtocol:
@@ -131,9 +154,9 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         except OSError as exc:
             if not done:
                 raise
-            future.set_exception(exc)
+            future.set_exception(exc.with_traceback(None))       # which would hold the memory
         else:
-            future.set_result(self._report(sent))
+            future.set_result(SendReport(sent, True))
         return future
 
     async def _send_pieces(
@@ -141,24 +164,22 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         for piece in pieces:
             sent += await self._retry_until_ready(
                 sock, False, self._send_piece, sock, piece, address)
-        return self._report(sent)
+        return SendReport(sent, True)
 
     def _send_piece(self, sock: socket.socket, piece: bytes, address: Any) -> int:
-        sent = sock.sendto(piece, socket.MSG_DONTWAIT, address)
+        sent = sock.sendto(piece, DONTWAIT, address)
         self._counted.datagrams_sent += 1
-        return sent
-
-    def _report(self, nbytes: int) -> SendReport:
         self._counted.zerocopy_sent += 1
         self._counted.zerocopy_copied += 1
-        return SendReport(nbytes, True)
+        return sent
 
     async def sock_sendmsg(
             self, sock: socket.socket, buffers: Iterable[ReadableBuffer],
             ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (), flags: int = 0,
             address: Any = None) -> int:
         """As ``uringloop.Loop.sock_sendmsg``."""
-        flags = operator.index(flags) | _DONTWAIT
+        self._check_blocking(sock)
+        flags = operator.index(flags) | DONTWAIT
         views = [memoryview(buffer) for buffer in buffers]      # a lease may be released meanwhile
         del buffers                             # an exception would keep them
         destination = () if address is None else (address,)
@@ -173,8 +194,9 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             self, sock: socket.socket, bufsize: int, ancbufsize: int = 0,
             flags: int = 0) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
         """As ``uringloop.Loop.sock_recvmsg``."""
+        self._check_blocking(sock)
         return await self._retry_until_ready(
-            sock, True, sock.recvmsg, bufsize, ancbufsize, operator.index(flags) | _DONTWAIT)
+            sock, True, sock.recvmsg, bufsize, ancbufsize, operator.index(flags) | DONTWAIT)
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """As asyncio's, of leases too."""
@@ -217,21 +239,26 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         raise AssertionError
 
     async def _until_ready(self, sock: socket.socket, reading: bool) -> None:
+        """Wait, perhaps with others, until the socket has something, or has room."""
         fd = sock.fileno()
-        ready: asyncio.Future[None] = self.create_future()
         own: Any = self
         watch, unwatch = ((own._add_reader, self.remove_reader) if reading
                           else (own._add_writer, self.remove_writer))
         own._ensure_fd_no_transport(fd)
-        handle = watch(fd, _set_done, ready)
+        waiters = self._waiters.setdefault((fd, reading), Waiters())
+        waiters.handle = watch(fd, waiters.wake_next)    # in the place of the one before
+        ready: asyncio.Future[None] = self.create_future()
+        waiters.futures.append(ready)
         try:
             await ready
         finally:
-            # Unless somebody else has come to wait for the same.
-            if not handle.cancelled():
-                unwatch(fd)
+            waiters.futures.remove(ready)
+            if not waiters.futures:
+                del self._waiters[fd, reading]
+                # Unless a call of asyncio's own has come to wait for the same.
+                if not waiters.handle.cancelled():
+                    unwatch(fd)
 
-
-def _set_done(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+    def _check_blocking(self, sock: socket.socket) -> None:
+        if self.get_debug() and sock.gettimeout() != 0:
+            raise ValueError('the socket must be non-blocking')
