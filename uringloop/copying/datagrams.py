@@ -154,6 +154,9 @@ class CopyingDatagramTransport(ReceivingTransport):
                 self._send(Datagram(self._home._content(data), report), to)
         except Exception as exc:
             report.told(0, exc)
+        except BaseException:
+            report.future.cancel()       # an interrupt: nobody is told of those before
+            raise
         finally:
             report.close()
             self._pause_if_full()

@@ -78,11 +78,13 @@ cdef class ReadPipeTransport(PipeTransport):
         self.lose(exc)
 
     def _fatal_error(self, exc, message='Fatal error on pipe transport'):
-        if not isinstance(exc, OSError) or exc.errno != errno.EIO:      # of a terminal's end
-            self.report(exc, message)
-        elif self.loop._debug:
-            logger.debug('%r: %s', self, message, exc_info=True)
-        self._close(exc)
+        try:
+            if not isinstance(exc, OSError) or exc.errno != errno.EIO:      # of a terminal's end
+                self.report(exc, message)
+            elif self.loop._debug:
+                logger.debug('%r: %s', self, message, exc_info=True)
+        finally:                 # the program's exception handler may exit
+            self._close(exc)
 
     cdef bint wants_to_read(self) noexcept:
         return not self._paused and not self._closing and not self.readable
@@ -106,12 +108,14 @@ cdef class ReadPipeTransport(PipeTransport):
             except BaseException as exc:
                 self.report(exc, f'Exception in callback {self!r}')
         elif data is not None:
-            if self.loop._debug:
-                logger.info('%r was closed by peer', self)
-            self._closing = True
-            self.stop()
-            self.loop.call_soon(self._protocol.eof_received)
-            self.lose(None)
+            try:
+                if self.loop._debug:
+                    logger.info('%r was closed by peer', self)
+            finally:             # which may be interrupted
+                self._closing = True
+                self.stop()
+                self.loop.call_soon(self._protocol.eof_received)
+                self.lose(None)
         return 0
 
     cdef object read(self):

@@ -150,9 +150,11 @@ cdef class WritePipeTransport(PipeTransport):
         return 0
 
     cdef int closed_by_peer(self) except -1:
-        if self.loop._debug:
-            logger.info('%r was closed by peer', self)
-        self._close(BrokenPipeError() if self.buffered else None)
+        try:
+            if self.loop._debug:
+                logger.info('%r was closed by peer', self)
+        finally:                 # which may be interrupted
+            self._close(BrokenPipeError() if self.buffered else None)
         return 0
 
     cdef Py_ssize_t write_pieces(self, Py_ssize_t* tried) except? -1:
@@ -276,8 +278,10 @@ cdef class WritePipeTransport(PipeTransport):
         self.lose(exc)
 
     def _fatal_error(self, exc, message='Fatal error on pipe transport'):
-        if not isinstance(exc, OSError):
-            self.report(exc, message)
-        elif self.loop._debug:
-            logger.debug('%r: %s', self, message, exc_info=True)
-        self._close(exc)
+        try:
+            if not isinstance(exc, OSError):
+                self.report(exc, message)
+            elif self.loop._debug:
+                logger.debug('%r: %s', self, message, exc_info=True)
+        finally:                 # the program's exception handler may exit
+            self._close(exc)

@@ -85,7 +85,10 @@ cdef class WatchedSocket(OperationOwner):
         Py_CLEAR(self.watched_sockets)
 
     cdef bint is_open(self) except -1:
-        return fd_of(self.sock) == self.fd
+        try:
+            return fd_of(self.sock) == self.fd
+        except Exception:        # of a class of the program's: then it is not as it was
+            return False
 
     cdef int socket_closed(self) except -1:
         """The program has closed the socket: have the kernel let go of it."""

@@ -91,6 +91,10 @@ cdef class SocketCall(WatchedSocket):
         self.loop._ensure_fd_no_transport(self.fd)
         self.future = self.loop.new_future()
         self.watch(self.loop.watched_sockets)
+        # Not before somebody looks after it: an interrupt may come.  With the turn's other
+        # submissions: what is polled by mistake, because the program has closed its socket and
+        # the number is another's by then, comes to no harm.
+        self.start()
         return self.future
 
     def abandon(self):

@@ -111,9 +111,6 @@ cdef class SocketCore(LoopCore):
             raise RuntimeError('the loop is not running')
         call = self.new_call(sock)
         call.events = events
-        # With the turn's other submissions: what is polled by mistake, because the program
-        # has closed its socket and the number is another's by then, comes to no harm.
-        call.start()
         return call
 
     # -- receiving -----------------------------------------------------------------------------

@@ -19,3 +19,4 @@ cdef class Acceptor(WatchedSocket):
         bint stopped
 
     cdef bint accept(self) except -1
+    cdef object socket_of(self, int fd)

@@ -2,7 +2,7 @@
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from libc.stdint cimport uint32_t
 
-from uringloop._cpython cimport family_of, proto_of, type_of
+from uringloop._cpython cimport family_of, fd_of, proto_of, type_of
 from uringloop.core.loop_core cimport LoopCore
 from uringloop.ring.abi cimport *
 from uringloop.ring.operations cimport operation
@@ -27,6 +27,7 @@ cdef extern from "<poll.h>":
     enum:
         POLLIN
 
+cdef object SystemSocket = socket.SocketType
 cdef tuple OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -115,16 +116,7 @@ cdef class Acceptor(WatchedSocket):
         return False
 
     def connected(self, fd, address):
-        try:
-            # So marked it need not be asked; a class of the program's may know no such type.
-            mark = SOCK_NONBLOCK if socket.socket is PLAIN_SOCKET else 0
-            connection = socket.socket(family_of(self.sock), type_of(self.sock) | mark,
-                                       proto_of(self.sock), fileno=fd)
-        except BaseException:
-            os.close(fd)
-            raise
-        if not mark:
-            connection.setblocking(False)
+        connection = self.socket_of(fd)
         if address is None:
             try:
                 address = connection.getpeername()
@@ -149,6 +141,27 @@ cdef class Acceptor(WatchedSocket):
                 'exception': exc,
                 'socket': trsock.TransportSocket(self.sock),
             })
+
+    cdef object socket_of(self, int fd):
+        """The connection's socket, whose ``fd`` is from now on; or nobody's, after an exception."""
+        if socket.socket is not PLAIN_SOCKET:
+            # One of the program's in its place.  If it raises, it may have the number, or not.
+            connection = socket.socket(
+                family_of(self.sock), type_of(self.sock), proto_of(self.sock), fileno=fd)
+            connection.setblocking(False)
+            return connection
+        connection = PLAIN_SOCKET.__new__(PLAIN_SOCKET)
+        try:
+            # So marked it need not be asked whether it blocks.
+            connection.__init__(family_of(self.sock), type_of(self.sock) | SOCK_NONBLOCK,
+                                proto_of(self.sock), fileno=fd)
+        except BaseException:
+            if fd_of(connection) != fd:
+                os.close(fd)
+            else:
+                SystemSocket.close(connection)   # an interrupt, behind that
+            raise
+        return connection
 
     def failed(self, error):
         exc = OSError(error, os.strerror(error))

@@ -96,14 +96,16 @@ cdef class StreamReceiver(Receiver):
     cdef int read(self) except -1:
         """Read once: others have their turn before the next time."""
         transport = <StreamTransport>self.transport
+        # First: it may be code of the program, and raise.
+        cdef bint closed = not transport.foreign_socket and not transport.has_socket()
         self.readable = self.buffered and self.records is None and not self.received_eof
         if self.received_eof:
             return 0
-        if transport.foreign_socket:
-            return self.read_by_foreign_socket()
-        if not transport.has_socket():
+        if closed:
             # The program has closed it: the number may be another's.
             return transport.socket_closed()
+        if transport.foreign_socket:
+            return self.read_by_foreign_socket()
         if self.records is not None:
             return self.read_records()
         if self.buffered:
@@ -266,10 +268,10 @@ cdef class StreamReceiver(Receiver):
 
     cdef int feed_eof(self) except -1:
         transport = <StreamTransport>self.transport
-        if transport.loop._debug:
-            logger.debug('%r received EOF', transport)
         self.end()
         try:
+            if transport.loop._debug:
+                logger.debug('%r received EOF', transport)
             keep_open = transport._protocol.eof_received()
         except (SystemExit, KeyboardInterrupt):
             self.received_eof = False

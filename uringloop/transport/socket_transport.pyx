@@ -280,12 +280,13 @@ cdef class SocketTransport(OperationOwner):
     def _fatal_error(self, exc, message='Fatal error on transport'):
         if self.state == UNMADE:
             raise exc
-        if isinstance(exc, OSError):
-            if self.loop._debug:
+        try:
+            if not isinstance(exc, OSError):
+                self.report(exc, message)
+            elif self.loop._debug:
                 logger.debug('%r: %s', self, message, exc_info=True)
-        else:
-            self.report(exc, message)
-        self._force_close(exc)
+        finally:                 # the program's exception handler may exit
+            self._force_close(exc)
 
     def _write_on_lost(self):
         if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
