@@ -162,7 +162,7 @@ class Interrupted(logging.Filter):
     done = False
 
     def filter(self, record):
-        if not self.done and 'EOF' in record.getMessage() or 'by peer' in record.getMessage():
+        if (not self.done and 'EOF' in record.getMessage()) or 'by peer' in record.getMessage():
             self.done = True
             raise KeyboardInterrupt
         return True
