@@ -292,4 +292,23 @@ class _TestItems(Streams):
         self.run(main())
 
 
+class TestLeases(Streams, UringCase):
+
+    def test_writelines_with_one_that_was_released(self):
+        """Nothing of it is written, nor later."""
+        async def main():
+            near, peer = await self.half()
+            pool = self.loop.create_buffer_pool(1, 100)
+            with pool.acquire_nowait() as lease:
+                view = memoryview(lease)
+            with pytest.raises(ValueError, match='was released'):
+                near.transport.writelines([b'head', view])
+            assert near.transport.get_write_buffer_size() == 0
+            near.transport.write(b'next')
+            near.transport.close()
+            assert await self.read_all(peer) == b'next'
+
+        self.run(main())
+
+
 both_sides(globals(), _TestTransfer, _TestDescriptors, _TestDribbling, _TestWrites, _TestItems)

@@ -162,7 +162,8 @@ class Interrupted(logging.Filter):
     done = False
 
     def filter(self, record):
-        if (not self.done and 'EOF' in record.getMessage()) or 'by peer' in record.getMessage():
+        text = record.getMessage()
+        if not self.done and ('EOF' in text or 'by peer' in text):
             self.done = True
             raise KeyboardInterrupt
         return True

@@ -8,6 +8,7 @@ from uringloop._cpython cimport family_of, fd_of, proto_of, type_of
 from uringloop.core.loop_core cimport LoopCore, send_deferred_datagrams
 from uringloop.memory.leases cimport Lease
 from uringloop.ring.abi cimport AF_UNIX, SOCK_STREAM, socklen_t
+from uringloop.ring.payloads cimport find_payload, payload
 from uringloop.stream.receiver cimport StreamReceiver
 from uringloop.stream.sender cimport StreamSender
 from uringloop.tls.records cimport RecordFlow
@@ -157,6 +158,7 @@ cdef class StreamTransport(SocketTransport):
 
     def writelines(self, list_of_data):
         """Send all of ``list_of_data``, without joining it."""
+        cdef payload memory
         if self.wrote_eof:
             raise RuntimeError('Cannot call writelines() after write_eof()')
         if self._empty_waiter is not None:
@@ -168,9 +170,10 @@ cdef class StreamTransport(SocketTransport):
             return
         send_deferred_datagrams(self.loop)
         for data in pieces:
-            if type(data) is memoryview and not data.c_contiguous:
-                # Before any of it is sent.
-                raise BufferError('memoryview: underlying buffer is not C-contiguous')
+            if type(data) is memoryview:
+                # What raises (it is not contiguous, or of a lease that was released) does so
+                # before any of it is queued.
+                find_payload(data, &memory)
         (<StreamSender>self.sender).write_all(pieces)
 
     def can_write_eof(self):
