@@ -56,6 +56,7 @@ class CopyingDatagramTransport(ReceivingTransport):
     """
 
     _aborted = False
+    _buffer_size = 0             # asyncio's own from 3.11.3 on; before, it adds up what waits
 
     def __init__(self, loop: Any, sock: socket.socket, *arguments: Any) -> None:
         super().__init__(loop, sock, *arguments)
