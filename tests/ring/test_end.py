@@ -90,6 +90,38 @@ class TestEnd(UringCase):
         in_thread(lambda: self.run(settle()))
         assert held.done()
 
+    def test_transports_hear_of_a_ring_though_its_end_is_interrupted(self, monkeypatch):
+        def interrupted(*_):
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+        def move():
+            with pytest.raises(KeyboardInterrupt):
+                self.loop.run_until_complete(asyncio.sleep(0))
+            self.run(self.talk(transport, protocol))
+            self.run(receive())
+
+        async def receive():
+            far.send(b'x')
+            assert await receiving[0] == b'x'
+
+        async def begin_to_receive():
+            receiving.append(asyncio.ensure_future(self.loop.sock_recv(near, 10)))
+            await asyncio.sleep(0)
+
+        receiving = []
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        transport, protocol = self.run(endpoint(local_addr=('127.0.0.1', 0)))
+        self.run(self.talk(transport, protocol))
+        self.run(begin_to_receive())
+        monkeypatch.setattr(ring_module.open_rings, 'discard', interrupted, raising=False)
+        in_thread(move)
+        transport.abort()
+        in_thread(lambda: self.run(settle()))
+        near.close()
+        far.close()
+
     async def talk(self, transport, protocol):
         protocol.datagrams.clear()
         transport.sendto(b'x', transport.get_extra_info('sockname'))

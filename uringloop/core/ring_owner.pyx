@@ -172,17 +172,17 @@ cdef class RingOwner(Submitter):
 
         ``bound``: how many seconds it may take until it is torn down.
         """
-        ring = self.ring
+        ring, peer = self.ring, self.marker_peer
         if self.wakeup_watch is not None:
             self.wakeup_watch.closed = True
         try:
-            problems = ring.close(self.marker_peer.fileno(), bound)
+            problems = ring.close(peer.fileno(), bound)
         finally:
-            marker_peers.discard(self.marker_peer)
-            add_counters(self.past, ring)
-            if self.marker_peer is not self._ssock:
-                self.marker_peer.close()
             self.ring = self.marker_peer = None
+            marker_peers.discard(peer)
+            add_counters(self.past, ring)
+            if peer is not self._ssock:
+                peer.close()         # Python code, which a signal may interrupt: so it is last
         interrupts = [problem for problem in problems
                       if isinstance(problem, (SystemExit, KeyboardInterrupt))]
         for problem in problems:

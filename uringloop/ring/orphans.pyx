@@ -63,10 +63,16 @@ def owners_close(OperationTable own):
     kept, of a ring that it has left before either."""
     cdef uint32_t i
     cdef operation* op
+    problem = None
     for i in range(own.capacity):
         op = own.slots[i]
         if op.due & ORPHANED:
-            (<OperationOwner>op.owner).orphaned(op)
+            try:
+                (<OperationOwner>op.owner).orphaned(op)
+            except BaseException as exc:
+                problem = problem or exc
+    if problem is not None:
+        raise problem
 
 
 # The memory is the parent's concern; the child's copy goes with the child.

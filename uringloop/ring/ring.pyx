@@ -527,7 +527,11 @@ cdef class Ring:
             ring_was_closed()
         holds_files = self.files.in_use()
         self.exit_queue()
-        open_rings.discard(self)
+        # From here on nothing is passed over: what is interrupted in between is told in the end.
+        try:
+            open_rings.discard(self)
+        except BaseException as exc:
+            problems.append(exc)
         torn_down = forked or not self.operations.ring_holds_memory(self.ring_id)
         if self.files.has_marker and not forked and (
                 not torn_down or holds_files or self.operations.ring_holds_files(self.ring_id)):
