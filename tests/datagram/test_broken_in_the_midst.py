@@ -43,6 +43,7 @@ class TestTelling(UringCase):
     """What is queued and dropped, or fails: all of it is told of and given back."""
 
     BUFFERS = 200
+    timeout = 20.0
 
     def new_loop(self):
         return RaisingLoop()
@@ -128,7 +129,7 @@ class TestTelling(UringCase):
             raise Interrupted
 
         async def main():
-            for delay in (0.00002, 0.00005, 0.0001, 0.0002, 0.0004) * 20:
+            for delay in (0.00002, 0.00005, 0.0001, 0.0002, 0.0004) * 5:
                 transport, protocol, pool, futures = await self.queued()
                 with contextlib.suppress(Interrupted):
                     signal.setitimer(signal.ITIMER_REAL, delay)
