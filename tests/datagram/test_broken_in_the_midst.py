@@ -96,6 +96,24 @@ class TestTelling(UringCase):
 
         self.run(main())
 
+    @pytest.mark.parametrize('how', ['close', 'abort'])
+    def test_an_interrupt_where_what_was_deferred_leaves(self, how):
+        async def main():
+            peer = udp()
+            transport, protocol = await endpoint(local_addr=LOCAL)
+            sent = [transport.sendto_zerocopy(b'x', peer.getsockname()) for _ in range(12)]
+            assert not sent[-1].done()
+            sent[-1].add_done_callback(heard)
+            self.loop.kind = KeyboardInterrupt
+            self.loop.broken = 1
+            with pytest.raises(KeyboardInterrupt):
+                getattr(transport, how)()
+            await protocol.until(lambda p: p.lost)
+            assert all(future.done() for future in sent)
+            peer.close()
+
+        self.run(main())
+
     @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
     def test_call_soon_that_raises_where_leases_are_given_back(self):
         """Those of one train come back together: one that wakes up somebody, and all the others."""

@@ -217,17 +217,25 @@ cdef class SocketTransport(OperationOwner):
         """Stop receiving, send what is queued, then close: ``connection_lost(None)``."""
         if self.state >= CLOSING or self.state == UNMADE:
             return
-        self.tell_errors()
+        try:
+            self.tell_errors()
+        finally:                 # an interrupt may come while something is told
+            self.begin_to_close()
+
+    cdef int begin_to_close(self) except -1:
         if self.state >= CLOSING:
-            return               # the protocol, told of one, has closed it
+            return 0             # the protocol, told of an error, has closed it
         self.enter(CLOSING)
         self.forget_reader()
         self.lost_context = self.context_of_closing()
         if self.has_failed():
             self.lost_exc = self.delivery.errors[0] if self.delivery.errors else None
-        self.send_all_deferred()
-        self.stop_receiving()
-        self.lose_if_all_sent()
+        try:
+            self.send_all_deferred()
+        finally:
+            self.stop_receiving()
+            self.lose_if_all_sent()
+        return 0
 
     def abort(self):
         """Close without sending what is queued."""
@@ -253,10 +261,15 @@ cdef class SocketTransport(OperationOwner):
     def _force_close(self, exc):
         if self._conn_lost or self.state == UNMADE:
             return
-        if self.state < CLOSING:
-            self.tell_errors()
-            if self._conn_lost:
-                return           # the protocol, told of one, has aborted it
+        try:
+            if self.state < CLOSING:
+                self.tell_errors()
+        finally:                 # see ``close``
+            self.end_now(exc)
+
+    cdef int end_now(self, object exc) except -1:
+        if self._conn_lost:
+            return 0             # the protocol, told of an error, has aborted it
         if self.state < CLOSING:
             self.enter(CLOSING)
             self.forget_reader()
@@ -276,6 +289,7 @@ cdef class SocketTransport(OperationOwner):
                 self.lose()
             finally:
                 self.stop_receiving()
+        return 0
 
     def _fatal_error(self, exc, message='Fatal error on transport'):
         if self.state == UNMADE:
