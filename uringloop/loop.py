@@ -215,7 +215,6 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
     def __init__(
             self, *, entries: int = 256, busy_poll: float = 50, batch: bool | None = None,
             gro: bool | None = None) -> None:
-        self._closed = True     # for the finalizer, until it is made
         check_options(entries, busy_poll, batch, gro)
         if batch is None:
             batch = switch('URINGLOOP_BATCH', True)

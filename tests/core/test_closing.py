@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from tests.support.cases import UringCase, both_sides
-from tests.support.programs import program
+from tests.support.programs import program, script
 from tests.support.turns import turns
 
 on_each_loop = pytest.mark.parametrize('loop', ['asyncio', 'uring'])
@@ -196,3 +196,25 @@ class TestManyInFlight(UringCase):
 
 
 both_sides(globals(), _TestClosed, _TestFinalizers)
+
+
+def test_an_interrupt_while_a_loop_is_made():
+    """The finalizer finds one that is half made, and counts as closed."""
+    assert script("""
+        import gc, uringloop, weakref
+
+        def interrupted():
+            weakref.WeakValueDictionary = before
+            raise KeyboardInterrupt
+
+        before, weakref.WeakValueDictionary = weakref.WeakValueDictionary, interrupted
+        try:
+            uringloop.Loop()
+        except KeyboardInterrupt:
+            print('interrupted')
+        gc.collect()
+        loop = uringloop.Loop()
+        assert not loop.is_closed()
+        loop.close()
+        assert loop._closed
+        """) == 'interrupted\n'

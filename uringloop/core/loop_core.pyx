@@ -431,7 +431,7 @@ cdef class LoopCore(Scheduler):
 
     def create_task(self, coro, **kwargs):
         """Schedule a coroutine; returns its task.  Arguments as ``asyncio.Task`` takes them."""
-        if self._task_factory is None and not self._debug and not self._closed \
+        if self._task_factory is None and not self._debug and self.opened \
                 and not create_task_is_patched():
             # asyncio.create_task() of Python 3.12 and 3.13 always names a name.
             if not kwargs or len(kwargs) == 1 and kwargs.get('name', kwargs) is None:

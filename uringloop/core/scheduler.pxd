@@ -14,8 +14,8 @@ cdef class Scheduler(RingOwner):
         Overrides overrides
         unsigned flood_runs_on  # calls from other threads that need not slow down
         list deliveries_due     # deliveries that became due while the loop did not run
+        bint opened             # asyncio's ``_closed`` is what is not
         # asyncio's own names, as C fields
-        public bint _closed
         public bint _debug
         public double _clock_resolution
 

@@ -53,6 +53,15 @@ cdef class Scheduler(RingOwner):
         drop_all(&self.ready)
         free(self.ready.items)
 
+    @property
+    def _closed(self):
+        # So is one that is not made yet: an interrupt while it is being made has its finalizer run.
+        return not self.opened
+
+    @_closed.setter
+    def _closed(self, closed):
+        self.opened = not closed
+
     def get_debug(self):
         """Whether the loop is in debug mode; each future asks."""
         return self._debug
@@ -66,7 +75,7 @@ cdef class Scheduler(RingOwner):
     def call_soon(self, callback, *args, context=None):
         """Call ``callback(*args)`` in the loop's next turn; returns a handle to cancel it."""
         cdef Handle handle
-        if self._closed:
+        if not self.opened:
             self._check_closed()
         if self._debug:
             self._check_thread()
@@ -77,7 +86,7 @@ cdef class Scheduler(RingOwner):
 
     def call_soon_threadsafe(self, callback, *args, context=None):
         """As ``call_soon``, from any thread: wakes the loop."""
-        if self._closed:
+        if not self.opened:
             self._check_closed()
         if self._debug:
             handle = self.debug_call_soon(callback, args, context, 'call_soon_threadsafe')
@@ -136,7 +145,7 @@ cdef class Scheduler(RingOwner):
         cdef unsigned replaced = self.overrides.of(self)
         if delay is None:
             raise TypeError('delay must not be None')
-        if self._closed:
+        if not self.opened:
             self._check_closed()
         if type(delay) is float and not replaced and not self._debug:
             return self.schedule(monotonic() + <double>delay, callback, args, context, 'call_later')
@@ -149,7 +158,7 @@ cdef class Scheduler(RingOwner):
         """Call ``callback(*args)`` when ``loop.time()`` reaches ``when``."""
         if when is None:
             raise TypeError('when cannot be None')
-        if self._closed:
+        if not self.opened:
             self._check_closed()
         return self.schedule_any(when, callback, args, context, 'call_at')
 
@@ -237,7 +246,7 @@ cdef class Scheduler(RingOwner):
         items[start:stop] = handles
         for item in items:
             push_ready(&self.ready, item)
-        if not self._closed:
+        if self.opened:
             # What the kernel has told is not forgotten: asyncio would hear of it again.
             self.deliveries_due += [item for item in gone if isinstance(item, OperationOwner)]
         removed = []

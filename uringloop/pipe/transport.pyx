@@ -252,7 +252,7 @@ cdef str describe(PipeTransport end, str state):
         info.append('closed')
     elif end._closing:
         info.append('closing')
-    if state and end.loop._closed:
+    if state and not end.loop.opened:
         state = 'open'
     info.append(f'fd={end.fd}')
     info.append(state)

@@ -179,7 +179,7 @@ cdef class SocketTransport(OperationOwner):
         if not self.has_context:
             # As with asyncio, which calls the protocol from a handle that is made here.
             self.delivery.context = PyContext_CopyCurrent()
-        if self.loop._closed:
+        if not self.loop.opened:
             self.delivery.paused = False
             self.loop._check_closed()
         self.go_on_reading()
