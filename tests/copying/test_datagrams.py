@@ -383,6 +383,23 @@ class TestQueue(FullSocket):
 
 class TestErrors(FallbackMixin, Case):
 
+    @pytest.mark.parametrize('method', ['datagram_received_with_info',
+                                        'datagram_errqueue_received'])
+    def test_what_is_no_error_of_the_network_ends_the_endpoint(self, method):
+        """As with asyncio: it would be so each time."""
+        async def main():
+            kind = type('Kind', (Recorder,), {method: lambda self, *args: None})
+            transport, protocol = await self.loop.create_datagram_endpoint(
+                kind, local_addr=LOCAL)
+            transport.max_size = -1
+            with udp() as sock:
+                sock.sendto(b'x', transport.get_extra_info('sockname'))
+                await protocol.until(lambda p: p.lost)
+            assert [type(exc) for exc in protocol.lost] == [ValueError]
+            assert len(self.problems) == 1
+
+        self.run(main())
+
     def test_an_error_that_is_kept_keeps_no_buffer(self):
         """Its traceback would: what was sent is in it."""
         async def main():

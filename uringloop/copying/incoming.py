@@ -90,6 +90,12 @@ class ReceivingTransport(AsyncioTransport):  # type: ignore[misc]
         except OSError as exc:
             self._protocol.error_received(exc)
             return
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            # As asyncio: no memory, or a ``max_size`` that is none, would be so each time.
+            self._fatal_error(exc, 'Fatal read error on datagram transport')
+            return
         if method != 'datagram_msg_received':
             _close_descriptors(ancdata)
         info = info_of(ancdata, self._asked)
@@ -114,6 +120,11 @@ class ReceivingTransport(AsyncioTransport):  # type: ignore[misc]
             try:
                 error = self._sock.error_message(self.max_size, CONTROL_ROOM)
             except OSError:
+                return False
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self._fatal_error(exc, 'Fatal read error on datagram transport')
                 return False
             self._protocol.datagram_errqueue_received(*error)
         return True
