@@ -383,6 +383,57 @@ class TestQueue(FullSocket):
 
 class TestErrors(FallbackMixin, Case):
 
+    @pytest.mark.parametrize('kind', [KeyboardInterrupt, asyncio.CancelledError])
+    def test_an_interrupt_where_one_leaves_that_has_waited(self, kind):
+        """Of the program's address, say: its future does not stay pending."""
+        class Port:
+            def __init__(self, port):
+                self.port = port
+                self.asked = 0
+
+            def __index__(self):
+                self.asked += 1
+                if self.asked == 2:
+                    raise kind
+                return self.port
+
+        class Full:
+            """A socket that has no room at first."""
+
+            def __init__(self, sock):
+                self.sock = sock
+                self.full = True
+
+            def __getattr__(self, name):
+                return getattr(self.sock, name)
+
+            def sendto(self, *arguments):
+                if self.full:
+                    raise BlockingIOError
+                return self.sock.sendto(*arguments)
+
+        async def send():
+            transport, _ = await endpoint(local_addr=LOCAL)
+            transport._sock.real = full = Full(transport._sock.real)
+            with udp() as peer:
+                host, port = peer.getsockname()
+            futures = [transport.sendto_zerocopy(b'x', (host, to))
+                       for to in (port, Port(port), port)]
+            return transport, futures, full
+
+        transport, futures, full = self.run(send())
+        full.full = False
+        with contextlib.suppress(KeyboardInterrupt):
+            self.turns(10)
+        self.turns(10)
+        transport.abort()
+        self.turns(3)
+        assert [future.cancelled() for future in futures] == [False, True, False]
+        for future in futures[::2]:
+            future.exception()               # told, whatever
+        stats = self.loop.stats()
+        assert stats.datagrams_sent + stats.datagrams_dropped == 3
+
     @pytest.mark.parametrize('method', ['datagram_received_with_info',
                                         'datagram_errqueue_received'])
     def test_what_is_no_error_of_the_network_ends_the_endpoint(self, method):
@@ -524,6 +575,31 @@ class TestSockets(FallbackMixin, Case):
                 got = [await self.loop.sock_recv(peer, 100) for _ in range(1000)]
                 assert got == [b'abcd'] * 1000
                 assert await sending == (4000, True)
+
+        self.run(main())
+
+    def test_cancelled_when_the_number_is_a_transports(self):
+        async def main():
+            ours, peer = unix_pair()
+            ours.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    ours.send(bytes(1000))
+            waiting = [asyncio.ensure_future(self.loop.sock_sendmsg(ours, [b'x']))
+                       for _ in range(3)]
+            await turns()
+            number = ours.fileno()
+            ours.close()
+            with udp() as sock:
+                assert sock.fileno() == number
+                transport, _ = await endpoint(sock=sock)
+                for task in waiting:
+                    task.cancel()
+                await asyncio.wait(waiting)
+                assert all(task.cancelled() for task in waiting)
+                transport.close()
+                await turns()
+            peer.close()
 
         self.run(main())
 

@@ -312,9 +312,13 @@ class CopyingDatagramTransport(ReceivingTransport):
             self._sock.attempt(datagram.leave_by, self._sock.real, *self._address_for(addr))
         except (BlockingIOError, InterruptedError):
             raise
-        except Exception as exc:
+        except BaseException as exc:
             self._counters.datagrams_dropped += 1
             if report is None:
+                raise
+            if not isinstance(exc, Exception):       # an interrupt, by code in its address
+                report.future.cancel()
+                report.close()
                 raise
             error = exc.with_traceback(None)
         if report is not None:

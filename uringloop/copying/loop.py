@@ -242,8 +242,8 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         """Wait, perhaps with others, until the socket has something, or has room."""
         fd = sock.fileno()
         own: Any = self
-        watch, unwatch = ((own._add_reader, self.remove_reader) if reading
-                          else (own._add_writer, self.remove_writer))
+        watch, unwatch = ((own._add_reader, own._remove_reader) if reading
+                          else (own._add_writer, own._remove_writer))
         own._ensure_fd_no_transport(fd)
         waiters = self._waiters.setdefault((fd, reading), Waiters())
         waiters.handle = watch(fd, waiters.wake_next)    # in the place of the one before
