@@ -169,15 +169,15 @@ class TestTelling(UringCase):
             signal.signal(signal.SIGALRM, before)
 
 
-class AbortingLoop(uringloop.Loop):
-    """Its ``call_soon`` aborts ``victim`` where a future is told."""
+class ActingLoop(uringloop.Loop):
+    """Its ``call_soon`` does ``act``, once, where a future is told."""
 
-    victim = None
+    act = None
 
     def call_soon(self, callback, *args, **kwargs):
-        if callback is heard and self.victim is not None:
-            victim, self.victim = self.victim, None
-            victim.abort()
+        if callback is heard and self.act is not None:
+            act, self.act = self.act, None
+            act()
         return super().call_soon(callback, *args, **kwargs)
 
 
@@ -193,7 +193,7 @@ class TestAborted(UringCase):
     )
 
     def new_loop(self):
-        return AbortingLoop()
+        return ActingLoop()
 
     @pytest.mark.parametrize('call', CALLS)
     def test_while_many_are_sent(self, call):
@@ -205,16 +205,48 @@ class TestAborted(UringCase):
                 last = transport.sendto_zerocopy(b'first', peer.getsockname())
             assert not last.done()
             last.add_done_callback(heard)
-            self.loop.victim = transport
+            self.loop.act = transport.abort
             with pytest.raises(ConnectionAbortedError, match='not sent'):
                 await call(transport, peer.getsockname())
             await protocol.until(lambda p: p.lost)
             after = self.loop.stats()
             assert (after.datagrams_sent + after.datagrams_dropped
                     - before.datagrams_sent - before.datagrams_dropped) == 12_810
-            assert self.loop.victim is None
+            assert self.loop.act is None
             peer.close()
 
+        self.run(main())
+
+    def test_the_socket_is_closed_while_many_are_sent(self):
+        """By then the number is another's, which sends nothing of it."""
+        async def main():
+            peer, another = udp(), udp()
+            own = udp()
+            own.connect(peer.getsockname())
+            transport, _ = await endpoint(sock=own, batch=True)
+
+            def swap():
+                number = own.fileno()
+                own.close()
+                others.append(udp())
+                assert others[0].fileno() == number
+                others[0].connect(another.getsockname())
+
+            for _ in range(10):
+                last = transport.sendto_zerocopy(b'first')
+            assert not last.done()
+            last.add_done_callback(heard)
+            self.loop.act = swap
+            transport.sendto_many([b'more'] * 20)
+            await turns()
+            with pytest.raises(BlockingIOError):
+                another.recv(100)
+            transport.abort()
+            await turns()
+            for sock in peer, another, *others:
+                sock.close()
+
+        others = []
         self.run(main())
 
 

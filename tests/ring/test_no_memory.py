@@ -138,6 +138,40 @@ def test_lists_without_any_memory(call):
         ''', URINGLOOP_REQUIRE='1', PYTHONMALLOC='malloc', MALLOC_CHECK_='3') == 'alive\n'
 
 
+def test_a_report_of_several_trains():
+    """Its future is told, whichever allocation fails."""
+    pytest.importorskip('_testcapi')
+    assert script('''
+        import asyncio, _testcapi, uringloop
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda loop, context: None)
+            peer, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, local_addr=('127.0.0.1', 0))
+            to, content = peer.get_extra_info('sockname'), bytearray(200_000)
+            for first in range(1, 30):
+                transport, _ = await loop.create_datagram_endpoint(
+                    asyncio.DatagramProtocol, local_addr=('127.0.0.1', 0))
+                sent = None
+                _testcapi.set_nomemory(first, first + 1)
+                try:
+                    sent = transport.sendto_zerocopy(content, to, segment_size=1000)
+                except MemoryError:
+                    pass
+                finally:
+                    _testcapi.remove_mem_hooks()
+                if sent is not None:
+                    await asyncio.wait_for(asyncio.wait([sent]), 5)
+                    sent.exception()
+                transport.abort()
+            await asyncio.sleep(0)
+            print('all told')
+
+        uringloop.run(main())
+        ''', URINGLOOP_REQUIRE='1') == 'all told\n'
+
+
 NO_OPERATIONS = '''
 #include <stddef.h>
 int refused = -1;                 /* calls that were refused; below zero: none is to be */

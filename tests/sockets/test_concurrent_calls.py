@@ -43,6 +43,26 @@ class TestConcurrentCalls(Sockets, UringCase):
 
         self.run(main())
 
+    def test_none_of_two_that_connect_is_told_so_where_that_is_refused(self):
+        """The socket says once why."""
+        async def main():
+            listener = self.listener()
+            address = listener.getsockname()
+            for _ in range(200):             # until its queue is full: who comes then waits
+                client = self.tcp()
+                with contextlib.suppress(BlockingIOError):
+                    client.connect(address)
+            connecting = [asyncio.ensure_future(self.loop.sock_connect(client, address))
+                          for _ in range(2)]
+            await turns()
+            assert not any(task.done() for task in connecting)
+            # It is answered when the kernel asks again, a second later.
+            listener.close()
+            await asyncio.wait(connecting)
+            assert all(isinstance(task.exception(), OSError) for task in connecting)
+
+        self.run(main())
+
 
 class TestMessages(Sockets, UringCase):
     """Of the calls that asyncio has not each has its turn, whatever the loop."""

@@ -88,7 +88,7 @@ cdef int send_gathered(gathering* these, DatagramSender sender) except -1:
         return enqueue_gathered(these, sender)
     if sender.queue is not NULL:
         sender.send_queued()
-        if sender.queue is not NULL or sender.waits():
+        if sender.queue is not NULL or sender.waits() or not transport.has_socket():
             return enqueue_gathered(these, sender)
     error = send_pieces(transport._sock_fd, these.vectors, these.pieces, these.segment,
                         these.address, these.address_length)

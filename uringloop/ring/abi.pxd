@@ -17,6 +17,7 @@ cdef extern from "<errno.h>" nogil:
         EFAULT
         ECANCELED
         ECONNABORTED
+        ENOTCONN
         EINTR
         EINPROGRESS
         EALREADY

@@ -33,7 +33,10 @@ cdef class BatchReport:
         if self.due or not self.complete:
             return 0
         # First: the collector may begin in here, and run what cancels the future.
-        report = send_report(self.nbytes, self.copied, not self.unknown)
+        try:
+            report = send_report(self.nbytes, self.copied, not self.unknown)
+        except MemoryError as exc:
+            report, self.error = None, self.error or exc
         if self.future.done():
             return 0
         if isinstance(self.error, CancelledError):

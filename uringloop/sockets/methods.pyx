@@ -436,6 +436,8 @@ cdef class SocketCore(LoopCore):
         length = sizeof(error)
         if getsockopt(fd_of(sock), SOL_SOCKET, SO_ERROR, &error, &length) < 0:
             error = errno_now
+        if not error and waited.events and family_of(sock) != AF_UNIX:
+            error = ENOTCONN         # another task has been told why
         if error:
             raise OSError(error, f'Connect call failed {address}')
         if waited.events:

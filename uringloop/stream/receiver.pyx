@@ -179,16 +179,17 @@ cdef class StreamReceiver(Receiver):
             return 0
         if not self.ask_for_buffer(&view):
             return 0
-        if transport.state >= CLOSING or not transport.has_socket():
-            # The protocol has closed it meanwhile: the number may be another's.
-            PyBuffer_Release(&view)
-            return 0 if transport.state >= CLOSING else transport.socket_closed()
-        self.readable = False
-        length = recv(transport._sock_fd, view.buf, view.len, MSG_DONTWAIT)
-        if length < 0:
-            length = -errno_now
         room = view.len
-        PyBuffer_Release(&view)
+        try:
+            if transport.state >= CLOSING or not transport.has_socket():
+                # The protocol has closed it meanwhile: the number may be another's.
+                return 0 if transport.state >= CLOSING else transport.socket_closed()
+            self.readable = False
+            length = recv(transport._sock_fd, view.buf, room, MSG_DONTWAIT)
+            if length < 0:
+                length = -errno_now
+        finally:
+            PyBuffer_Release(&view)
         if length <= 0:
             return self.nothing_read(length)
         self.has_read(length, room)
