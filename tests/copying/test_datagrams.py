@@ -578,6 +578,30 @@ class TestSockets(FallbackMixin, Case):
 
         self.run(main())
 
+    def test_a_waiter_that_an_interrupt_has_ended_unseen(self):
+        """Its future is left behind, done or not: the descriptor is not watched for it."""
+        async def main():
+            ours, peer = unix_pair()
+            ours.setblocking(False)
+            waiting = [asyncio.ensure_future(self.loop.sock_recvmsg(ours, 100))
+                       for _ in range(2)]
+            await turns()
+            [waiters] = self.loop._waiters.values()
+            left = self.loop.create_future()
+            left.cancel()
+            waiters.futures.append(left)
+            for _ in waiting:
+                peer.send(b'x')
+            await asyncio.wait(waiting)
+            peer.send(b'unread')
+            await turns()
+            assert not self.loop._waiters
+            assert ours.fileno() not in self.loop._selector.get_map()
+            ours.close()
+            peer.close()
+
+        self.run(main())
+
     def test_cancelled_when_the_number_is_a_transports(self):
         async def main():
             ours, peer = unix_pair()

@@ -1,4 +1,5 @@
 """Code of the program that runs in the midst of a send, or is interrupted there."""
+import asyncio
 import contextlib
 import itertools
 import os
@@ -292,6 +293,39 @@ class Sends(socket.socket):
 
 
 class TestFileno(UringCase):
+
+    @pytest.mark.parametrize('kind', [RuntimeError, KeyboardInterrupt])
+    def test_raises_where_what_connection_lost_has_sent_leaves(self, kind):
+        """The socket is closed all the same."""
+        def interrupt():
+            raise kind
+
+        class Last(asyncio.DatagramProtocol):
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def connection_lost(self, exc):
+                for _ in range(20):
+                    self.transport.sendto(bytes(100), LOCAL[:1] + (9,))
+                sock.calls_left = 0
+
+        async def main():
+            transport, _ = await self.loop.create_datagram_endpoint(Last, sock=sock, batch=True)
+            opened.append(transport)
+            transport.abort()
+
+        opened = []
+        sock = Sends(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.back = interrupt
+        sock.setblocking(False)
+        sock.bind(LOCAL)
+        with contextlib.suppress(KeyboardInterrupt):
+            self.run(main())
+        for _ in range(2):
+            with contextlib.suppress(KeyboardInterrupt):
+                self.turns(3)
+        assert socket.socket.fileno(sock) == -1
+        assert opened[0].get_protocol() is None
 
     def test_what_is_sent_within_it_leaves(self):
         content = memoryview(bytes(itertools.chain(*([n] * 100 for n in range(6)))))

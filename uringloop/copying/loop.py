@@ -7,6 +7,7 @@ import itertools
 import operator
 import socket
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from uringloop.copying.datagrams import CopyingDatagramTransport
@@ -242,22 +243,29 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         """Wait, perhaps with others, until the socket has something, or has room."""
         fd = sock.fileno()
         own: Any = self
-        watch, unwatch = ((own._add_reader, own._remove_reader) if reading
-                          else (own._add_writer, own._remove_writer))
         own._ensure_fd_no_transport(fd)
-        waiters = self._waiters.setdefault((fd, reading), Waiters())
-        waiters.handle = watch(fd, waiters.wake_next)    # in the place of the one before
+        waiters = self._waiters.get((fd, reading))
+        if waiters is None:
+            waiters = Waiters(partial(self._nobody_waits, fd, reading))
+            self._waiters[fd, reading] = waiters
         ready: asyncio.Future[None] = self.create_future()
-        waiters.futures.append(ready)
         try:
+            waiters.futures.append(ready)
+            watch = own._add_reader if reading else own._add_writer
+            waiters.handle = watch(fd, waiters.wake_next)    # in the place of the one before
             await ready
         finally:
-            waiters.futures.remove(ready)
-            if not waiters.futures:
-                del self._waiters[fd, reading]
-                # Unless a call of asyncio's own has come to wait for the same.
-                if not waiters.handle.cancelled():
-                    unwatch(fd)
+            waiters.leave(ready)
+
+    def _nobody_waits(self, fd: int, reading: bool, waiters: Waiters) -> None:
+        own: Any = self
+        if self._waiters.get((fd, reading)) is not waiters:
+            return               # others have come since, to others
+        del self._waiters[fd, reading]
+        # Unless a call of asyncio's own has come to wait for the same.
+        if waiters.handle is not None and not waiters.handle.cancelled():
+            unwatch = own._remove_reader if reading else own._remove_writer
+            unwatch(fd)
 
     def _check_blocking(self, sock: socket.socket) -> None:
         if self.get_debug() and sock.gettimeout() != 0:

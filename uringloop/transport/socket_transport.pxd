@@ -49,6 +49,7 @@ cdef class SocketTransport(OperationOwner):
     cdef int set_up(self, LoopCore loop, sock, protocol, waiter, extra, context=*) except -1
     cdef object description(self)
     cdef int go_on_reading(self) except -1
+    cdef int let_go(self) except -1
     cdef int begin_to_close(self) except -1
     cdef int end_now(self, object exc) except -1
     cdef int forget_reader(self) except -1

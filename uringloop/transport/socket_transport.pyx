@@ -636,17 +636,28 @@ cdef class SocketTransport(OperationOwner):
         try:
             self._protocol.connection_lost(exc)
         finally:
-            # What was sent in there leaves too, as with asyncio.
-            self.sender.send_queued()
+            try:
+                # What was sent in there leaves too, as with asyncio.
+                self.sender.send_queued()
+            finally:
+                self.let_go()
+
+    cdef int let_go(self) except -1:
+        """Of the socket, and of all that is referred to, whatever comes in between."""
+        try:
             self.sender.drop_queue()
+        finally:
             self.loop._registry.leave(self._sock_fd, <PyObject*>self)
-            if self._sock is not None:
-                self._sock.close()
-            self._sock = None
-            self._protocol = None
-            self.lost_exc = self.lost_context = None
-            self.enter(CLOSED)
-            self.delivery.discard()
+            try:
+                if self._sock is not None:
+                    self._sock.close()
+            finally:
+                self._sock = None
+                self._protocol = None
+                self.lost_exc = self.lost_context = None
+                self.enter(CLOSED)
+                self.delivery.discard()
+        return 0
 
 
 cdef int visit_attributes(PyObject* self, visitproc visit, void* arg) noexcept:
