@@ -317,6 +317,50 @@ class TestQueue(FullSocket):
         self.loop = Loop()
         self.run(main())
 
+    @pytest.mark.filterwarnings('ignore:unclosed transport')
+    @pytest.mark.parametrize('end', ['abort', 'close'])
+    def test_interrupted_before_one_is_told(self, end):
+        """By a signal, which comes anywhere: that one is told, too."""
+        async def main():
+            transport, _, peer, _ = await self.full()
+            waiting = [transport.sendto_zerocopy(b'one') for _ in range(5)]
+            report = transport._buffer[3][0].report
+            if end == 'abort':
+                report.told = interrupted
+            else:
+                report.future = Interrupted(report.future)
+            return transport, peer, waiting
+
+        def interrupted(*arguments):
+            del waiting_report().told
+            raise KeyboardInterrupt
+
+        def waiting_report():
+            return transport._buffer[0][0].report
+
+        class Interrupted:
+            def __init__(self, future):
+                self.future = future
+
+            def cancel(self):
+                waiting_report().future = self.future
+                raise KeyboardInterrupt
+
+        transport, peer, waiting = self.run(main())
+        with pytest.raises(KeyboardInterrupt):
+            if end == 'abort':
+                transport.abort()
+            else:
+                self.loop.close()
+        assert all(future.done() for future in waiting)
+        for future in waiting:
+            future.cancelled() or future.exception()
+        if end == 'abort':
+            self.turns(3)
+        else:
+            transport._sock.close()
+        peer.close()
+
     def test_aborted_by_who_is_told_of_the_last(self):
         """The descriptor is watched no more: the next of that number hears what comes."""
         class Aborts(Recorder):

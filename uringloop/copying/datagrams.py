@@ -6,7 +6,7 @@ import socket
 import sys
 from asyncio import constants
 from asyncio.log import logger
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -378,26 +378,49 @@ class CopyingDatagramTransport(ReceivingTransport):
                 logger.warning('socket.send() raised exception.')
             self._conn_lost += 1
 
-    def _drop_queue(self) -> list[Datagram]:
-        """Nothing of it is sent."""
-        queued = [datagram for datagram, _ in self._buffer]
-        self._buffer.clear()
-        self._buffer_size = 0
-        self._counters.datagrams_dropped += len(queued)
+    def _drop_queue(self, tell: Callable[[Datagram, Report], object]) -> None:
+        """Nothing of it is sent; ``tell`` is called for each of which somebody is to hear.
+
+        Whatever that raises all are told of.  Each is in the queue until then: where a signal
+        interrupts this, whoever calls it once more goes on.
+        """
         # asyncio leaves it where an empty queue has just been sent.  A descriptor that is closed
         # while it is watched costs the next of that number whatever would come.
         self._home._remove_writer(self._sock_fd)
-        return queued
+        problem = again = None
+        while self._buffer:
+            datagram, _ = self._buffer[0]
+            try:
+                if datagram.report is not None:
+                    tell(datagram, datagram.report)
+            except BaseException as exc:
+                problem = problem or exc
+                if again is not datagram:
+                    again = datagram     # an interrupt, before it was told: once more
+                    continue
+            # Who was told may have dropped them all.
+            if self._buffer and self._buffer[0][0] is datagram:
+                self._buffer.popleft()
+                self._buffer_size -= len(datagram) + HEADER
+                self._counters.datagrams_dropped += 1
+        if problem is not None:
+            try:
+                raise problem
+            finally:
+                problem = None       # it would be in a frame of its own traceback
 
     def _force_close(self, exc: BaseException | None) -> None:
         if self._conn_lost:
             return
         self._aborted = True
         what = f'{self!r} was aborted'
-        # All reports are told, whatever a loop's own ``call_soon`` raises; the protocol hears
-        # that the connection is lost.
-        telling = [
-            partial(datagram.report.told, len(datagram), ConnectionAbortedError(
+
+        def tell(datagram: Datagram, report: Report) -> None:
+            report.told(len(datagram), ConnectionAbortedError(
                 f'{what}: {len(datagram)} bytes were not sent'))
-            for datagram in self._drop_queue() if datagram.report is not None]
-        call_each([partial(super()._force_close, exc), *telling])
+
+        try:
+            self._drop_queue(tell)
+        finally:
+            self._drop_queue(tell)       # what an interrupt has left
+            super()._force_close(exc)

@@ -72,11 +72,9 @@ class CopyingLoop(Lender, _SelectorEventLoop):
     def _drop_queues(self) -> None:
         own: Any = self
         call_each([
-            datagram.report.future.cancel
+            partial(transport._drop_queue, lambda _, report: report.future.cancel())
             for transport in list(own._transports.values())
-            if isinstance(transport, CopyingDatagramTransport)
-            for datagram in transport._drop_queue()
-            if datagram.report is not None])
+            if isinstance(transport, CopyingDatagramTransport)])
 
     # -- memory ----------------------------------------------------------------------------------
 

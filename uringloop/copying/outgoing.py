@@ -70,7 +70,8 @@ class Report:
     def close(self) -> None:
         """There is one less to be told of; or all have been added."""
         self.due -= 1
-        if self.due or self.future.done():
+        # Below zero: an interrupt came in here, and what it ended is done once more.
+        if self.due > 0 or self.future.done():
             return
         try:
             if self.error is not None:
