@@ -250,7 +250,7 @@ class TestFileno(UringCase):
                 raise self.closed_is
             return super().fileno()
 
-    @pytest.mark.parametrize('calls', range(4))
+    @pytest.mark.parametrize('calls', [0, 1])
     def test_interrupted_where_something_is_about_to_be_read(self, calls):
         near, far = PAIRS['tcp']()
         sock = self.Socket(fileno=near.detach())
@@ -262,6 +262,9 @@ class TestFileno(UringCase):
             for expected in range(1, 5):         # until its poll goes on
                 far.send(b'x')
                 await protocol.until(lambda n=expected: len(protocol.data) == n)
+            # Until the loop has looked, by its own timer, whether the last read left something:
+            # from then on only what is new is told of.
+            await asyncio.sleep(0.5)
 
         async def until_read():
             await protocols[0].until(lambda: len(protocols[0].data) == 5)

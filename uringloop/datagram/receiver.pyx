@@ -262,7 +262,8 @@ cdef class DatagramReceiver(Receiver):
         if not self.errors_queued or not self.takes_errors or not transport.has_socket():
             return self.read()       # which looks at all of that
         # They may come as fast as this, without end: what was received has its turn, too.  Not
-        # before the error of the newest, which the queue has, is taken from the socket.
+        # before the error of the newest is taken from the socket: the queue has that, but where it
+        # is full and the kernel has thrown it away.
         take_error(transport._sock_fd)
         try:
             return self.read_received()
