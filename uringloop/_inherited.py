@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from asyncio import SelectorEventLoop, base_events, events, sslproto, unix_events
+from asyncio import SelectorEventLoop, base_events, events, selector_events, sslproto, unix_events
 from types import CodeType
 
 _TIMEOUTS = 'ssl_handshake_timeout ssl_shutdown_timeout'
@@ -56,6 +56,10 @@ OF_OTHERS: dict[tuple[type, str], str] = {
     (sslproto.SSLProtocol, '__init__'):
         'loop app_protocol sslcontext waiter server_side server_hostname call_connection_made '
         f'{_TIMEOUTS}',
+    (selector_events._SelectorDatagramTransport, '__init__'):  # type: ignore[attr-defined]
+        'loop sock protocol address waiter extra',
+    (selector_events._SelectorSocketTransport, '__init__'):  # type: ignore[attr-defined]
+        'loop sock protocol waiter extra server context',
     (unix_events._UnixSubprocessTransport, '__init__'):  # type: ignore[attr-defined]
         'loop protocol args shell stdin stdout stderr bufsize waiter extra',
 }

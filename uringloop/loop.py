@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import weakref
-from asyncio import base_events, events, unix_events
+from asyncio import base_events, events
 from asyncio.log import logger
 from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar, cast
@@ -34,6 +34,7 @@ from uringloop.stats import LoopStats
 from uringloop.stream.acceptor import Acceptor
 from uringloop.stream.transport import StreamTransport
 from uringloop.tls.protocol import SSLProtocol
+from uringloop.transport import of_asyncio
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike, WriteableBuffer
@@ -395,7 +396,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         transport, protocol = await super().create_datagram_endpoint(
             make_protocol, local_addr, remote_addr, family=family, proto=proto, flags=flags,
             reuse_port=reuse_port, allow_broadcast=allow_broadcast, sock=sock, **options)
-        text = untold(transport.get_protocol(), metadata)
+        told = transport.get_protocol()          # None: it has closed by now
+        text = untold(told, metadata) if told is not None else ''
         if text:
             warn_or_abort(text, transport)
         return cast(DatagramTransport, transport), protocol
@@ -415,12 +417,12 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         self._check_no_transport(sock)
         if sock.family not in _DATAGRAM_FAMILIES or not is_plain_socket(sock):
             # Netlink, packet, vsock, ...; or one that wants to be asked: asyncio's transport.
-            return super()._make_datagram_transport(  # type: ignore[misc, no-any-return]
-                sock, protocol, address, waiter, extra)
+            return of_asyncio._SelectorDatagramTransport(
+                self, sock, protocol, address, waiter, extra)
         transport = DatagramTransport(self, sock, protocol, address, waiter, extra)
         if batch is not None:
             transport._set_batching(batch)
-        elif not own:
+        if not own and not batch:
             transport._given()
         try:
             if gro:
@@ -441,8 +443,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         self._check_no_transport(sock)
         if not is_plain_socket(sock):
             own = {} if context is None else {'context': context}     # new in Python 3.15
-            return super()._make_socket_transport(  # type: ignore[misc, no-any-return]
-                sock, protocol, waiter, extra=extra, server=server, **own)
+            return of_asyncio._SelectorSocketTransport(
+                self, sock, protocol, waiter, extra, server, **own)
         transport = StreamTransport(self, sock, protocol, waiter, extra, server, context)
         if self._given is not None and sock in self._given:
             # The program may send by it between writes, pass descriptors, or close it.
@@ -558,7 +560,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             return await super()._make_subprocess_transport(  # type: ignore[misc, no-any-return]
                 protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs)
         waiter = self.create_future()
-        transport: Any = unix_events._UnixSubprocessTransport(  # type: ignore[attr-defined]
+        transport: Any = of_asyncio._UnixSubprocessTransport(
             self, protocol, args, shell, stdin, stdout, stderr, bufsize,
             waiter=waiter, extra=extra, **kwargs)
         self._watch_child(transport)

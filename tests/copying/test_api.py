@@ -68,6 +68,15 @@ class TestKinds(FallbackMixin, Case):
         assert isinstance(self.loop, uringloop.Loop)
         assert isinstance(self.loop, asyncio.SelectorEventLoop)
 
+    def test_a_class_put_in_the_place_of_the_loops(self):
+        """As test clocks do."""
+        kind = type(self.loop)
+        self.loop.__class__ = type('Still', (kind,), {'time': lambda loop: 1.0})
+        assert isinstance(self.loop, uringloop.Loop)
+        assert self.loop.call_later(1, int).when() == 2.0
+        self.loop.__class__ = kind
+        assert self.loop.call_later(1, int).when() > 2.0
+
     def test_what_tells_it_from_the_one_with_a_ring(self):
         assert type(self.loop) is not uringloop.Loop
         self.run(asyncio.sleep(0))

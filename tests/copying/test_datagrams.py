@@ -215,6 +215,28 @@ class TestCounted(FallbackMixin, Case):
 
         self.run(main())
 
+    @pytest.mark.parametrize('method', [
+        'datagram_received', 'datagram_msg_received', 'datagrams_received'])
+    def test_what_is_cut(self, method):
+        async def main():
+            ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            with peer:
+                transport, _ = await self.loop.create_datagram_endpoint(kind, sock=ours)
+                transport.max_size = 100
+                for size in 100, 101, 1000, 3:
+                    peer.send(bytes(size))
+                while len(told) < 4:
+                    await asyncio.sleep(0)
+                stats = self.loop.stats()
+                assert (stats.datagrams_received, stats.datagrams_truncated) == (4, 2)
+                transport.close()
+                await turns()
+
+        told = []
+        kind = type('Told', (asyncio.DatagramProtocol,), {
+            method: lambda protocol, *arguments: told.append(arguments)})
+        self.run(main())
+
     def test_the_memory_of_what_has_failed_is_the_callers_too(self):
         """Whoever keeps the error keeps no frame of the call, and so no view of the buffer."""
         async def main():
@@ -425,6 +447,25 @@ class TestQueue(FullSocket):
         await turns()
 
 
+class TestPairs(FallbackMixin, Case):
+
+    def test_a_peer_without_a_name_needs_no_address(self):
+        """As with the ring."""
+        async def main():
+            ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            with peer:
+                transport, protocol = await endpoint(sock=ours)
+                transport.sendto(b'one')
+                transport.sendto_many([b'two'])
+                transport.sendto(bytearray(b'three'))
+                assert [peer.recv(10) for _ in range(3)] == [b'one', b'two', b'three']
+                transport.close()
+                await protocol.until(lambda p: p.lost)
+                assert protocol.lost == [None]
+
+        self.run(main())
+
+
 class TestErrors(FallbackMixin, Case):
 
     @pytest.mark.parametrize('kind', [KeyboardInterrupt, asyncio.CancelledError])
@@ -633,7 +674,7 @@ class TestSockets(FallbackMixin, Case):
             [waiters] = self.loop._waiters.values()
             left = self.loop.create_future()
             left.cancel()
-            waiters.futures.append(left)
+            waiters.futures[object()] = left
             for _ in waiting:
                 peer.send(b'x')
             await asyncio.wait(waiting)
@@ -641,6 +682,85 @@ class TestSockets(FallbackMixin, Case):
             await turns()
             assert not self.loop._waiters
             assert ours.fileno() not in self.loop._selector.get_map()
+            ours.close()
+            peer.close()
+
+        self.run(main())
+
+    def test_each_has_its_turn(self):
+        """Beside one that takes what comes, again and again."""
+        async def take(count):
+            for _ in range(count):
+                await self.loop.sock_recvmsg(ours, 100)
+                await asyncio.sleep(0)
+
+        async def main():
+            tasks = [asyncio.ensure_future(take(count)) for count in (1000, 1, 1, 5, 1)]
+            await turns()
+            while not all(task.done() for task in tasks[1:]):
+                peer.send(b'x')
+                await turns(4)
+                assert not tasks[0].done()
+            tasks[0].cancel()
+            await asyncio.wait(tasks)
+
+        ours, peer = unix_pair()
+        with ours, peer:
+            ours.setblocking(False)
+            self.run(main())
+
+    @pytest.mark.parametrize('count', [1, 5])
+    def test_each_that_sends_has_its_turn(self, count):
+        async def send(number):
+            for _ in range(20):
+                sent = self.loop.sock_sendmsg(ours, [b'x']) if number % 2 else \
+                    self.loop.sock_sendto_zerocopy(ours, b'x', peer.getsockname())
+                await sent
+                left[number] -= 1
+
+        async def main():
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    ours.send(b'before')
+            tasks = [asyncio.ensure_future(send(number)) for number in range(count)]
+            while not all(task.done() for task in tasks):
+                with contextlib.suppress(BlockingIOError):
+                    peer.recv(100)
+                await asyncio.sleep(0.0005)
+                assert max(left) - min(left) < 5
+
+        ours, peer = unix_pair()
+        left = [20] * count
+        with ours, peer:
+            for sock in ours, peer:
+                sock.setblocking(False)
+            self.run(main())
+
+    def test_many_that_are_cancelled_together(self):
+        """The loop does not stand still meanwhile."""
+        async def main():
+            ours, peer = unix_pair()
+            ours.setblocking(False)
+            waiting = [asyncio.ensure_future(self.loop.sock_recvmsg(ours, 100))
+                       for _ in range(20_000)]
+            await turns()
+            [waiters] = self.loop._waiters.values()
+            asked = 0
+
+            class Counted(asyncio.Future):
+                def done(self):
+                    nonlocal asked
+                    asked += 1
+                    return super().done()
+
+            waiters.futures[object()] = Counted()
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+            assert asked < 100
+            peer.send(b'x')              # the one that is left is woken, and does not leave
+            await turns()
+            assert not self.loop._waiters
             ours.close()
             peer.close()
 

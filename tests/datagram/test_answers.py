@@ -13,12 +13,52 @@ import time
 import pytest
 
 from tests.support.cases import UringCase, both_sides
+from tests.support.namespaces import Namespace, needs_root
 from tests.support.protocols import Recorder
-from tests.support.sockets import udp
-from tests.support.turns import turns_until
+from tests.support.sockets import SO_RCVBUFFORCE, udp
+from tests.support.turns import turns, turns_until
 
 IP_PKTINFO, IP_RECVTTL = 8, 12          # linux/in.h
 UDP_CORK = 1                            # linux/udp.h
+ETH_P_ALL = 3                           # linux/if_ether.h
+
+
+# Of a group: its address, and the option that says by which interface it is sent to.
+GROUPS = {socket.AF_INET: ('224.1.1.9', socket.IPPROTO_IP, socket.IP_MULTICAST_IF),
+          socket.AF_INET6: ('ff02::99', socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF)}
+LOOPBACKS = {socket.AF_INET: '127.0.0.1', socket.AF_INET6: '::1'}
+
+
+def option_of(family, index):
+    """The value that names an interface by its number."""
+    return index if family == socket.AF_INET6 else struct.pack('4s4si', bytes(4), bytes(4), index)
+
+
+def capturing(device):
+    """A socket that has all of IP that comes to the device."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
+    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+    sock.bind((device, ETH_P_ALL))
+    sock.setblocking(False)
+    return sock
+
+
+def captured(sock):
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            yield sock.recv(70_000)
+
+
+class TwoInterfaces(Namespace):
+    """v1 and v2, with w1 and w2 at their far ends."""
+
+    def set_up(self):
+        for n in 1, 2:
+            self.ip('link', 'add', f'v{n}', 'type', 'veth', 'peer', 'name', f'w{n}')
+            for end in f'v{n}', f'w{n}':
+                self.ip('link', 'set', end, 'up')
+            self.ip('addr', 'add', f'10.77.{n}.1/24', 'dev', f'v{n}')
+            self.ip('addr', 'add', f'fd00:77:{n}::1/64', 'dev', f'v{n}', 'nodad')
 
 
 def readable(sock):
@@ -252,6 +292,67 @@ class _TestAnswers(Peers):
 
         sock = None
         with self.peers(20) as peers:
+            self.run(main())
+
+    def test_a_socket_may_be_connected_anew(self):
+        """By the program, and what was answered before goes to whom it was connected with then."""
+        def answers(data):
+            if data == b'move':
+                sock.connect(other.sock.getsockname())
+                return []
+            return [(data, sock.getpeername())]
+
+        async def main():
+            sock.connect(peer.address)
+            transport, protocol = await self.answering(answers, sock=sock)
+            for turn in range(60):               # the socket is watched for a thousand answers
+                await self.ask(transport, [peer], [b'x'] * 20)
+                await protocol.until(lambda p, n=turn: len(p.datagrams) == 20 * n + 20)
+                peer.arrived()
+            await self.ask(transport, [peer], [b'x'] * 20 + [b'move'])
+            await protocol.until(lambda p: len(p.datagrams) == 61 * 20 + 1)
+            await turns_until(lambda: peer.arrived() + other.arrived() == 61 * 20)
+            assert not other.datagrams
+            transport.close()
+
+        sock = udp()
+        with self.peers(2) as (peer, other):
+            self.run(main())
+
+    @needs_root
+    @pytest.mark.parametrize('family', [socket.AF_INET, socket.AF_INET6])
+    def test_a_group_may_be_answered_by_each_interface(self, family):
+        """Which is set as a number, and not told by ``getsockopt``."""
+        group, level, option = GROUPS[family]
+
+        def answers(data):
+            for number, value in interfaces.items():
+                sock.setsockopt(level, option, value)
+                yield b'%d' % number, (group, 5353)
+
+        async def main():
+            transport, protocol = await self.answering(answers, sock=sock)
+            to = (LOOPBACKS[family], transport.get_extra_info('sockname')[1])
+            for turn in range(60):
+                for _ in range(20):
+                    asking.sendto(b'?', to)
+                await protocol.until(lambda p, n=turn: len(p.datagrams) >= 20 * n + 20)
+            await turns()
+            transport.close()
+            for number, capture in captures.items():
+                got = [data for data in captured(capture) if data[-1:] in (b'1', b'2')]
+                assert got[0][-1:] == b'%d' % number
+                assert len({data[-1:] for data in got}) == 1
+                assert sum(data[-1:] == b'%d' % number for data in got) == 60 * 20
+
+        with TwoInterfaces() as namespace, contextlib.ExitStack() as stack:
+            with namespace.entered():
+                captures = {number: stack.enter_context(capturing(f'w{number}'))
+                            for number in (1, 2)}
+                interfaces = {number: option_of(family, socket.if_nametoindex(f'v{number}'))
+                              for number in (1, 2)}
+            asking = stack.enter_context(namespace.socket(family))
+            sock = namespace.socket(family, ('', 0))
             self.run(main())
 
     def test_to_thousands_of_addresses(self):

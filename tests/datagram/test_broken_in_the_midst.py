@@ -32,11 +32,13 @@ class RaisingLoop(uringloop.Loop):
 
     broken = 0
     kind = Broken
+    then = None             # what it raises from the second time on, if that is another
 
     def call_soon(self, callback, *args, **kwargs):
         if callback is heard and self.broken:
             self.broken -= 1
-            raise self.kind
+            kind, self.kind = self.kind, self.then or self.kind
+            raise kind
         return super().call_soon(callback, *args, **kwargs)
 
 
@@ -69,6 +71,53 @@ class TestTelling(UringCase):
         assert all(future.done() for future in futures)
         stats = self.loop.stats()
         assert stats.datagrams_sent + stats.datagrams_dropped == self.BUFFERS
+
+    def test_an_interrupt_behind_another_exception(self):
+        """It is the interrupt that leaves."""
+        async def main():
+            transport, protocol, pool, futures = await self.queued()
+            self.loop.broken = 2
+            self.loop.kind = Broken
+            futures[-1].add_done_callback(heard)
+            self.loop.then = KeyboardInterrupt
+            with pytest.raises(KeyboardInterrupt):
+                transport.abort()
+            await self.all_given_back(pool, futures)
+            await protocol.until(lambda p: p.lost)
+            self.peer.close()
+
+        self.run(main())
+
+    @pytest.mark.parametrize('broken', [1, 2])
+    def test_aborted_while_a_bulk_of_another_leaves(self, broken):
+        """Whatever its futures' ``call_soon`` raises, what is to be dropped is not sent."""
+        async def main():
+            transport, protocol, pool, futures = await self.queued()
+            other, _ = await endpoint(local_addr=LOCAL)
+            self.peer.setblocking(False)
+            with udp() as peer:
+                for n in range(12):
+                    other.sendto_zerocopy(bytes(3 + n % 2), peer.getsockname()) \
+                        .add_done_callback(heard)
+                self.loop.kind = KeyboardInterrupt
+                self.loop.broken = broken
+                with pytest.raises(KeyboardInterrupt):
+                    transport.abort()
+                self.loop.broken = 0
+                sent = self.loop.stats().datagrams_dropped
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        self.peer.recv(SIZE)
+                await protocol.until(lambda p: p.lost)
+                assert self.loop.stats().datagrams_dropped == sent
+                with pytest.raises(BlockingIOError):
+                    self.peer.recv(SIZE)
+            assert all(future.done() for future in futures)
+            await turns_until(lambda: pool.free == self.BUFFERS)
+            other.close()
+            self.peer.close()
+
+        self.run(main())
 
     @pytest.mark.parametrize('broken', [1, 2, 20])
     @pytest.mark.parametrize('kind', [Broken, KeyboardInterrupt])
@@ -355,6 +404,75 @@ class TestFileno(UringCase):
             peer.close()
 
         self.run(main())
+
+    @pytest.mark.parametrize('call', ['sendto_many', 'sendto_many_zerocopy'])
+    def test_raises_where_many_are_sent(self, call):
+        """What is queued leaves all the same, without another call."""
+        sent = [bytes(size) for size in range(10, 20)]
+
+        def broken():
+            raise Broken
+
+        async def main():
+            sock = Sends(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.bind(LOCAL)
+            sock.setblocking(False)
+            transport, protocol = await endpoint(sock=sock)
+            sock.back, sock.calls_left = broken, 0
+            with pytest.raises(Broken):
+                getattr(transport, call)(sent, peer.getsockname())
+            assert [await self.loop.sock_recv(peer, 100) for _ in sent] == sent
+            transport.close()
+            await protocol.until(lambda p: p.lost)
+
+        with udp() as peer:
+            self.run(main())
+
+    def test_what_is_sent_within_it_several_times(self):
+        """None joins another that is being sent."""
+        content = memoryview(bytes(itertools.chain(*([n] * 100 for n in range(8)))))
+
+        async def sent_at(calls):
+            def back():
+                sock.seen += 1
+                if sock.seen in calls:
+                    send()
+
+            def send():
+                transport.sendto(content[100 * sock.sent:100 * sock.sent + 100],
+                                 peer.getsockname())
+                sock.sent += 1
+
+            sock = Sees(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.sent = sock.seen = 0
+            sock.bind(LOCAL)
+            sock.setblocking(False)
+            transport, _ = await endpoint(sock=sock, batch=True)
+            for _ in range(5):
+                send()
+            sock.seen = 0
+            sock.back = back
+            await turns()
+            sock.back = None
+            assert [await self.loop.sock_recv(peer, 1000) for _ in range(sock.sent)] == [
+                content[100 * part:100 * part + 100] for part in range(sock.sent)]
+            transport.abort()
+            await turns()
+
+        async def main():
+            for calls in itertools.combinations(range(1, 12), 3):
+                await sent_at(calls)
+
+        class Sees(socket.socket):
+            back = None
+
+            def fileno(self):
+                if self.back is not None:
+                    self.back()
+                return super().fileno()
+
+        with udp() as peer:
+            self.run(main())
 
 
 CALLS = {

@@ -280,9 +280,8 @@ class TestRefused(WithErrors):
         sock = udp()
         self.run(main())
 
-    @only_uring                # what is in the queue meanwhile is dropped
     def test_another_protocol_in_the_midst(self):
-        """One that takes no queue hears of the next error; set back, the first one of the rest."""
+        """One that takes no queue hears of none from then on, and costs what is in it."""
         class Changes(Queue):
             def datagram_errqueue_received(self, data, ancdata, flags, addr):
                 super().datagram_errqueue_received(data, ancdata, flags, addr)
@@ -294,13 +293,31 @@ class TestRefused(WithErrors):
             gone = [deserted() for _ in range(5)]
             for to in gone:
                 transport.sendto(b'are you there?', to)
-            await plain.until(lambda p: p.errors)
-            assert (len(protocol.queue), len(plain.errors)) == (1, 1)
+            while not protocol.queue:
+                await asyncio.sleep(0)
+            await turns()
             transport.set_protocol(protocol)
-            await protocol.until(lambda p: len(p.queue) == 5)
+            transport.sendto(b'and you?', gone[0])
+            await protocol.until(lambda p: len(p.queue) == 2)
+            assert [data for data, *_ in protocol.queue] == [b'are you there?', b'and you?']
+            assert len(plain.errors) <= 1        # which the socket had by then
             transport.close()
 
         plain = Recorder()
+        self.run(main())
+
+    def test_a_protocol_that_comes_while_reading_is_paused(self):
+        async def main():
+            transport, _ = await self.open(Recorder)
+            transport.get_extra_info('socket').setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            transport.sendto(b'are you there?', deserted())
+            await turns()
+            transport.pause_reading()
+            transport.set_protocol(queue := Queue())
+            transport.resume_reading()
+            await queue.until(lambda p: p.queue)
+            transport.close()
+
         self.run(main())
 
     def test_more_and_more(self):
@@ -401,22 +418,37 @@ class TestRefused(WithErrors):
         assert [type(context['exception']) for context in self.problems] == [ZeroDivisionError] * 2
 
     def test_a_protocol_that_takes_none_follows(self):
-        """It hears of them by ``error_received``, and what the other one had asked for rests."""
+        """The socket is as it would be without the one before."""
         async def main():
             transport, _ = await self.loop.create_datagram_endpoint(
                 Queue, local_addr=('127.0.0.1', 0))
             transport.set_protocol(follows := Recorder())
-            for _ in range(2):
-                transport.sendto(b'x', deserted())
-                await follows.until(lambda p: p.errors)
-                assert isinstance(follows.errors.pop(), ConnectionRefusedError)
-            await turns()
-            begin = time.process_time()
-            await asyncio.sleep(0.05)
-            assert time.process_time() - begin < 0.03
+            assert not transport.get_extra_info('socket').getsockopt(socket.IPPROTO_IP, IP_RECVERR)
+            gone = deserted()
+            with udp() as peer:
+                # So many errors would take all of the room for what comes.
+                for n in range(1000):
+                    transport.sendto(b'x', gone)
+                    transport.sendto(b'%d' % n, peer.getsockname())
+                    assert await self.loop.sock_recv(peer, 100) == b'%d' % n
+                peer.sendto(b'here', transport.get_extra_info('sockname'))
+                await follows.until(lambda p: p.got)
+            assert not follows.errors
             transport.close()
             await turns()
             transport.set_protocol(Queue())
+
+        self.run(main())
+
+    def test_what_a_program_has_set_itself_stays(self):
+        async def main():
+            sock = udp()
+            sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            transport, _ = await self.loop.create_datagram_endpoint(Queue, sock=sock)
+            transport.set_protocol(Recorder())
+            assert sock.getsockopt(socket.IPPROTO_IP, IP_RECVERR) == 1
+            transport.close()
+            await turns()
 
         self.run(main())
 
@@ -567,13 +599,19 @@ class TestMTU(WithErrors):
                 to = ('127.0.0.1', 9)
                 ways = [lambda data: transport.sendto(data, to),
                         lambda data: transport.sendto_with(data, to, ecn=1),
-                        lambda data: transport.sendmsg([data], (), 0, to)]
+                        lambda data: transport.sendmsg([data], (), 0, to),
+                        lambda data: transport.sendto(bytes(20_000), to)]     # without copying
                 for n, send in enumerate(ways, 1):
                     send(bytes(1473))
-                    assert [exc.errno for exc in protocol.errors] == [errno.EMSGSIZE] * n
+                    await protocol.until(lambda p: len(p.errors) == n)  # noqa: B023
                     await protocol.until(lambda p: len(p.queue) == n)  # noqa: B023
+                with pytest.raises(OSError, match='Message too long'):
+                    await transport.sendto_zerocopy(bytes(5000), to)
+                await protocol.until(lambda p: len(p.queue) == 5)
+                await turns()
+                assert [exc.errno for exc in protocol.errors] == [errno.EMSGSIZE] * 4
                 assert [error_of(ancdata) for _, ancdata, _ in protocol.queue] == [
-                    (errno.EMSGSIZE, LOCAL, 1500)] * 3
+                    (errno.EMSGSIZE, LOCAL, 1500)] * 5
                 transport.close()
                 await turns()
 

@@ -158,6 +158,29 @@ class TestSendsWithinErrorReceived(UringCase):
         self.run(main())
         assert not self.problems
 
+    def test_what_is_sent_behind_failures_is_not_overtaken(self):
+        """Of what has failed the protocol hears when that has left."""
+        class Noticing(Recorder):
+            def error_received(self, exc):
+                super().error_received(exc)
+                self.transport.sendto(b'notice', peer.getsockname())
+
+        async def main():
+            transport, protocol = await self.loop.create_datagram_endpoint(Noticing, sock=udp())
+            for to in (peer.getsockname(), ('127.0.0.1', 0)):
+                for _ in range(9):
+                    transport.sendto(bytes(100), to)
+            told = len(protocol.errors)          # at the call, before they became a bulk
+            transport.sendto(bytes(50), peer.getsockname())
+            transport.sendto(bytes(3000), peer.getsockname())
+            await protocol.until(lambda p: len(p.errors) == 9)
+            got = [len(await self.loop.sock_recv(peer, 5000)) for _ in range(9 + 9 + 2)]
+            assert got == [100] * 9 + [6] * told + [50, 3000] + [6] * (9 - told)
+            transport.close()
+
+        with udp() as peer:
+            self.run(main())
+
     def test_others_have_their_turn(self):
         """One that never gives up has the loop's time shared with others."""
         async def main():

@@ -17,7 +17,7 @@ from tests.support.namespaces import needs_root
 from tests.support.protocols import Recorder, endpoint
 from tests.support.turns import turns_until
 
-UDP_SEGMENT = 103                       # linux/udp.h
+UDP_CORK, UDP_SEGMENT = 1, 103          # linux/udp.h
 IP_RECVTTL = 12                         # linux/in.h
 SO_TIMESTAMPING = 37                    # asm-generic/socket.h
 SO_NO_CHECK = 11                        # asm-generic/socket.h
@@ -239,6 +239,66 @@ class _TestLeavesAtTheCall(Sending):
 
         self.run(main())
 
+    def test_by_sockets_that_want_to_be_asked_behind_a_bulk(self):
+        """asyncio's own transports serve them."""
+        class Counts(socket.socket):
+            def send(self, *arguments):
+                return super().send(*arguments)
+
+            def sendto(self, *arguments):
+                return super().sendto(*arguments)
+
+        def bulk(last):
+            for i in range(20):
+                transport.sendto(b'%02d' % i, self.to)
+            last()
+            return self.arrived()[:20] == [b'%02d' % i for i in range(20)]
+
+        async def main():
+            sock = Counts(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.setblocking(False)
+            other, _ = await endpoint(sock=sock)
+            near, far = socket.socketpair()
+            stream, _ = await self.loop.create_connection(
+                asyncio.Protocol, sock=Counts(fileno=near.detach()))
+            with far:
+                for _ in range(5):
+                    assert bulk(lambda: other.sendto(b'last', self.to))
+                    assert bulk(lambda: stream.write(b'last'))
+                    assert bulk(lambda: stream.writelines([b'one', b'two']))
+                    await asyncio.sleep(0)
+                assert bulk(stream.write_eof)
+                stream.close()
+                await asyncio.sleep(0)
+            other.close()
+            transport.close()
+            await asyncio.sleep(0)
+
+        transport, _ = self.loop.run_until_complete(endpoint(local_addr=('127.0.0.1', 0)))
+        self.run(main())
+
+    def test_by_sock_sendfile_behind_a_bulk(self, tmp_path):
+        async def main():
+            transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
+            near, far = socket.socketpair()
+            near.setblocking(False)
+            (tmp_path / 'file').write_bytes(b'content')
+            with near, far, (tmp_path / 'file').open('rb') as file:
+                for _ in range(5):
+                    file.seek(0)
+                    for i in range(20):
+                        transport.sendto(b'%02d' % i, self.to)
+                    sending = self.loop.sock_sendfile(near, file)
+                    for_more = sending.send(None)        # within this turn
+                    assert self.arrived() == [b'%02d' % i for i in range(20)]
+                    assert far.recv(100) == b'content'
+                    for_more.cancel()
+                    sending.close()
+                    await asyncio.sleep(0)
+            transport.close()
+
+        self.run(main())
+
     def test_before_a_fork(self):
         async def main():
             transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
@@ -336,6 +396,26 @@ class _TestLeavesAtTheCall(Sending):
 
         gathered = self.run(main())
         assert not self.uring or gathered >= 50
+
+    @pytest.mark.parametrize('batch', [None, False])
+    def test_options_set_between_calls_that_send_many(self, batch):
+        """On a socket of the program's own, whatever was seen a moment before."""
+        async def main():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.bind(('127.0.0.1', 0))
+                sock.setblocking(False)
+                transport, _ = await endpoint(sock=sock.dup(), batch=batch)
+                for _ in range(3):
+                    transport.sendto_many([b'a', b'b', b'c'], self.to)
+                    assert self.arrived() == [b'a', b'b', b'c']
+                    sock.setsockopt(socket.IPPROTO_UDP, UDP_CORK, 1)
+                    transport.sendto_many([b'a', b'b', b'c'], self.to)
+                    sock.setsockopt(socket.IPPROTO_UDP, UDP_CORK, 0)
+                    assert self.arrived() == [b'abc']
+                transport.close()
+
+        if self.uring:
+            self.run(main())
 
     def test_nobody_listens(self):
         async def main():

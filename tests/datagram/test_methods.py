@@ -1,5 +1,6 @@
 """What an endpoint says of a protocol, or of options, that cannot be as they were meant."""
 import asyncio
+import functools
 import re
 import socket
 import warnings
@@ -63,6 +64,32 @@ class TestWrongSignatures(UringCase):
 
         self.run(main())
 
+    @pytest.mark.parametrize('kind', ['method', 'builtin', 'partial', 'object'])
+    def test_what_is_not_given_the_protocol_is_a_method_too(self, kind):
+        """As ``datagram_received`` may be, with asyncio."""
+        class Sink:
+            def take(self, batch):
+                got.extend(batch)
+
+            def __call__(self, batch):
+                got.extend(batch)
+
+        async def main():
+            got.clear()
+            transport, _ = await self.loop.create_datagram_endpoint(type('Hands', (), {
+                'datagrams_received': how, 'connection_made': lambda protocol, transport: None,
+                'connection_lost': lambda protocol, exc: None}), local_addr=LOCAL)
+            transport.sendto(b'x', transport.get_extra_info('sockname'))
+            while not got:
+                await asyncio.sleep(0)
+            assert got == [(b'x', transport.get_extra_info('sockname'))]
+            transport.close()
+
+        got = []
+        how = {'method': Sink().take, 'builtin': got.extend, 'object': Sink(),
+               'partial': staticmethod(functools.partial(Sink.take, None))}[kind]
+        self.run(main())
+
     def test_a_counter_of_such_a_name_is_no_method(self):
         async def main():
             kind = type('Counts', (asyncio.DatagramProtocol,), {'datagrams_received': 0})
@@ -97,6 +124,17 @@ class TestUntold(UringCase):
         with warnings.catch_warnings():
             warnings.simplefilter('error')
             self.run(main())
+
+    @pytest.mark.filterwarnings('error')
+    def test_who_is_gone_is_not_warned(self):
+        class Gone(uringloop.DatagramProtocol):
+            def connection_made(self, transport):
+                transport.abort()
+
+            def datagram_received_with_info(self, data, addr, info):
+                pass
+
+        self.run(self.open(Gone, ecn=True))
 
     @pytest.mark.parametrize('name', list(METHODS))
     def test_who_is_told_is_not_warned(self, name):

@@ -17,7 +17,7 @@ from tests.support.features import needs_feature
 from tests.support.load import LONG, SIZE, Load, content, numbers_of, still_alive
 from tests.support.namespaces import Namespace, Wire, needs_root
 from tests.support.protocols import endpoint
-from tests.support.sockets import SO_SNDBUFFORCE
+from tests.support.sockets import SO_RCVBUFFORCE, SO_SNDBUFFORCE
 from tests.support.streams import MANY_BYTES, Streams
 from tests.support.turns import turns, turns_until
 from tests.support.wires import roomy_peer
@@ -454,6 +454,56 @@ class TestNoBufferSpace(Network):
             await self.arrives_again(load, received)
             await self.end(load, receiver)
 
+        self.run(main())
+
+    @pytest.mark.parametrize('way', ['plain', 'queue', 'train'])
+    def test_members_of_a_group_on_this_machine(self, told, way):
+        """They have a copy of what the device then refuses: it is not to be sent once more."""
+        class Protocol(uringloop.DatagramProtocol):
+            errors = 0
+
+            def error_received(self, exc):
+                assert exc.errno == errno.ENOBUFS
+                self.errors += 1
+
+        class Queue(Protocol):
+            def datagram_errqueue_received(self, data, ancdata, flags, addr):
+                pass
+
+        async def main():
+            wire = self.wire
+            wire.ip('route', 'add', '224.0.0.0/4', 'dev', 'wire')
+            wire.queue('wire', 'tbf', 'rate', '1mbit', 'burst', '3000', 'limit', '3000')
+            member = wire.socket(address=group)
+            member.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+            member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP,
+                              socket.inet_aton(group[0]) + socket.inet_aton('10.98.1.1'))
+            transport, protocol = await self.loop.create_datagram_endpoint(
+                Queue if way == 'queue' else Protocol,
+                sock=asking(wire.socket(address=('10.98.1.1', 0)), told))
+            futures = []
+            for number in range(20):
+                data = [b'%06d' % (10 * number + n) + bytes(1000) for n in range(10)]
+                if way == 'train':
+                    futures.append(transport.sendto_zerocopy(
+                        b''.join(data), group, segment_size=1006))
+                else:
+                    for each in data:
+                        transport.sendto(each, group)
+                await turns()
+            outcomes = await asyncio.gather(*futures, return_exceptions=True)
+            refused = sum(isinstance(each, OSError) for each in outcomes) or protocol.errors
+            assert (refused > 0) == (told or way == 'queue')
+            seen = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    seen.append(member.recv(2000)[:6])
+            assert seen == sorted(set(seen))
+            transport.abort()
+            await turns()
+            member.close()
+
+        group = '224.1.1.9', 5000
         self.run(main())
 
     @pytest.mark.skipif(not os.path.exists('/dev/net/tun'), reason='there is no tun device')

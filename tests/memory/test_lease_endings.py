@@ -12,7 +12,7 @@ from tests.support.cases import UringCase, on_the_fallback_too
 from tests.support.features import needs_feature
 from tests.support.namespaces import needs_root
 from tests.support.process import in_thread
-from tests.support.programs import script
+from tests.support.programs import outcome, script
 from tests.support.protocols import endpoint
 from tests.support.turns import turns, turns_until
 from uringloop.ring import orphans
@@ -432,6 +432,19 @@ def test_run_ends_with_leases_out():
         kept[0].release()
         print(kept[1].free)
         ''') == "over\n['was not released']\n4\n"
+
+
+def test_forgotten_until_the_interpreter_ends():
+    """It is said all the same, though the modules are empty by then."""
+    code, said = outcome('''
+        import asyncio, uringloop
+        loop = uringloop.new_event_loop()
+        asyncio.kept = loop.create_buffer_pool(2, 100).acquire_nowait()
+        loop.close()
+        ''', '-X', 'dev')
+    assert code == 0
+    assert 'ResourceWarning: <Lease 0 of' in said
+    assert 'TypeError' not in said
 
 
 # What a child may do with a pool of its parent's, and what the parent has afterwards.

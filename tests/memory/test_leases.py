@@ -346,6 +346,18 @@ class TestSent(Senders, UringCase):
 
         self.run(main())
 
+    def test_with_gaps(self, call, part):
+        """The caller hears of it, and nothing else comes of it."""
+        async def main():
+            pool = self.loop.create_buffer_pool(1, 1000)
+            with await pool.acquire() as lease, PARTS[part](lease)[::2] as view:
+                with pytest.raises(BufferError, match='not C-contiguous'):
+                    await CALLS[call](self, view)
+                gc.collect()
+            await turns_until(lambda: pool.free == 1)
+
+        self.run(main())
+
     def test_of_another_loop(self, call, part):
         """Its buffer would be given back by a loop that does not own it."""
         async def main():

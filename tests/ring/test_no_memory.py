@@ -172,6 +172,82 @@ def test_a_report_of_several_trains():
         ''', URINGLOOP_REQUIRE='1') == 'all told\n'
 
 
+def test_futures_of_what_is_aborted():
+    """Each is told, whichever allocation fails."""
+    pytest.importorskip('_testcapi')
+    assert script('''
+        import asyncio, gc, socket, _testcapi, uringloop
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda loop, context: None)
+            for first in range(1, 60):
+                ours, peer = socket.socketpair(type=socket.SOCK_DGRAM)
+                ours.setblocking(False)
+                transport, _ = await loop.create_datagram_endpoint(
+                    asyncio.DatagramProtocol, sock=ours)
+                sent = []
+                while transport.get_write_buffer_size() < 5000:
+                    sent.append(transport.sendto_zerocopy(bytes(1000)))
+                sent.append(transport.sendto_many_zerocopy([b'one', b'two']))
+                await asyncio.sleep(0)
+                gc.disable()
+                _testcapi.set_nomemory(first, first + 1)
+                try:
+                    transport.abort()
+                except MemoryError:
+                    pass
+                finally:
+                    _testcapi.remove_mem_hooks()
+                    gc.enable()
+                await asyncio.wait_for(asyncio.wait(sent), 5)
+                for each in sent:
+                    each.exception()
+                peer.close()
+            print('all told')
+
+        uringloop.run(main())
+        ''', URINGLOOP_REQUIRE='1') == 'all told\n'
+
+
+@pytest.mark.parametrize('end', ['lease.release()', 'pool.close()'])
+def test_who_waits_for_a_lease(end):
+    """It is told that there was no memory, and does not keep others waiting."""
+    pytest.importorskip('_testcapi')
+    assert script(f'''
+        import asyncio, contextlib, gc, _testcapi, uringloop
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            # The next one would be that of the future's own call_soon(), as with asyncio.
+            for first in range(2):
+                pool = loop.create_buffer_pool(1, 100)
+                lease = pool.acquire_nowait()
+                waiting = asyncio.ensure_future(pool.acquire())
+                await asyncio.sleep(0)
+                gc.disable()
+                _testcapi.set_nomemory(first, first + 1)
+                try:
+                    {end}
+                except MemoryError:
+                    pass
+                finally:
+                    _testcapi.remove_mem_hooks()
+                    gc.enable()
+                with contextlib.suppress(ValueError):     # it was released, it had not begun
+                    {end}
+                await asyncio.wait_for(asyncio.wait([waiting]), 5)
+                if waiting.exception() is None:
+                    waiting.result().release()
+                with contextlib.suppress(ValueError):
+                    lease.release()
+                assert pool.free == 1
+            print('all told')
+
+        uringloop.run(main())
+        ''', URINGLOOP_REQUIRE='1') == 'all told\n'
+
+
 NO_OPERATIONS = '''
 #include <stddef.h>
 int refused = -1;                 /* calls that were refused; below zero: none is to be */

@@ -3,11 +3,15 @@ import array
 import asyncio
 import os
 import socket
+import time
 
 import pytest
 
-from tests.support.cases import UringCase, on_the_fallback_too
+from tests.support.cases import UringCase, on_the_fallback_too, only_uring
+from tests.support.sockets import udp
 from tests.support.turns import turns
+
+IP_RECVERR = 11                 # linux/in.h
 
 
 def pair(kind=socket.SOCK_STREAM):
@@ -39,6 +43,48 @@ class TestMessages(UringCase):
             assert os.read(read_end, 100) == b'through'
             for fd in (read_end, write_end, passed):
                 os.close(fd)
+
+        self.run(main())
+
+    def test_waiting_for_errors_while_there_is_a_datagram(self):
+        """It waits, and does not look again and again."""
+        async def main():
+            with udp() as sock, udp() as peer:
+                sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+                with udp() as closed:
+                    gone = closed.getsockname()
+                peer.sendto(b'a datagram', sock.getsockname())
+                waiting = asyncio.create_task(
+                    self.loop.sock_recvmsg(sock, 100, 500, socket.MSG_ERRQUEUE))
+                before = time.process_time()
+                await asyncio.sleep(0.2)
+                assert time.process_time() - before < 0.1
+                assert not waiting.done()
+                sock.sendto(b'nobody listens', gone)
+                data, _, flags, _ = await waiting
+                assert data == b'nobody listens'
+                assert flags & socket.MSG_ERRQUEUE
+                assert await self.loop.sock_recv(sock, 100) == b'a datagram'
+
+        self.run(main())
+
+    @only_uring
+    @pytest.mark.parametrize('call', ['sock_recv', 'sock_recvmsg'])
+    def test_waiting_while_nobody_reads_the_errors(self, call):
+        async def main():
+            with udp() as sock, udp() as peer:
+                sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+                with udp() as closed:
+                    gone = closed.getsockname()
+                sock.sendto(b'nobody listens', gone)
+                with pytest.raises(ConnectionRefusedError):
+                    await self.loop.sock_recv(sock, 100)
+                waiting = asyncio.create_task(getattr(self.loop, call)(sock, 100))
+                before = time.process_time()
+                await asyncio.sleep(0.2)
+                assert time.process_time() - before < 0.1
+                peer.sendto(b'a datagram', sock.getsockname())
+                assert b'a datagram' in (await waiting, (await waiting)[0])
 
         self.run(main())
 

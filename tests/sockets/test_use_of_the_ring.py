@@ -77,6 +77,18 @@ class TestWhatIsThereAlready(Sockets, UringCase):
 
         self.run(main())
 
+    def test_a_connection_that_is_there_at_once_submits_nothing(self):
+        async def main():
+            with socket.create_server(('127.0.0.1', 0), backlog=20) as server:
+                before = self.loop.stats().submissions
+                for _ in range(10):
+                    with socket.socket() as sock:
+                        sock.setblocking(False)
+                        await self.loop.sock_connect(sock, server.getsockname())
+                assert self.loop.stats().submissions == before
+
+        self.run(main())
+
     def test_received_bytes_are_not_received_into_again(self):
         async def main():
             one, two = self.udp(), self.udp()
@@ -88,6 +100,19 @@ class TestWhatIsThereAlready(Sockets, UringCase):
                 assert data == bytes([size % 256]) * size
 
         self.run(main())
+
+
+class _TestClosedLoop:
+
+    def test_connect(self):
+        async def main():
+            with socket.create_server(('127.0.0.1', 0)) as server, socket.socket() as sock:
+                sock.setblocking(False)
+                await self.loop.sock_connect(sock, server.getsockname())
+
+        self.loop.close()
+        with pytest.raises(RuntimeError, match='Event loop is closed'):
+            asyncio.run(main())
 
 
 class _TestNothingToReceive:
@@ -117,4 +142,4 @@ class _TestNothingToReceive:
         self.run(main())
 
 
-both_sides(globals(), _TestNothingToReceive)
+both_sides(globals(), _TestClosedLoop, _TestNothingToReceive)

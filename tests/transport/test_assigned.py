@@ -116,6 +116,25 @@ class _TestDatagrams:
 
         self.run(main())
 
+    def test_closing_assigned_and_back_while_paused(self):
+        """It stays paused."""
+        async def main():
+            receiver, received = await endpoint(local_addr=LOCAL)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                receiver.pause_reading()
+                receiver._closing = True
+                receiver._closing = False
+                sock.sendto(b'later', receiver.get_extra_info('sockname'))
+                await turns()
+                assert receiver._paused
+                assert not received.datagrams
+                receiver.resume_reading()
+                await received.until(lambda p: p.datagrams)
+            receiver.close()
+            await received.until(lambda p: p.lost)
+
+        self.run(main())
+
     def test_lost_connections_are_counted(self):
         async def main():
             transport, protocol = await endpoint(local_addr=('127.0.0.1', 0))

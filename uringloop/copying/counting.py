@@ -6,6 +6,8 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from uringloop.core.plain_sockets import is_plain_socket
+
 if TYPE_CHECKING:
     from uringloop.core.counters import Counters
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     _Received = tuple[bytes, list[tuple[int, int, bytes]], int, Any]
 
 # What a send fails by that has no other's error to tell.
-OF_THIS_ONE = (errno.EAGAIN, errno.EINTR, errno.EBADF, errno.EMSGSIZE)
+OF_THIS_ONE = (errno.EAGAIN, errno.EINTR, errno.EBADF, errno.EMSGSIZE, errno.ENOBUFS)
 
 
 def is_of_the_network(error: OSError) -> bool:
@@ -28,6 +30,7 @@ class CountingSocket:
 
     def __init__(self, sock: socket.socket, counters: Counters) -> None:
         self.real = sock
+        self._plain = is_plain_socket(sock)
         self._counters = counters
 
     def __getattr__(self, name: str) -> Any:
@@ -50,13 +53,17 @@ class CountingSocket:
         return sent
 
     def recvfrom(self, size: int) -> tuple[bytes, Any]:
+        if self._plain:          # the same, and it says whether the datagram was cut
+            data, _, _, addr = self.recvmsg(size)
+            return data, addr
         received = self.real.recvfrom(size)
         self._counters.datagrams_received += 1
         return received
 
-    def recvmsg(self, size: int, control_size: int, flags: int) -> _Received:
+    def recvmsg(self, size: int, control_size: int = 0, flags: int = 0) -> _Received:
         received = self.real.recvmsg(size, control_size, flags)
         self._counters.datagrams_received += 1
+        self._counters.datagrams_truncated += bool(received[2] & socket.MSG_TRUNC)
         return received
 
     def error_message(self, size: int, control_size: int) -> _Received:

@@ -34,6 +34,7 @@ from uringloop.datagram.transport import (
     pair,
 )
 from uringloop.memory.registered import RegisteredBuffer
+from uringloop.ring.interrupts import graver
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -87,8 +88,10 @@ class CopyingDatagramTransport(ReceivingTransport):
             return
         if not self._buffer:
             sock = self._sock
+            peer = self._extra['peername']
             try:
-                if self._extra['peername']:
+                # The peer of an AF_UNIX pair may have no name.
+                if peer or (addr is None and peer is not None):
                     sock.attempt(sock.real.send, data)
                 else:
                     sock.attempt(sock.real.sendto, data, addr)
@@ -228,7 +231,7 @@ class CopyingDatagramTransport(ReceivingTransport):
                     f'Invalid address: must be None or {self._address}, not {addr!r}')
             addr = self._address
         peer = self._extra['peername']
-        # The peer of an AF_UNIX pair may have no name, and asyncio then wants an address.
+        # (asyncio wants an address where the peer has no name.)
         if peer or (addr is None and peer is not None):
             return ()
         if addr is None:
@@ -337,7 +340,7 @@ class CopyingDatagramTransport(ReceivingTransport):
 
         It would say so at any time.
         """
-        if not self._errors_asked:
+        if not self._takes_errors:
             return
         if self._closing:
             self._drop_errors()              # nobody is told of them any more
@@ -394,7 +397,7 @@ class CopyingDatagramTransport(ReceivingTransport):
                 if datagram.report is not None:
                     tell(datagram, datagram.report)
             except BaseException as exc:
-                problem = problem or exc
+                problem = graver(problem, exc)
                 if again is not datagram:
                     again = datagram     # an interrupt, before it was told: once more
                     continue

@@ -9,7 +9,7 @@ import socket
 from typing import Any
 
 from uringloop.copying.counting import CountingSocket
-from uringloop.datagram.metadata import ask, ask_for_errors, info_of
+from uringloop.datagram.metadata import ask, ask_for_errors, ask_for_errors_no_longer, info_of
 from uringloop.datagram.protocol import check_methods, method_of, takes_errors
 from uringloop.datagram.transport import AsyncioTransport
 
@@ -59,8 +59,10 @@ class ReceivingTransport(AsyncioTransport):  # type: ignore[misc]
         if isinstance(self._sock, CountingSocket):
             self._sock.takes_errors = self._takes_errors
         if self._takes_errors and not self._errors_asked:
-            self._errors_asked = True
-            ask_for_errors(self._sock)
+            self._errors_asked = ask_for_errors(self._sock)
+        elif self._errors_asked and not self._takes_errors:
+            ask_for_errors_no_longer(self._sock)
+            self._errors_asked = False
 
     def _read_ready(self) -> None:
         # One at a time, as asyncio does.
@@ -72,10 +74,6 @@ class ReceivingTransport(AsyncioTransport):  # type: ignore[misc]
         if self._closing or self._is_paused():
             return
         self._read_datagram()
-        if self._errors_asked and not self._takes_errors:
-            # A protocol before this one took them.  This one has been told, since the socket has
-            # such an error, too; and whatever is left there, the socket is said to be ready.
-            self._drop_errors()
 
     def _read_datagram(self) -> None:
         method = self._method

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from uringloop.datagram.control import unpacked_ancdata, with_files_held
+from uringloop.ring.interrupts import graver
 from uringloop.ring.trains import check_segment_size
 from uringloop.ring.zerocopy import SendReport
 
@@ -30,7 +31,7 @@ def call_each(calls: Iterable[Callable[[], object]]) -> None:
         try:
             call()
         except BaseException as exc:      # noqa: PERF203
-            problem = problem or exc
+            problem = graver(problem, exc)
     if problem is not None:
         try:
             raise problem

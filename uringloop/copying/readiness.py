@@ -2,30 +2,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 
 class Waiters:
-    """Those who wait for the same of a socket: that there is something, or that there is room."""
+    """Those who wait for the same of a socket: that there is something, or that there is room.
 
-    def __init__(self, nobody_waits: Callable[[Waiters], None]) -> None:
-        self.futures: deque[asyncio.Future[None]] = deque()
+    Each has a ticket.  Who was woken in vain, for another was faster, waits on in its old place:
+    so nobody waits for ever.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop,
+                 nobody_waits: Callable[[Waiters], None]) -> None:
+        self.loop = loop
+        self.futures: OrderedDict[object, asyncio.Future[None]] = OrderedDict()
         self.nobody_waits = nobody_waits
         self.handle: asyncio.Handle | None = None        # that calls ``wake_next``
 
+    def join(self, ticket: object) -> asyncio.Future[None]:
+        """The future that is done when it is worth asking the socket; ``leave`` follows."""
+        ready: asyncio.Future[None] = self.loop.create_future()
+        self.futures[ticket] = ready
+        return ready
+
     def wake_next(self) -> None:
         """The socket is ready, as it will still be in the next turn if one cannot use it up."""
-        while self.futures:
-            if not self.futures[0].done():
-                self.futures[0].set_result(None)
+        for ready in self.futures.values():
+            if not ready.done():
+                ready.set_result(None)
                 return
-            self.futures.popleft()       # of a coroutine that an interrupt has ended unseen
+        # They are about to ask the socket, and come back.  (Or a coroutine was ended unseen, by
+        # an interrupt.)
         self.nobody_waits(self)
 
-    def leave(self, ready: asyncio.Future[None]) -> None:
+    def leave(self, ticket: object) -> None:
         """One waits no longer."""
-        if ready in self.futures:
-            self.futures.remove(ready)
-        if all(other.done() for other in self.futures):
-            self.nobody_waits(self)          # they are about to ask the socket, and come back
+        self.futures.pop(ticket, None)
+        if not self.futures:
+            self.nobody_waits(self)

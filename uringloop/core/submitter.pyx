@@ -24,7 +24,6 @@ cdef class Submitter(Lender):
 
     def __cinit__(self):
         self.flushers = []
-        self.flushed = []
         self.idle_flushers = []
 
     cdef bint runs_elsewhere(self) except -1:
@@ -65,7 +64,8 @@ cdef class Submitter(Lender):
             if not self.look_at_the_clock(clock_coarse()):
                 self.long_waits = 0
             self.written_at = 0
-        self.flushers = self.flushed
+        # A turn within this one has its own (``_run_once`` in a protocol's method).
+        self.flushers = []
         try:
             while done < count:
                 self.flush_one(<OperationOwner>flushers[done])
@@ -74,8 +74,6 @@ cdef class Submitter(Lender):
             # After an error (KeyboardInterrupt, say) the rest still waits its turn.
             if done < count:
                 self.flushers[:0] = flushers[done:]
-            flushers.clear()
-            self.flushed = flushers
         return 0
 
     @cython.final

@@ -43,5 +43,11 @@ def check_asked(family: int, switches: Mapping[str, bool | None]) -> int:
 def ask(sock: socket, asked: int) -> None:
     """Have the kernel tell it with each datagram."""
 
-def ask_for_errors(sock: socket) -> None:
-    """Have the kernel queue what the network says of what was sent, for MSG_ERRQUEUE."""
+def ask_for_errors(sock: socket) -> bool:
+    """Have the kernel queue what the network says of what was sent, for MSG_ERRQUEUE.
+
+    False: it does so already, for the program.
+    """
+
+def ask_for_errors_no_longer(sock: socket) -> None:
+    """The kernel empties the queue, too."""

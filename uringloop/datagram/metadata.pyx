@@ -261,13 +261,28 @@ def check_asked(family, dict switches):
     return asked
 
 
+cdef list error_options(object sock):
+    return [(IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR)][:1 + (sock.family == AF_INET6)]
+
+
 def ask_for_errors(sock):
-    """Have the kernel queue what the network says of what was sent, for MSG_ERRQUEUE."""
-    family = int(sock.family)
-    if family == AF_INET or family == AF_INET6:
-        sock.setsockopt(IPPROTO_IP, IP_RECVERR, 1)
-    if family == AF_INET6:
-        sock.setsockopt(IPPROTO_IPV6, IPV6_RECVERR, 1)
+    """Have the kernel queue what the network says of what was sent, for MSG_ERRQUEUE.
+
+    False: it does so already, for the program.
+    """
+    options = [option for option in error_options(sock) if not sock.getsockopt(*option)]
+    for option in options:
+        sock.setsockopt(*option, 1)
+    return bool(options)
+
+
+def ask_for_errors_no_longer(sock):
+    """The kernel empties the queue, too.
+
+    One that nobody reads takes room from what comes, and an error of one datagram stops another.
+    """
+    for option in error_options(sock):
+        sock.setsockopt(*option, 0)
 
 
 def ask(sock, int asked):

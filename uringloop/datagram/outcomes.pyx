@@ -6,7 +6,8 @@ from cpython.ref cimport Py_CLEAR, Py_DECREF, Py_INCREF
 from uringloop.core.counters cimport Counters
 from uringloop.datagram.queue cimport HEADER, DatagramQueue
 from uringloop.datagram.transport cimport DatagramTransport
-from uringloop.ring.abi cimport AF_UNIX, ECANCELED, EMSGSIZE
+from uringloop.ring.abi cimport AF_UNIX, ECANCELED, EMSGSIZE, ENOMEM
+from uringloop.ring.interrupts cimport graver
 from uringloop.ring.operations cimport (
     FELL_BACK, NOTIF_DUE, OperationTable, REGISTERED, RETRIED, ZEROCOPY, operation)
 from uringloop.ring.reports cimport BatchReport
@@ -68,7 +69,7 @@ cdef class DatagramOutcomes(DatagramQueue):
             try:
                 self.tell_of(&ops, error)
             except BaseException as exc:
-                problem = problem or exc
+                problem = graver(problem, exc)
         if problem is not None:
             raise problem
         return 0
@@ -119,18 +120,24 @@ cdef class DatagramOutcomes(DatagramQueue):
     cdef int resolve(self, operation* op, int error) except -1:
         transport = <DatagramTransport>self.transport
         future = <object>op.future
-        if type(future) is BatchReport and not (error == ECANCELED and transport.loop.closing):
+        cdef bint closed = error == ECANCELED and transport.loop.closing
+        cdef bint batch = type(future) is BatchReport and not closed
+        # First: the collector may begin in here, and run what cancels the future.  Without memory
+        # to say what became of it, whoever waits is told of that.
+        what = None
+        try:
+            if error:
+                what = self.error_of_future(op, error)
+            elif not batch:
+                what = send_report(op.sent + op.length, op.copied, is_reported(op))
+        except MemoryError as exc:
+            what, error = exc, error or ENOMEM
+        if batch:
             (<BatchReport>future).told(
-                op.sent if error else op.sent + op.length, op.copied, is_reported(op),
-                self.error_of_future(op, error) if error else None)
-            Py_CLEAR(op.future)
-            return 0
-        # First: the collector may begin in here, and run what cancels the future.
-        what = self.error_of_future(op, error) if error else send_report(
-            op.sent + op.length, op.copied, is_reported(op))
-        if future.done():
+                op.sent if error else op.sent + op.length, op.copied, is_reported(op), what)
+        elif future.done():
             return 0         # cancelled by the caller; the datagram went its way
-        if error == ECANCELED and transport.loop.closing:
+        elif closed:
             future.cancel()
         elif error:
             future.set_exception(what)

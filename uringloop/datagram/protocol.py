@@ -4,6 +4,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import socket
+import types
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +128,9 @@ def takes(kind: type, name: str, count: int) -> bool:
     if not callable(getattr(kind, name, None)):
         return False
     method = inspect.getattr_static(kind, name, None)    # a metaclass may answer for it
-    bound = isinstance(method, (staticmethod, classmethod))
+    # What is no descriptor, a callable object say, is not given the protocol.
+    bound = isinstance(method, (staticmethod, classmethod, types.MethodType)) \
+        or not hasattr(type(method), '__get__')
     try:
         inspect.signature(getattr(kind, name)).bind(*[None] * (count + (not bound)))
     except TypeError:

@@ -88,12 +88,13 @@ cdef class DatagramQueue(Sender):
                            uint32_t address_length, object future) except -1:
         """If the datagram lies right behind the last of the queue: it is now part of that.
 
-        A train's datagrams are of one size, but the last, which may be shorter.
+        A train's datagrams are of one size, but the last, which may be shorter.  While the queue
+        is being sent nobody joins: ``fileno`` may be the program's, and send.
         """
         cdef operation* op = self.last
         cdef size_t size
-        if op is NULL or &op.next != self.queue_end or op.base + op.length != memory.base \
-                or op.status != UNDECIDED \
+        if op is NULL or &op.next != self.queue_end or self.sending \
+                or op.base + op.length != memory.base or op.status != UNDECIDED \
                 or not (<PyObject*>owner is op.data or memory.lent and op.traits & LENT
                         or of_one_export(<PyObject*>owner, op.data)):
             return False

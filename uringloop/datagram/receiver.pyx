@@ -27,7 +27,7 @@ from uringloop.transport.socket_transport cimport CLOSING, SocketTransport
 
 import os
 
-from uringloop.datagram.metadata import ask_for_errors
+from uringloop.datagram.metadata import ask_for_errors, ask_for_errors_no_longer
 from uringloop.datagram.protocol import method_of, takes_errors
 
 
@@ -104,17 +104,22 @@ cdef class DatagramReceiver(Receiver):
         self.method, self.detail = CALLED[method_of(kind)]
         self.describing = self.detail != NO_DETAIL or self.asked & DROPS
         self.takes_errors = takes_errors(kind, (<SocketTransport>self.transport).family)
-        if self.takes_errors and not self.errors_asked:
+        if self.takes_errors != self.errors_asked:
             self.have_errors_queued()
         self.kind = kind
         return 0
 
     cdef int have_errors_queued(self) except -1:
-        """Have the kernel queue what the network says of what was sent."""
+        """Have the kernel queue what the network says of what was sent, or no longer."""
         transport = <SocketTransport>self.transport
-        if transport.has_socket():
-            self.errors_asked = transport.sender.options_changed = True
-            ask_for_errors(transport._sock)
+        if not transport.has_socket():
+            return 0
+        transport.sender.options_changed = True
+        if self.takes_errors:
+            self.errors_asked = ask_for_errors(transport._sock)
+        else:
+            ask_for_errors_no_longer(transport._sock)
+            self.errors_asked = self.errors_queued = False
         return 0
 
     cdef int noticed(self, int events) except -1:

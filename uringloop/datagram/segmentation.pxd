@@ -28,11 +28,11 @@ cdef struct segmentation:
 
 
 cdef enum:
-    SETTINGS = 25
+    SETTINGS = 28
 
 
 cdef struct settings:              # of a socket, for what it sends next
-    int[SETTINGS] values
+    uint32_t[SETTINGS] values
 
 
 cdef inline bint is_last(segmentation* these, sockaddr_storage* address,
@@ -64,6 +64,7 @@ cdef inline Likeness compare(segmentation* these, size_t length, sockaddr_storag
 
 
 cdef unsigned count_alike(segmentation* these, operation* first) noexcept
+cdef bint is_group(const sockaddr_storage* address) noexcept
 cdef bint has_changed(settings* these, int fd) noexcept
 cdef bint is_allowed(segmentation* these, int fd, bint options_changed) noexcept
 cdef int send_segmented(operation* first, unsigned count, int fd) noexcept

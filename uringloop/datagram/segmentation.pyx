@@ -3,7 +3,7 @@
 The kernel's network stack is then walked once for all of them, and they are cut apart at its
 end.  They are of one size, but the last, which may be shorter, and to one address.
 """
-from libc.stdint cimport uint16_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC_COARSE, clock_gettime, timespec
 
@@ -66,10 +66,13 @@ cdef extern from "<netinet/in.h>" nogil:
         IPV6_MULTICAST_IF
         IPV6_MULTICAST_HOPS
         IPV6_MULTICAST_LOOP
+        IPV6_ADDR_PREFERENCES
+        IPV6_AUTOFLOWLABEL
 
 cdef double OPTIONS_TRUSTED = 0.01        # seconds
 
 cdef enum:
+    LONGEST_SETTING = 10      # words of one option: IP_OPTIONS
     LONGEST_METADATA = 256    # bytes of control messages: see packed_metadata
     CONTROL_WORDS = 35        # for these and the size
     TOGETHER = 64             # datagrams of one system call
@@ -121,6 +124,7 @@ cdef inline bint say_the_same(operation* one, operation* other) noexcept:
 cdef int[SETTINGS][2] EACH = [
     [SOL_SOCKET, SO_MARK], [SOL_SOCKET, SO_PRIORITY], [SOL_SOCKET, SO_BINDTOIFINDEX],
     [SOL_SOCKET, SO_BROADCAST], [SOL_SOCKET, SO_DONTROUTE], [SOL_SOCKET, SO_NO_CHECK],
+    [SOL_SOCKET, SO_TIMESTAMPING],
     [SOL_UDP, UDP_SEGMENT], [SOL_UDP, UDP_CORK], [SOL_UDP, UDP_NO_CHECK6_TX],
     [IPPROTO_IP, IP_TOS], [IPPROTO_IP, IP_TTL], [IPPROTO_IP, IP_OPTIONS],
     [IPPROTO_IP, IP_MTU_DISCOVER], [IPPROTO_IP, IP_UNICAST_IF], [IPPROTO_IP, IP_MULTICAST_IF],
@@ -128,20 +132,38 @@ cdef int[SETTINGS][2] EACH = [
     [IPPROTO_IPV6, IPV6_TCLASS], [IPPROTO_IPV6, IPV6_UNICAST_HOPS],
     [IPPROTO_IPV6, IPV6_MTU_DISCOVER], [IPPROTO_IPV6, IPV6_DONTFRAG],
     [IPPROTO_IPV6, IPV6_UNICAST_IF], [IPPROTO_IPV6, IPV6_MULTICAST_IF],
-    [IPPROTO_IPV6, IPV6_MULTICAST_HOPS], [IPPROTO_IPV6, IPV6_MULTICAST_LOOP]]
+    [IPPROTO_IPV6, IPV6_MULTICAST_HOPS], [IPPROTO_IPV6, IPV6_MULTICAST_LOOP],
+    [IPPROTO_IPV6, IPV6_ADDR_PREFERENCES], [IPPROTO_IPV6, IPV6_AUTOFLOWLABEL]]
+
+
+cdef bint is_group(const sockaddr_storage* address) noexcept:
+    """Whether it is a multicast address of IPv4, or one of IPv6 that stands for such.
+
+    By which interface that leaves may be set as a number, which ``getsockopt`` does not tell.
+    """
+    cdef const unsigned char* octets = <const unsigned char*>address
+    if address.ss_family == AF_INET:
+        return octets[4] >> 4 == 14
+    return address.ss_family == AF_INET6 and octets[18] == octets[19] == 0xff \
+        and octets[20] >> 4 == 14
 
 
 cdef bint has_changed(settings* these, int fd) noexcept:
     """Whether one of the options that a datagram leaves with is not what it was the last time."""
-    cdef int value, i
+    cdef uint32_t[LONGEST_SETTING] value
+    cdef uint32_t said
+    cdef int i, word
     cdef socklen_t size
     cdef bint changed = False
     for i in range(SETTINGS):
-        value = 0
+        memset(value, 0, sizeof(value))
         size = sizeof(value)
-        getsockopt(fd, EACH[i][0], EACH[i][1], &value, &size)
-        changed = changed or value != these.values[i]
-        these.values[i] = value
+        getsockopt(fd, EACH[i][0], EACH[i][1], value, &size)
+        said = 0
+        for word in range(LONGEST_SETTING):
+            said = said * 31 + value[word]
+        changed = changed or said != these.values[i]
+        these.values[i] = said
     return changed
 
 

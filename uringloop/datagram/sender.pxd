@@ -27,7 +27,7 @@ cdef class DatagramSender(DatagramSubmissions):
                            sockaddr_storage* address, uint32_t address_length,
                            object future) except -1
     cdef bint answers_many(self, size_t length) noexcept
-    cdef bint options_stay(self) except -1
+    cdef bint options_stay(self, sockaddr_storage* address, uint32_t length) except -1
     cdef void look_now_and_then(self) noexcept
     cdef bint is_bulk(self) noexcept
     cdef bint may_wait(self) noexcept

@@ -23,7 +23,8 @@ from uringloop._cpython cimport fd_of
 from uringloop.core.clock cimport clock_coarse, monotonic
 from uringloop.datagram.control cimport send_at_once
 from uringloop.datagram.queue cimport HEADER, QUEUE_LIMIT, TRAINS_LIMIT
-from uringloop.datagram.segmentation cimport DIFFERENT, SAME, SHORTER, Likeness, compare
+from uringloop.datagram.segmentation cimport (
+    DIFFERENT, SAME, SHORTER, Likeness, compare, is_group)
 from uringloop.datagram.submissions cimport DatagramSubmissions
 from uringloop.datagram.system_calls cimport TRUSTED, send_once
 from uringloop.datagram.transport cimport DatagramTransport
@@ -86,7 +87,7 @@ cdef class DatagramSender(DatagramSubmissions):
                                    address, address_length)
         answers = self.answers_many(memory.length)
         bulk = self.is_bulk() and (zerocopy or answers or likeness != DIFFERENT) \
-            and self.options_stay()
+            and self.options_stay(address, address_length)
         self.send_deferred_of_others()
         if not bulk and self.nothing_before() and not zerocopy:
             return self.send_now(owner, memory, address, address_length)
@@ -108,16 +109,19 @@ cdef class DatagramSender(DatagramSubmissions):
                 and 0 < length <= self.segments.limit and length < LONG
                 and (self.at_once_until == 0 or self.may_wait()))
 
-    cdef bint options_stay(self) except -1:
+    cdef bint options_stay(self, sockaddr_storage* address, uint32_t length) except -1:
         """Whether what is sent now may leave later, with the options that the socket has then.
 
         A program sets those of its own socket unseen, for each peer or each answer perhaps, and
         may set them back.  So it is watched for a while, in which all leaves at the call: when it
         sends, and when its callback is over.  Later it is looked at now and then: when something
-        leaves, and when something is sent next.
+        leaves, and when something is sent next.  Whom it is connected with next cannot be known,
+        nor by which interface, for nobody tells that, what goes to a group of IPv4 is to leave.
         """
         if not self.given:
             return True
+        if self.connected or length and is_group(address):
+            return False
         if 0 <= self.trust < TRUSTED:
             self.look_again(1)
             self.look_due = True
@@ -171,11 +175,13 @@ cdef class DatagramSender(DatagramSubmissions):
         self.deferred_at = 0
 
     cdef bint nothing_before(self) except -1:
-        """What was sent before leaves, and is told of: whether nothing of it waits for room."""
-        transport = <DatagramTransport>self.transport
+        """What was sent before leaves: whether nothing of it waits for room.
+
+        Of what fails the protocol hears later: what it sends then is not to come before what is
+        being sent now.
+        """
         if self.queue is not NULL and not self.waits():
             self.send_queued()
-            transport.delivery.tell_failures(False)
         return self.queue is NULL and not self.waits()
 
     cdef int send_or_defer(self, bint deferred, bint bulk) except -1:
@@ -207,7 +213,7 @@ cdef class DatagramSender(DatagramSubmissions):
             if memory.lent:
                 give_back(<LentMemory>owner)
         if self.is_bulk() and self.queue is not NULL and not self.waits() \
-                and self.options_stay():
+                and self.options_stay(address, address_length):
             self.defer()
         else:
             self.send_queued()
@@ -240,6 +246,9 @@ cdef class DatagramSender(DatagramSubmissions):
     cdef int failed_now(self, int error, size_t length) except -1:
         transport = <DatagramTransport>self.transport
         transport.loop.counters.datagrams_dropped += 1
+        if error == EAGAIN or error == EINTR:
+            return 0             # of one that is closed, for which nothing waits for room
+        transport.delivery.tell_failures(False)          # those of before come before
         transport._protocol.error_received(self.error_of(error, length))
         return 0
 
@@ -262,7 +271,8 @@ cdef class DatagramSender(DatagramSubmissions):
         likeness = compare(&self.segments, PyBytes_GET_SIZE(data), address, address_length)
         if alone or likeness == SHORTER and self.queue is NULL:
             likeness = DIFFERENT
-        bulk = self.is_bulk() and likeness != DIFFERENT and self.options_stay()
+        bulk = self.is_bulk() and likeness != DIFFERENT \
+            and self.options_stay(address, address_length)
         self.send_deferred_of_others()
         if not bulk and self.nothing_before():
             return self.send_message_now(data, control, flags, address, address_length)
@@ -354,7 +364,6 @@ cdef class DatagramSender(DatagramSubmissions):
         if self.given and self.trust == TRUSTED:
             self.look_now_and_then()
         self.sending = True
-        self.last = NULL         # what is being sent nobody joins: ``fileno`` may be the program's
         try:
             if self.may_submit():
                 transport.join_ring()
@@ -365,11 +374,15 @@ cdef class DatagramSender(DatagramSubmissions):
                     self.send_by_calls()
         finally:
             self.sending = False
+            self.last = NULL         # what was tried nobody joins
             if self.drop_due:
                 self.drop_queue()
+            if self.queue is not NULL and not self.waits():
+                transport.flush_later()      # an exception leaves: the rest has its turn
+            else:
+                self.flush_if_full()
         if transport.loop.deferring is transport:
             transport.loop.deferring = None
-        self.flush_if_full()
         if self.buffered < before:
             # The protocol may send more when it is told to resume: so first that.
             self.maybe_resume()

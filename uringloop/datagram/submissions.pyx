@@ -185,12 +185,13 @@ cdef class DatagramSubmissions(DatagramSystemCalls):
         cdef bint again = error == ECANCELED
         # Nothing of it has left, then; but who awaits a future is told of what the socket says.
         cdef bint of_before = op.future is NULL and not again and self.is_of_before(error)
+        cdef bint refused = is_refusal(error, transport._sock_fd, is_train(op))
         cdef int status = op.status
         if error == EAGAIN or error == EINTR:
             again = True
             self.room = FULL
         elif error != ECANCELED and op.traits & ZEROCOPY \
-                and (of_before or is_train(op) and op.future is NULL or is_refusal(error)):
+                and (of_before or is_train(op) and op.future is NULL or refused):
             # The same by plain sends, in its place in the order.
             again = True
             status = PLAIN
@@ -213,7 +214,7 @@ cdef class DatagramSubmissions(DatagramSystemCalls):
         op.status = -error       # its notification tells nothing of the path
         if second.future is not NULL and op.due & NOTIF_DUE:
             self.tell_when_both_are_done(op, second)
-        if status == PLAIN and is_train(op) and not (of_before or is_refusal(error)):
+        if status == PLAIN and is_train(op) and not (of_before or refused):
             # It waited in the socket for the next send: nothing of the train has left.
             self.first_of_train_failed(second, error)
         return 0

@@ -71,7 +71,7 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
             error = send_segmented(self.queue, count, transport._sock_fd)
         if error == EAGAIN or error == EINTR:
             self.room = FULL
-        elif error and is_refusal(error):
+        elif error and is_refusal(error, transport._sock_fd, True):
             refused(&self.segments, count, error)
         elif error:
             self.first_failed(error)
@@ -94,7 +94,7 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
                 self.room = FULL
             elif error == 0:
                 self.sent_by_call(1)
-            elif is_refusal(error):
+            elif is_refusal(error, transport._sock_fd, True):
                 refused(&self.segments, datagrams(op), error)
                 op.status = ONE_BY_ONE
             else:
@@ -224,6 +224,8 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
         """Whether the socket may have told of another datagram, and this one has not been tried.
 
         The error queue has it, too: where the protocol takes that, nothing is to be lost by it.
+        (What a full queue of a device refuses, ENOBUFS, was tried: see ``is_refusal``.)
         """
         return ((<DatagramReceiver>(<DatagramTransport>self.transport).receiver).takes_errors
-                and error != EAGAIN and error != EINTR and error != EBADF and error != EMSGSIZE)
+                and error != EAGAIN and error != EINTR and error != EBADF and error != EMSGSIZE
+                and error != ENOBUFS)

@@ -97,11 +97,11 @@ cdef class DatagramTransport(SocketTransport):
             # It may want to hear of errors before anything is received.
             receiver = <DatagramReceiver>self.receiver
             receiver.look_up(protocol)
-            if receiver.takes_errors and receiver.errors_queued and self.state < CLOSING \
-                    and not self.delivery.paused:
+            if receiver.takes_errors and receiver.errors_queued and self.state < CLOSING:
                 # The one before has left them there.
                 receiver.readable = True
-                self.delivery.schedule()
+                if not self.delivery.paused:
+                    self.delivery.schedule()
 
     def _before_socket_changes(self):
         self.packed_for = None           # it has the DSCP of the socket
@@ -149,7 +149,7 @@ cdef class DatagramTransport(SocketTransport):
             owner = find_payload(data, &memory)
         except (BufferError, ValueError) as exc:
             if memory.lent:
-                raise            # it was released
+                raise            # it was released, or a view of it has gaps
             self.loop.counters.datagrams_dropped += 1
             self._fatal_error(exc, 'Fatal write error on datagram transport')
             return
@@ -252,6 +252,8 @@ cdef class DatagramTransport(SocketTransport):
         held = []                          # what views are of: they may be released meanwhile
         batch.count = 0
         sender.send_deferred_of_others()
+        if sender.given:
+            sender.options_changed = True        # by the program, as it may be
         try:
             for item in items:
                 data, to = item, addr

@@ -19,6 +19,7 @@ from uringloop._cpython cimport pause_collector, resume_collector, set_send
 from uringloop.core.lender cimport Lender
 from uringloop.ring.guard cimport (
     guard_free, guard_in_flight, guard_lent, guard_shown, guard_unread)
+from uringloop.ring.interrupts cimport graver
 from uringloop.ring.registered_memory cimport LentMemory, Registration
 from uringloop.ring.trains cimport integer
 
@@ -41,6 +42,9 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     int PyIter_Send(object, object, PyObject**) except -1
+
+# Kept: a finalizer may run when the interpreter has emptied the modules already.
+cdef object warn_of_unreleased = warn_of
 
 cdef char* BYTES = b'B'            # the format of a view; see the module struct
 
@@ -260,7 +264,16 @@ cdef class PoolCore:
                 if future.done():
                     self.waiters.popleft()
                 elif count <= self.free:
-                    leases = self.new_leases(count)
+                    try:
+                        leases = self.new_leases(count)
+                    except MemoryError as exc:
+                        # The others don't wait behind it for ever.  (A list that could not be
+                        # filled gives back what it has, and may have served them.)
+                        if self.waiters and self.waiters[0][1] is future:
+                            self.waiters.popleft()
+                        if not future.done():
+                            future.set_exception(exc)
+                        continue
                     self.waiters.popleft()
                     future.set_result(leases)
                 else:
@@ -296,7 +309,9 @@ cdef class PoolCore:
                 if not future.done():
                     future.set_exception(RuntimeError(text))
             except BaseException as exc:
-                problem = problem or exc
+                problem = graver(problem, exc)
+                if not future.done():       # without memory for the error
+                    future.set_exception(exc)
         if problem is not None:
             raise problem
         return 0
@@ -372,7 +387,7 @@ cdef class Lease(LentMemory):
             finally:
                 # Also without memory for a text; and the warning may be an error.
                 self.release_now()
-            warn_of(text, self)
+            warn_of_unreleased(text, self)
 
     def __repr__(self):
         if self.pool is None:

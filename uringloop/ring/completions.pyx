@@ -8,6 +8,7 @@ from libc.stdlib cimport realloc
 from libc.string cimport memmove
 
 from uringloop.ring.abi cimport io_uring_cqe
+from uringloop.ring.interrupts cimport graver
 from uringloop.ring.operations cimport (
     SEND, UNTRACKED, OperationOwner, OperationTable, operation)
 
@@ -46,7 +47,7 @@ cdef int settle(completions* unsettled, OperationTable operations) except -1:
         except BaseException as exc:
             # An owner's error (MemoryError, or a KeyboardInterrupt that comes just
             # now) must not cost the others their completions.
-            problem = exc
+            problem = graver(problem, exc)
     unsettled.count = 0
     if problem is not None:
         raise problem

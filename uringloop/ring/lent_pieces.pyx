@@ -4,6 +4,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from uringloop._cpython cimport pause_collector, resume_collector
+from uringloop.ring.interrupts cimport graver
 from uringloop.ring.operations cimport give_back, operation
 from uringloop.ring.payloads cimport payload
 from uringloop.ring.registered_memory cimport LentMemory
@@ -52,7 +53,8 @@ cdef class HeldTogether(LentMemory):
             try:
                 give_back(<LentMemory>owner)
             except BaseException as exc:
-                problem = problem or exc         # that one is free, too; its waiter was not told
+                # That one is free, too; its waiter was not told.
+                problem = graver(problem, exc)
         if problem is not None:
             raise problem
         return 0

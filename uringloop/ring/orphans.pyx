@@ -10,6 +10,7 @@ good: that it is safe to let go is never guessed.
 from libc.stdint cimport uint32_t
 from posix.unistd cimport close
 
+from uringloop.ring.interrupts cimport graver
 from uringloop.ring.operations cimport ORPHANED, OperationOwner, OperationTable, operation
 
 import os
@@ -70,7 +71,7 @@ def owners_close(OperationTable own):
             try:
                 (<OperationOwner>op.owner).orphaned(op)
             except BaseException as exc:
-                problem = problem or exc
+                problem = graver(problem, exc)
     if problem is not None:
         raise problem
 

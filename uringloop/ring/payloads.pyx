@@ -54,7 +54,11 @@ cdef object exporter_of(memory_view, payload* into):
     cdef PyObject* exporter
     # First of all, for one that was released points to what it was of, which may be gone: then
     # this raises ValueError.  Until the end of it nobody can release it.
-    PyObject_GetBuffer(memory_view, &view, PyBUF_SIMPLE)
+    try:
+        PyObject_GetBuffer(memory_view, &view, PyBUF_SIMPLE)
+    except BufferError:          # it has gaps, but it was not released
+        into.lent = isinstance(memory_view.obj, LentMemory)
+        raise
     exporter = <PyObject*>PyMemoryView_GET_BUFFER(memory_view).obj
     owner = None
     if exporter is not NULL:

@@ -17,7 +17,17 @@ import socket
 cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
 
+cdef extern from "<netinet/in.h>" nogil:
+    enum:
+        IP_MTU_DISCOVER
+        IP_PMTUDISC_DO
+        IP_PMTUDISC_PROBE
+        IP_RECVERR
+        IPV6_MTU_DISCOVER
+        IPV6_RECVERR
+
 cdef extern from "<sys/socket.h>" nogil:
+    int getsockopt(int, int, int, void*, socklen_t*)
     ssize_t sendmsg(int, const msghdr*, int)
 
 cdef extern from "Python.h":
@@ -96,10 +106,37 @@ cdef bint is_udp(object sock) except -1:
         and proto_of(sock) in (0, socket.IPPROTO_UDP)
 
 
-cdef bint is_refusal(int error) noexcept:
-    """Whether it may be the segmented send that is at fault.
+cdef bint is_refusal(int error, int fd, bint train) noexcept:
+    """Whether it may be the way it was sent that is at fault: then nothing of it has left.
 
     Anything else, an error that waited in the socket for one, is the first datagram's.
     """
+    if error == EMSGSIZE and not train:
+        # Of too many pages, say.  But one that may not be cut is too long whichever way it is
+        # sent, and the error queue would have it twice.
+        return not is_kept_whole(fd)
+    if error == ENOBUFS:
+        # There is no memory for it in one piece.  But where a socket hears of errors a device's
+        # full queue says so, too: and of what goes to a group copies have reached the members on
+        # this machine by then.
+        return not hears_of_errors(fd)
     return error == EIO or error == EINVAL or error == EMSGSIZE or error == EOPNOTSUPP \
-        or error == ENOBUFS or error == ENOMEM
+        or error == ENOMEM
+
+
+cdef bint is_kept_whole(int fd) noexcept:
+    cdef int ip = 0, ipv6 = 0
+    cdef socklen_t size = sizeof(int)
+    getsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &ip, &size)
+    size = sizeof(int)
+    getsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &ipv6, &size)
+    return IP_PMTUDISC_DO <= ip <= IP_PMTUDISC_PROBE or IP_PMTUDISC_DO <= ipv6 <= IP_PMTUDISC_PROBE
+
+
+cdef bint hears_of_errors(int fd) noexcept:
+    cdef int ip = 0, ipv6 = 0
+    cdef socklen_t size = sizeof(int)
+    getsockopt(fd, IPPROTO_IP, IP_RECVERR, &ip, &size)
+    size = sizeof(int)
+    getsockopt(fd, IPPROTO_IPV6, IPV6_RECVERR, &ipv6, &size)
+    return ip != 0 or ipv6 != 0

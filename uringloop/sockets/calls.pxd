@@ -12,6 +12,7 @@ cdef class SocketCall(WatchedSocket):
         int events
         readonly bint done
         bint abandoned
+        readonly bint error_alone     # the poll told of nothing else
         bint lasting            # the poll goes on until it is cancelled
         bint socket_gone              # the program has closed the socket
         bint behind_others            # whoever waits goes on behind what came in the same turn

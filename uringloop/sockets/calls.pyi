@@ -8,6 +8,8 @@ class SocketCall(WatchedSocket):
 
     @property
     def done(self) -> bool: ...
+    @property
+    def error_alone(self) -> bool: ...
     def begin_to_wait(self) -> asyncio.Future[None]:
         """The future that is done when the socket is ready."""
     def abandon(self) -> None:

@@ -34,6 +34,7 @@ cdef class SocketCall(WatchedSocket):
             self.op = NULL
         if self.done:
             return 0
+        self.error_alone = res > 0 and not res & self.events & ~POLLERR
         if res == -ECANCELED and not self.abandoned and not self.socket_gone:
             # Its ring was replaced while the call waited: once more, on the new one.
             return self.loop.flush_soon(self)
@@ -94,7 +95,8 @@ cdef class SocketCall(WatchedSocket):
         # Not before somebody looks after it: an interrupt may come.  With the turn's other
         # submissions: what is polled by mistake, because the program has closed its socket and
         # the number is another's by then, comes to no harm.
-        self.start()
+        if self.events:          # not one that is done in the next turn anyway
+            self.start()
         return self.future
 
     def abandon(self):

@@ -11,7 +11,7 @@ import operator
 import select
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 from uringloop.core.plain_sockets import PLAIN_SOCKET
 from uringloop.ring.reports import BatchReport
@@ -46,21 +46,31 @@ def connect_is_known() -> bool:
 class SocketCoroutines(_Core):
     """asyncio's ``sock_*`` methods on the ring."""
 
-    async def _wait_for(self, call: SocketCall) -> None:
-        """Wait until the operation is done; when cancelled, call it back first."""
+    async def _wait_for(self, call: SocketCall, tries: int = 0) -> None:
+        """Wait until the operation is done; when cancelled, call it back first.
+
+        ``tries``: so often what waits was in vain.
+        """
         try:
             await call.begin_to_wait()
         except BaseException:
             call.abandon()
             raise
+        if tries and call.error_alone:
+            # An error queue that nobody reads, say, is told of at any time: don't spin.
+            await asyncio.sleep(0.001 * (1 << min(tries - 1, 4)))
 
-    async def _wait_for_data(self, sock: socket.socket, tries: int = 0) -> None:
+    async def _wait_for_data(self, sock: socket.socket, tries: int) -> None:
         """Wait until there is something to receive."""
-        await self._wait_for(self._poll_now(sock, select.POLLIN))
+        await self._wait_for(self._poll_now(sock, select.POLLIN), tries)
 
-    async def _wait_for_room(self, sock: socket.socket, tries: int = 0) -> None:
+    async def _wait_for_error(self, sock: socket.socket, tries: int) -> None:
+        """Wait until there is something in the error queue, whatever there is to receive."""
+        await self._wait_for(self._poll_now(sock, select.POLLERR), tries)
+
+    async def _wait_for_room(self, sock: socket.socket, tries: int) -> None:
         """Wait until the socket takes more."""
-        await self._wait_for(self._poll_now(sock, select.POLLOUT))
+        await self._wait_for(self._poll_now(sock, select.POLLOUT), tries)
         if tries and sock.family == socket.AF_UNIX:
             # One that is not connected is writable at any time: let others run, and don't spin.
             await asyncio.sleep(0 if tries < 2 else 0.001 * (1 << min(tries - 2, 4)))
@@ -81,8 +91,10 @@ class SocketCoroutines(_Core):
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to ``n`` bytes."""
         received = self._recv_now(sock, n)
+        tries = 0
         while type(received) is SocketCall:
-            await self._wait_for(received)
+            await self._wait_for(received, tries)
+            tries += 1
             received = self._recv_now(sock, n)
         if received is None:
             return await super().sock_recv(sock, n)
@@ -91,8 +103,10 @@ class SocketCoroutines(_Core):
     async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
         """Receive a datagram of up to ``bufsize`` bytes; returns ``(data, address)``."""
         received = self._recvfrom_now(sock, bufsize)
+        tries = 0
         while type(received) is SocketCall:
-            await self._wait_for(received)
+            await self._wait_for(received, tries)
+            tries += 1
             received = self._recvfrom_now(sock, bufsize)
         if received is None:
             if _ASYNCIO_HAS_DATAGRAMS:
@@ -104,8 +118,10 @@ class SocketCoroutines(_Core):
     async def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer) -> int:
         """Receive into the writable buffer ``buf``; returns the number of bytes."""
         received = self._recv_into_now(sock, buf)
+        tries = 0
         while type(received) is SocketCall:
-            await self._wait_for(received)
+            await self._wait_for(received, tries)
+            tries += 1
             received = self._recv_into_now(sock, buf)
         if received is None:
             return await super().sock_recv_into(sock, buf)
@@ -115,8 +131,10 @@ class SocketCoroutines(_Core):
             self, sock: socket.socket, buf: WriteableBuffer, nbytes: int = 0) -> tuple[int, Any]:
         """Receive a datagram into the writable ``buf``; returns ``(number of bytes, address)``."""
         received = self._recvfrom_into_now(sock, buf, nbytes)
+        tries = 0
         while type(received) is SocketCall:
-            await self._wait_for(received)
+            await self._wait_for(received, tries)
+            tries += 1
             received = self._recvfrom_into_now(sock, buf, nbytes)
         if received is None:
             if _ASYNCIO_HAS_DATAGRAMS:
@@ -253,6 +271,13 @@ class SocketCoroutines(_Core):
                 del data                        # an exception would keep it
         return None
 
+    async def sock_sendfile(
+            self, sock: socket.socket, file: IO[bytes], offset: int = 0,
+            count: int | None = None, *, fallback: bool | None = True) -> int:
+        """Send a file by a connected socket; as asyncio's."""
+        self._send_deferred()
+        return await super().sock_sendfile(sock, file, offset, count, fallback=fallback)
+
     # -- messages ------------------------------------------------------------------------------
 
     async def sock_sendmsg(
@@ -284,9 +309,9 @@ class SocketCoroutines(_Core):
         Nothing is taken before it can be returned, so a cancelled call loses nothing.
         """
         self._begin_call(sock)
-        return await self._retry_until_ready(
-            sock, self._wait_for_data, sock.recvmsg, bufsize, ancbufsize,
-            operator.index(flags) | _DONTWAIT)
+        flags = operator.index(flags) | _DONTWAIT
+        wait = self._wait_for_error if flags & socket.MSG_ERRQUEUE else self._wait_for_data
+        return await self._retry_until_ready(sock, wait, sock.recvmsg, bufsize, ancbufsize, flags)
 
     # -- connections ---------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ cdef class SocketCore(LoopCore):
         return call
 
     def _poll_now(self, sock, events):
-        """The call that waits for POLLIN or POLLOUT."""
+        """The call that waits for POLLIN, POLLOUT or POLLERR."""
         cdef SocketCall call
         if self.ring is None:
             raise RuntimeError('the loop is not running')
@@ -231,7 +231,7 @@ cdef class SocketCore(LoopCore):
         if tried:
             sent = self.zerocopy_sends.send(
                 fd_of(sock), owner, &memory, 0, &destination, length, future)
-            refused = sent < 0 and is_refusal(-sent)
+            refused = sent < 0 and is_refusal(-sent, fd_of(sock), False)
         if sent == -EAGAIN or refused:
             # One system call either way, and the plain one is the shorter.
             sent = sendto(fd_of(sock), memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL,
@@ -329,7 +329,7 @@ cdef class SocketCore(LoopCore):
                 sent = part.length
         else:
             together = False
-        if sent < 0 and is_refusal(-sent):
+        if sent < 0 and is_refusal(-sent, fd_of(sock), part.length > first):
             self.counters.zerocopy_sent += zerocopy
             self.counters.zerocopy_fell_back += zerocopy
             refused[0] = True
@@ -416,6 +416,7 @@ cdef class SocketCore(LoopCore):
         A server of this loop is told of the connection in that turn, and hears of it
         before the client goes on, as with asyncio.
         """
+        self._check_closed()
         cdef SocketCall call = self.new_call(sock)
         call.behind_others = True
         self.deliveries_due.append(call)

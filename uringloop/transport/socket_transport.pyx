@@ -278,17 +278,18 @@ cdef class SocketTransport(OperationOwner):
             exc = self.delivery.errors[0]
         if self.lost_exc is None:
             self.lost_exc = exc     # the first tells: what is sent now may fail because of it
+        # An interrupt may come in each, while futures are told, say: it ends all the same.
         try:
             self.send_all_deferred()     # as asyncio has done at the call
-            self.aborted = True
-            self.sender.drop_queue()
         finally:
-            # An interrupt may come while futures are told: it ends all the same.
             self.aborted = True
             try:
-                self.lose()
+                self.sender.drop_queue()
             finally:
-                self.stop_receiving()
+                try:
+                    self.lose()
+                finally:
+                    self.stop_receiving()
         return 0
 
     def _fatal_error(self, exc, message='Fatal error on transport'):
@@ -362,7 +363,8 @@ cdef class SocketTransport(OperationOwner):
         elif not closing and self.state == CLOSING:
             self.state = OPEN
             self.receiver.readable = True      # for all that anybody has looked
-            self.go_on_reading()
+            if not self.delivery.paused:
+                self.go_on_reading()
 
     @property
     def _protocol_paused(self):

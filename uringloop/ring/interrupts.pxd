@@ -1,0 +1,2 @@
+"""Which of several exceptions is raised."""
+cpdef object graver(object first, object then)

@@ -1,0 +1,3 @@
+"""Which of several exceptions is raised."""
+
+def graver(first: BaseException | None, then: BaseException) -> BaseException: ...
