@@ -1,3 +1,3 @@
-"""Which of several exceptions is raised."""
+"""Which of several exceptions is raised, where what has begun goes on to its end all the same."""
 
 def graver(first: BaseException | None, then: BaseException) -> BaseException: ...

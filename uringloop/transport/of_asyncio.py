@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from uringloop.loop import Loop
+    from uringloop.core.loop_core import LoopCore
 
 
 # Their names are asyncio's, for a program may look at them.
 class _SelectorDatagramTransport(
         selector_events._SelectorDatagramTransport):  # type: ignore[name-defined, misc]
-    _loop: Loop
+    _loop: LoopCore
 
     def sendto(self, data: ReadableBuffer, addr: Any = None) -> None:
         self._loop._send_deferred()
@@ -26,7 +26,7 @@ class _SelectorDatagramTransport(
 
 class _SelectorSocketTransport(
         selector_events._SelectorSocketTransport):  # type: ignore[name-defined, misc]
-    _loop: Loop
+    _loop: LoopCore
 
     def write(self, data: ReadableBuffer) -> None:
         self._loop._send_deferred()
@@ -43,7 +43,7 @@ class _SelectorSocketTransport(
 
 class _UnixSubprocessTransport(
         unix_events._UnixSubprocessTransport):  # type: ignore[name-defined, misc]
-    _loop: Loop
+    _loop: LoopCore
 
     def send_signal(self, signal: int) -> None:
         self._loop._send_deferred()
