@@ -766,6 +766,30 @@ class TestSockets(FallbackMixin, Case):
 
         self.run(main())
 
+    def test_the_number_of_one_that_was_closed(self):
+        """Who waits on that is left to itself, as with asyncio; the next has nothing of it."""
+        async def main():
+            ours, peer = unix_pair()
+            ours.setblocking(False)
+            waiting = asyncio.ensure_future(self.loop.sock_recvmsg(ours, 100))
+            await turns()
+            number = ours.fileno()
+            ours.close()
+            with udp() as sock, udp() as other:
+                assert sock.fileno() == number
+                other.sendto(b'one', sock.getsockname())
+                assert (await self.loop.sock_recvmsg(sock, 100))[0] == b'one'
+                receiving = asyncio.ensure_future(self.loop.sock_recvmsg(sock, 100))
+                await turns()
+                other.sendto(b'two', sock.getsockname())
+                assert (await receiving)[0] == b'two'
+                assert not waiting.done()
+                waiting.cancel()
+                await asyncio.wait([waiting])
+            peer.close()
+
+        self.run(main())
+
     def test_cancelled_when_the_number_is_a_transports(self):
         async def main():
             ours, peer = unix_pair()

@@ -261,7 +261,9 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         raise AssertionError
 
     def _others_wait(self, sock: socket.socket, reading: bool) -> bool:
-        return bool(self._waiters) and (sock.fileno(), reading) in self._waiters
+        fd = sock.fileno()
+        waiters = self._waiters.get((fd, reading))
+        return waiters is not None and waiters.sock.fileno() == fd
 
     def _waiters_for(self, sock: socket.socket, reading: bool) -> Waiters:
         """Those who wait, perhaps with others, until the socket has something, or has room."""
@@ -269,8 +271,11 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         own: Any = self
         own._ensure_fd_no_transport(fd)
         waiters = self._waiters.get((fd, reading))
+        if waiters is not None and waiters.sock.fileno() != fd:
+            waiters.nobody_waits(waiters)        # the program has closed theirs under them
+            waiters = None
         if waiters is None:
-            waiters = Waiters(self, partial(self._nobody_waits, fd, reading))
+            waiters = Waiters(self, sock, partial(self._nobody_waits, fd, reading))
             self._waiters[fd, reading] = waiters
         watch = own._add_reader if reading else own._add_writer
         waiters.handle = watch(fd, waiters.wake_next)    # in the place of the one before

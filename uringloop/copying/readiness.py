@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -13,9 +14,10 @@ class Waiters:
     so nobody waits for ever.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop,
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket,
                  nobody_waits: Callable[[Waiters], None]) -> None:
         self.loop = loop
+        self.sock = sock
         self.futures: OrderedDict[object, asyncio.Future[None]] = OrderedDict()
         self.nobody_waits = nobody_waits
         self.handle: asyncio.Handle | None = None        # that calls ``wake_next``
