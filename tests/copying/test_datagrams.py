@@ -17,6 +17,7 @@ from tests.support.turns import turns
 from uringloop.copying.datagrams import EMPTY_ALLOWED
 from uringloop.copying.loop import UDP_GRO, CopyingLoop
 
+IP_RECVERR = 11                         # linux/in.h
 UDP_SEGMENT = 103                       # linux/udp.h
 
 
@@ -672,15 +673,15 @@ class TestSockets(FallbackMixin, Case):
                        for _ in range(2)]
             await turns()
             [waiters] = self.loop._waiters.values()
-            left = self.loop.create_future()
+            ticket, left = object(), self.loop.create_future()
             left.cancel()
-            waiters.futures[object()] = left
+            waiters.tickets.add(ticket)
+            waiters.waiting[ticket] = left
             for _ in waiting:
                 peer.send(b'x')
             await asyncio.wait(waiting)
             peer.send(b'unread')
             await turns()
-            assert not self.loop._waiters
             assert ours.fileno() not in self.loop._selector.get_map()
             ours.close()
             peer.close()
@@ -736,6 +737,28 @@ class TestSockets(FallbackMixin, Case):
                 sock.setblocking(False)
             self.run(main())
 
+    def test_who_waits_for_errors_behind_who_waits_for_data(self):
+        async def main():
+            sock = udp()
+            sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            data = [asyncio.ensure_future(self.loop.sock_recvmsg(sock, 100)) for _ in range(2)]
+            await turns()
+            errors = asyncio.ensure_future(
+                self.loop.sock_recvmsg(sock, 100, 500, socket.MSG_ERRQUEUE))
+            await turns()
+            sock.sendto(b'x', deserted())
+            await turns()
+            with contextlib.suppress(ConnectionRefusedError):
+                sock.sendto(b'x', sock.getsockname())
+            assert (await errors)[2] & socket.MSG_ERRQUEUE
+            for task in data:
+                sock.sendto(b'x', sock.getsockname())
+                with contextlib.suppress(ConnectionRefusedError):
+                    await task
+            sock.close()
+
+        self.run(main())
+
     def test_many_that_are_cancelled_together(self):
         """The loop does not stand still meanwhile."""
         async def main():
@@ -753,14 +776,17 @@ class TestSockets(FallbackMixin, Case):
                     asked += 1
                     return super().done()
 
-            waiters.futures[object()] = Counted()
+            left = object()
+            waiters.tickets.add(left)
+            waiters.waiting[left] = Counted()
             for task in waiting:
                 task.cancel()
             await asyncio.wait(waiting)
             assert asked < 100
             peer.send(b'x')              # the one that is left is woken, and does not leave
             await turns()
-            assert not self.loop._waiters
+            assert not waiters.waiting
+            assert ours.fileno() not in self.loop._selector.get_map()
             ours.close()
             peer.close()
 

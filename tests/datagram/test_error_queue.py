@@ -422,10 +422,13 @@ class TestRefused(WithErrors):
         async def main():
             transport, _ = await self.loop.create_datagram_endpoint(
                 Queue, local_addr=('127.0.0.1', 0))
+            gone = deserted()
+            transport.sendto(b'an error that nobody has been told of yet', gone)
             transport.set_protocol(follows := Recorder())
             assert not transport.get_extra_info('socket').getsockopt(socket.IPPROTO_IP, IP_RECVERR)
-            gone = deserted()
             with udp() as peer:
+                transport.sendto(b'first', peer.getsockname())
+                assert await self.loop.sock_recv(peer, 100) == b'first'
                 # So many errors would take all of the room for what comes.
                 for n in range(1000):
                     transport.sendto(b'x', gone)
@@ -441,12 +444,37 @@ class TestRefused(WithErrors):
         self.run(main())
 
     def test_what_a_program_has_set_itself_stays(self):
+        """And what nobody takes then does not make it spin."""
         async def main():
             sock = udp()
             sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
             transport, _ = await self.loop.create_datagram_endpoint(Queue, sock=sock)
-            transport.set_protocol(Recorder())
+            transport.set_protocol(follows := Recorder())
             assert sock.getsockopt(socket.IPPROTO_IP, IP_RECVERR) == 1
+            transport.sendto(b'x', deserted())
+            await follows.until(lambda p: p.errors)
+            await turns()
+            begin = time.process_time()
+            await asyncio.sleep(0.05)
+            assert time.process_time() - begin < 0.03
+            transport.close()
+            await turns()
+
+        self.run(main())
+
+    @needs_ipv6
+    @pytest.mark.parametrize('its_own', [(), (41,), (0,), (0, 41)])
+    def test_each_option_is_taken_back_that_was_set(self, its_own):
+        async def main():
+            sock = bound(socket.AF_INET6, ('::1', 0))
+            options = {0: (socket.IPPROTO_IP, IP_RECVERR), 41: (socket.IPPROTO_IPV6, IPV6_RECVERR)}
+            for level in its_own:
+                sock.setsockopt(*options[level], 1)
+            transport, _ = await self.loop.create_datagram_endpoint(Queue, sock=sock)
+            assert all(sock.getsockopt(*option) for option in options.values())
+            transport.set_protocol(Recorder())
+            assert [level for level, option in options.items() if sock.getsockopt(*option)] == \
+                list(its_own)
             transport.close()
             await turns()
 

@@ -6,8 +6,6 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from uringloop.core.plain_sockets import is_plain_socket
-
 if TYPE_CHECKING:
     from uringloop.core.counters import Counters
 
@@ -30,7 +28,6 @@ class CountingSocket:
 
     def __init__(self, sock: socket.socket, counters: Counters) -> None:
         self.real = sock
-        self._plain = is_plain_socket(sock)
         self._counters = counters
 
     def __getattr__(self, name: str) -> Any:
@@ -53,14 +50,13 @@ class CountingSocket:
         return sent
 
     def recvfrom(self, size: int) -> tuple[bytes, Any]:
-        if self._plain:          # the same, and it says whether the datagram was cut
-            data, _, _, addr = self.recvmsg(size)
-            return data, addr
-        received = self.real.recvfrom(size)
+        # One byte more says whether there is more than that.
+        data, addr = self.real.recvfrom(size + 1)
         self._counters.datagrams_received += 1
-        return received
+        self._counters.datagrams_truncated += len(data) > size
+        return data[:size], addr
 
-    def recvmsg(self, size: int, control_size: int = 0, flags: int = 0) -> _Received:
+    def recvmsg(self, size: int, control_size: int, flags: int) -> _Received:
         received = self.real.recvmsg(size, control_size, flags)
         self._counters.datagrams_received += 1
         self._counters.datagrams_truncated += bool(received[2] & socket.MSG_TRUNC)

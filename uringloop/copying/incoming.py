@@ -35,7 +35,8 @@ class ReceivingTransport(AsyncioTransport):  # type: ignore[misc]
     _kind: type | None = None            # of the protocol that was looked at
     _method = 'datagram_received'        # that it has, and is called by
     _takes_errors = False
-    _errors_asked = False                # the socket has IP_RECVERR, by us
+    _errors_asked: list[tuple[int, int]] = []          # noqa: RUF012 - options that were set for that
+    _drops_errors = False                # the program has set them, and nobody takes what comes
     _asked = 0                           # of the kernel: metadata.Asked
     _drops = 0                           # that were told of last
 
@@ -55,14 +56,18 @@ class ReceivingTransport(AsyncioTransport):  # type: ignore[misc]
             return
         self._kind = kind
         self._method = method_of(kind)
+        took_errors = self._takes_errors
         self._takes_errors = takes_errors(kind, self._sock.family)
         if isinstance(self._sock, CountingSocket):
             self._sock.takes_errors = self._takes_errors
-        if self._takes_errors and not self._errors_asked:
-            self._errors_asked = ask_for_errors(self._sock)
-        elif self._errors_asked and not self._takes_errors:
-            ask_for_errors_no_longer(self._sock)
-            self._errors_asked = False
+        if self._takes_errors:
+            self._drops_errors = False
+            self._errors_asked = self._errors_asked or ask_for_errors(self._sock)
+        elif took_errors:
+            ask_for_errors_no_longer(self._sock, self._errors_asked)
+            self._errors_asked = []
+            # Where the program had it itself it stays, and the socket is said to be ready.
+            self._drops_errors = True
 
     def _read_ready(self) -> None:
         # One at a time, as asyncio does.
@@ -74,6 +79,8 @@ class ReceivingTransport(AsyncioTransport):  # type: ignore[misc]
         if self._closing or self._is_paused():
             return
         self._read_datagram()
+        if self._drops_errors:
+            self._drop_errors()
 
     def _read_datagram(self) -> None:
         method = self._method

@@ -272,22 +272,26 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         own._ensure_fd_no_transport(fd)
         waiters = self._waiters.get((fd, reading))
         if waiters is not None and waiters.sock.fileno() != fd:
-            waiters.nobody_waits(waiters)        # the program has closed theirs under them
+            waiters.unwatch(waiters)         # the program has closed theirs under them
             waiters = None
         if waiters is None:
-            waiters = Waiters(self, sock, partial(self._nobody_waits, fd, reading))
-            self._waiters[fd, reading] = waiters
-        watch = own._add_reader if reading else own._add_writer
-        waiters.handle = watch(fd, waiters.wake_next)    # in the place of the one before
+            waiters = self._waiters[fd, reading] = Waiters(
+                self, sock, partial(self._watch, fd, reading), partial(self._unwatch, fd, reading))
         return waiters
 
-    def _nobody_waits(self, fd: int, reading: bool, waiters: Waiters) -> None:
+    def _watch(self, fd: int, reading: bool, waiters: Waiters) -> None:
         own: Any = self
+        watch = own._add_reader if reading else own._add_writer
+        waiters.handle = watch(fd, waiters.wake_next)    # in the place of the one before
+
+    def _unwatch(self, fd: int, reading: bool, waiters: Waiters) -> None:
         if self._waiters.get((fd, reading)) is not waiters:
             return               # others have come since, to others
-        del self._waiters[fd, reading]
+        if not waiters.tickets or waiters.sock.fileno() != fd:
+            del self._waiters[fd, reading]
         # Unless a call of asyncio's own has come to wait for the same.
         if waiters.handle is not None and not waiters.handle.cancelled():
+            own: Any = self
             unwatch = own._remove_reader if reading else own._remove_writer
             unwatch(fd)
 

@@ -11,6 +11,7 @@ cdef class Submitter(Lender):
         Ring ring
         unsigned long thread    # that the loop runs in; 0: it does not run
         list flushers
+        list flushed            # the one before, empty again; None while it is in use
         list idle_flushers      # flushers that wait for a turn with nothing ready
         unsigned idle_flush_turns       # turns that they have waited
         double written_at       # when the first of what is written in this turn, and waits, was

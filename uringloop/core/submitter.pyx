@@ -65,7 +65,8 @@ cdef class Submitter(Lender):
                 self.long_waits = 0
             self.written_at = 0
         # A turn within this one has its own (``_run_once`` in a protocol's method).
-        self.flushers = []
+        self.flushers = self.flushed if self.flushed is not None else []
+        self.flushed = None
         try:
             while done < count:
                 self.flush_one(<OperationOwner>flushers[done])
@@ -74,6 +75,8 @@ cdef class Submitter(Lender):
             # After an error (KeyboardInterrupt, say) the rest still waits its turn.
             if done < count:
                 self.flushers[:0] = flushers[done:]
+            flushers.clear()
+            self.flushed = flushers
         return 0
 
     @cython.final

@@ -43,11 +43,11 @@ def check_asked(family: int, switches: Mapping[str, bool | None]) -> int:
 def ask(sock: socket, asked: int) -> None:
     """Have the kernel tell it with each datagram."""
 
-def ask_for_errors(sock: socket) -> bool:
+def ask_for_errors(sock: socket) -> list[tuple[int, int]]:
     """Have the kernel queue what the network says of what was sent, for MSG_ERRQUEUE.
 
-    False: it does so already, for the program.
+    Returns the options that were set for that: none that the program has set already.
     """
 
-def ask_for_errors_no_longer(sock: socket) -> None:
-    """The kernel empties the queue, too."""
+def ask_for_errors_no_longer(sock: socket, options: list[tuple[int, int]]) -> None:
+    """Take back what ``ask_for_errors`` has set; the kernel empties the queue, too."""

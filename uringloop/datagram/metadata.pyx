@@ -21,6 +21,7 @@ cdef extern from *:
     #include <asm/socket.h>
     """
     enum:
+        SO_ERROR
         SO_RXQ_OVFL
         SO_TIMESTAMPNS_NEW
         SO_TIMESTAMPNS_OLD
@@ -268,21 +269,27 @@ cdef list error_options(object sock):
 def ask_for_errors(sock):
     """Have the kernel queue what the network says of what was sent, for MSG_ERRQUEUE.
 
-    False: it does so already, for the program.
+    Returns the options that were set for that: none that the program has set already.
     """
     options = [option for option in error_options(sock) if not sock.getsockopt(*option)]
     for option in options:
         sock.setsockopt(*option, 1)
-    return bool(options)
+    return options
 
 
-def ask_for_errors_no_longer(sock):
-    """The kernel empties the queue, too.
+def ask_for_errors_no_longer(sock, options):
+    """Take back what ``ask_for_errors`` has set; the kernel empties the queue, too.
 
     One that nobody reads takes room from what comes, and an error of one datagram stops another.
     """
-    for option in error_options(sock):
+    for option in options:
         sock.setsockopt(*option, 0)
+    if options:
+        try:
+            sock.getpeername()
+        except OSError:
+            # Without these options one that is not connected has no error of another datagram.
+            sock.getsockopt(SOL_SOCKET, SO_ERROR)
 
 
 def ask(sock, int asked):

@@ -36,7 +36,7 @@ cdef class DatagramReceiver(Receiver):
         flag heads                 # MessageHeads were posted: see ``hand_over``
         flag takes_errors          # the protocol does, from the error queue
         flag errors_queued         # there is something in that, as far as is known
-        flag errors_asked          # the socket has IP_RECVERR, by us
+        list errors_asked          # options of the socket that were set for it
         int asked                  # of metadata.Asked: what the endpoint has asked for
         size_t longest_local       # of AF_UNIX: asyncio's ``max_size``
         uint32_t drops             # that were told of last

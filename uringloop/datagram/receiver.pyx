@@ -104,7 +104,7 @@ cdef class DatagramReceiver(Receiver):
         self.method, self.detail = CALLED[method_of(kind)]
         self.describing = self.detail != NO_DETAIL or self.asked & DROPS
         self.takes_errors = takes_errors(kind, (<SocketTransport>self.transport).family)
-        if self.takes_errors != self.errors_asked:
+        if self.takes_errors or self.errors_asked:
             self.have_errors_queued()
         self.kind = kind
         return 0
@@ -115,11 +115,12 @@ cdef class DatagramReceiver(Receiver):
         if not transport.has_socket():
             return 0
         transport.sender.options_changed = True
-        if self.takes_errors:
+        if not self.takes_errors:
+            ask_for_errors_no_longer(transport._sock, self.errors_asked)
+            self.errors_asked = None
+            self.errors_queued = False
+        elif not self.errors_asked:
             self.errors_asked = ask_for_errors(transport._sock)
-        else:
-            ask_for_errors_no_longer(transport._sock)
-            self.errors_asked = self.errors_queued = False
         return 0
 
     cdef int noticed(self, int events) except -1:

@@ -125,18 +125,18 @@ cdef bint is_refusal(int error, int fd, bint train) noexcept:
 
 
 cdef bint is_kept_whole(int fd) noexcept:
-    cdef int ip = 0, ipv6 = 0
-    cdef socklen_t size = sizeof(int)
-    getsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &ip, &size)
-    size = sizeof(int)
-    getsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &ipv6, &size)
+    cdef int ip = option_of(fd, IPPROTO_IP, IP_MTU_DISCOVER)
+    cdef int ipv6 = option_of(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER)
     return IP_PMTUDISC_DO <= ip <= IP_PMTUDISC_PROBE or IP_PMTUDISC_DO <= ipv6 <= IP_PMTUDISC_PROBE
 
 
 cdef bint hears_of_errors(int fd) noexcept:
-    cdef int ip = 0, ipv6 = 0
-    cdef socklen_t size = sizeof(int)
-    getsockopt(fd, IPPROTO_IP, IP_RECVERR, &ip, &size)
-    size = sizeof(int)
-    getsockopt(fd, IPPROTO_IPV6, IPV6_RECVERR, &ipv6, &size)
-    return ip != 0 or ipv6 != 0
+    return option_of(fd, IPPROTO_IP, IP_RECVERR) or option_of(fd, IPPROTO_IPV6, IPV6_RECVERR)
+
+
+cdef int option_of(int fd, int level, int option) noexcept:
+    """A socket option; 0 where there is none such."""
+    cdef int value = 0
+    cdef socklen_t size = sizeof(value)
+    getsockopt(fd, level, option, &value, &size)
+    return value
