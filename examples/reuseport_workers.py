@@ -32,7 +32,7 @@ class Echo(uringloop.DatagramProtocol):
             self.transport.sendto(data, addr)
 
     def datagram_received(self, data, addr):
-        # Where the loop is asyncio's own, for want of io_uring.
+        # With asyncio's own loop, which does not know of the other method.
         self.datagrams_received([(data, addr)])
 
 

@@ -37,10 +37,13 @@ from uringloop.tls.protocol import SSLProtocol
 from uringloop.transport import of_asyncio
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from _typeshed import FileDescriptorLike, WriteableBuffer
 
 warn_of_changes()
 
+_Result = TypeVar('_Result')
 _ProtocolT = TypeVar('_ProtocolT', bound=asyncio.BaseProtocol)
 
 _SelectorEventLoop = asyncio.SelectorEventLoop
@@ -551,11 +554,19 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         stopped = self._stop_accepting(fd)
         return bool(super()._remove_reader(fd)) or stopped  # type: ignore[misc]
 
+    def run_in_executor(  # type: ignore[override]
+            self, executor: Executor | None, func: Callable[..., _Result], *args: Any,
+            ) -> asyncio.Future[_Result]:
+        """Call ``func`` in another thread, as asyncio's; what was sent before leaves before."""
+        self._send_deferred()
+        return super().run_in_executor(executor, func, *args)
+
     async def _make_subprocess_transport(  # noqa: PLR0917
             self, protocol: asyncio.BaseProtocol, args: Any, shell: bool, stdin: Any, stdout: Any,
             stderr: Any, bufsize: int, extra: Mapping[str, Any] | None = None,
             **kwargs: Any) -> asyncio.SubprocessTransport:
         """Watch the child by its pidfd: no thread, no SIGCHLD, no child watcher."""
+        self._send_deferred()
         if not _can_use_pidfd() or _program_watches_children():
             return await super()._make_subprocess_transport(  # type: ignore[misc, no-any-return]
                 protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs)

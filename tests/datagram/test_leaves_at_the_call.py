@@ -277,6 +277,43 @@ class _TestLeavesAtTheCall(Sending):
         transport, _ = self.loop.run_until_complete(endpoint(local_addr=('127.0.0.1', 0)))
         self.run(main())
 
+    def test_before_other_things_that_the_loop_does(self):
+        """Others may look for what was sent."""
+        async def main():
+            transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
+            listening = socket.create_server(('127.0.0.1', 0), backlog=20)
+            child = await asyncio.create_subprocess_exec('cat', stdin=subprocess.PIPE)
+
+            def seen(begun):
+                """What had left when the coroutine or the call was begun."""
+                for i in range(20):
+                    transport.sendto(b'%02d' % i, self.to)
+                begun = begun()
+                if asyncio.iscoroutine(begun):
+                    begun.send(None)
+                    begun.close()
+                return len(self.arrived())
+
+            for _ in range(5):
+                with socket.socket() as sock:
+                    sock.setblocking(False)
+                    counts = [
+                        seen(lambda sock=sock: self.loop.sock_connect(
+                            sock, listening.getsockname())),
+                        seen(lambda: self.loop.create_connection(
+                            asyncio.Protocol, *listening.getsockname())),
+                        seen(lambda: self.loop.run_in_executor(None, int)),
+                        seen(lambda: child.send_signal(0))]
+                    assert counts == [20] * 4
+                await asyncio.sleep(0)
+            child.kill()
+            await child.wait()
+            listening.close()
+            transport.close()
+            await self.loop.shutdown_default_executor()
+
+        self.run(main())
+
     def test_by_sock_sendfile_behind_a_bulk(self, tmp_path):
         async def main():
             transport, _ = await endpoint(local_addr=('127.0.0.1', 0))

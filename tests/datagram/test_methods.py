@@ -147,6 +147,21 @@ class TestUntold(UringCase):
         self.run(self.open(Recorder, drops=True))
 
 
+class TestAddresses(UringCase):
+
+    @pytest.mark.parametrize('call', [
+        'sendto_zerocopy', 'sendto_with', 'sendto_many', 'sendmsg'])
+    def test_one_that_is_missing_is_asked_for(self, call):
+        async def main():
+            transport, _ = await endpoint(local_addr=LOCAL)
+            data = b'x' if 'to_' in call and 'many' not in call else [b'x']
+            with pytest.raises(TypeError, match='an address is needed: the socket is not conn'):
+                getattr(transport, call)(data)
+            transport.close()
+
+        self.run(main())
+
+
 class TestOptions(UringCase):
 
     def test_a_misspelt_one_is_named(self):
@@ -225,4 +240,5 @@ class TestWords(UringCase):
         self.run(main())
 
 
-on_the_fallback_too(globals(), TestWrongSignatures, TestUntold, TestOptions, TestWords)
+on_the_fallback_too(
+    globals(), TestWrongSignatures, TestUntold, TestAddresses, TestOptions, TestWords)

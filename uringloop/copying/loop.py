@@ -151,11 +151,12 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         future: asyncio.Future[SendReport] = self.create_future()
         done = sent = 0
         try:
-            if self._others_wait(sock, False):
+            if self._others_starve(sock, False):
                 raise BlockingIOError
             while done < len(pieces):
                 sent += self._send_piece(sock, pieces[done], address)
                 done += 1
+            self._sent(sock)
         except (BlockingIOError, InterruptedError):
             return self.create_task(self._send_pieces(sock, pieces[done:], address, sent))
         except OSError as exc:
@@ -205,7 +206,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         flags = operator.index(flags) | DONTWAIT
         return await self._retry_until_ready(
             sock, True, sock.recvmsg, bufsize, ancbufsize, flags,
-            always_ready=bool(flags & socket.MSG_ERRQUEUE))
+            patient=bool(flags & socket.MSG_ERRQUEUE))
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """As asyncio's, of leases too."""
@@ -235,35 +236,38 @@ class CopyingLoop(Lender, _SelectorEventLoop):
 
     async def _retry_until_ready(
             self, sock: socket.socket, reading: bool, method: Callable[..., _Result],
-            *arguments: Any, always_ready: bool = False) -> _Result:
-        """Ask the socket, until it need not wait.
-
-        ``always_ready``: it may be said to be ready while there is nothing to take.
-        """
+            *arguments: Any, patient: bool = False) -> _Result:
+        """Ask the socket, until it need not wait; ``patient`` as of ``Waiters.join``."""
         ticket, waiters = object(), None
-        behind_others = self._others_wait(sock, reading)
+        behind_others = self._others_starve(sock, reading)
         try:
             for tries in itertools.count():
                 try:
                     if tries or not behind_others:
-                        return method(*arguments)
+                        result = method(*arguments)
+                        break
                 except (BlockingIOError, InterruptedError):
                     pass
                 waiters = self._waiters_for(sock, reading)
-                await waiters.join(ticket)
-                if always_ready or (not reading and sock.family == socket.AF_UNIX):
-                    # One that is not connected is writable at any time: let others run, don't
-                    # spin.
-                    await asyncio.sleep(0 if tries < 2 else 0.001 * (1 << min(tries - 2, 4)))
+                await waiters.join(ticket, patient=patient)
         finally:
             if waiters is not None:
                 waiters.leave(ticket)
-        raise AssertionError
+        if waiters is None and not reading:
+            self._sent(sock)
+        return result
 
-    def _others_wait(self, sock: socket.socket, reading: bool) -> bool:
+    def _sent(self, sock: socket.socket) -> None:
+        """A call has not had to wait; if others do there may be room for them, too."""
+        waiters = self._waiters.get((sock.fileno(), False)) if self._waiters else None
+        if waiters is not None:
+            waiters.served()
+
+    def _others_starve(self, sock: socket.socket, reading: bool) -> bool:
+        """Whether somebody was woken in vain, and is not to be so again."""
         fd = sock.fileno()
         waiters = self._waiters.get((fd, reading))
-        return waiters is not None and waiters.sock.fileno() == fd
+        return waiters is not None and bool(waiters.starved) and waiters.sock.fileno() == fd
 
     def _waiters_for(self, sock: socket.socket, reading: bool) -> Waiters:
         """Those who wait, perhaps with others, until the socket has something, or has room."""
@@ -276,10 +280,13 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             waiters = None
         if waiters is None:
             waiters = self._waiters[fd, reading] = Waiters(
-                self, sock, partial(self._watch, fd, reading), partial(self._unwatch, fd, reading))
+                self, sock, reading, partial(self._watch, fd, reading),
+                partial(self._unwatch, fd, reading))
         return waiters
 
     def _watch(self, fd: int, reading: bool, waiters: Waiters) -> None:
+        if self._waiters.get((fd, reading)) is not waiters:
+            return               # their socket was closed meanwhile
         own: Any = self
         watch = own._add_reader if reading else own._add_writer
         waiters.handle = watch(fd, waiters.wake_next)    # in the place of the one before

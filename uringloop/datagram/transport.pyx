@@ -373,6 +373,8 @@ cdef class DatagramTransport(SocketTransport):
         addr = self.checked_address(addr)
         length[0] = 0
         if not self.needs_no_address(addr):
+            if addr is None:
+                raise TypeError('an address is needed: the socket is not connected')
             self.loop.addresses.to_kernel(addr, self.family, into, length)
         return 0
 

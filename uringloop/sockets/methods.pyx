@@ -396,6 +396,7 @@ cdef class SocketCore(LoopCore):
         cdef sockaddr_storage peer
         cdef uint32_t length = 0
         cdef int fd = fd_of(sock), code, error
+        self.before_send()
         try:
             self.addresses.to_kernel(address, family_of(sock), &peer, &length)
         except (OverflowError, TypeError) as exc:
