@@ -737,6 +737,30 @@ class TestSockets(FallbackMixin, Case):
                 sock.setblocking(False)
             self.run(main())
 
+    def test_cancelled_where_the_others_were_woken_in_vain(self):
+        """They are woken again."""
+        async def main():
+            with ours, peer, ours.dup() as taker:
+                one, two = (asyncio.ensure_future(self.loop.sock_recvmsg(ours, 100))
+                            for _ in range(2))
+                await turns()
+                [waiters] = self.loop._waiters.values()
+                peer.send(b'taken')
+                self.loop.call_soon(taker.recv, 100)          # when one was woken
+                while not waiters.asked:
+                    await asyncio.sleep(0)
+                two.cancel()
+                waiters.woken = False
+                waiters.wake_next()          # the socket is ready before the other has left
+                await turns()
+                peer.send(b'for the first')
+                assert (await one)[0] == b'for the first'
+
+        ours, peer = unix_pair()
+        for sock in ours, peer:
+            sock.setblocking(False)
+        self.run(main())
+
     def test_who_waits_for_errors_behind_who_waits_for_data(self):
         async def main():
             sock = udp()

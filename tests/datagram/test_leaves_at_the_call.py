@@ -1,6 +1,7 @@
 """Datagrams that have left when ``sendto`` returns, as they have with asyncio."""
 import asyncio
 import contextlib
+import ctypes
 import errno
 import os
 import socket
@@ -21,6 +22,10 @@ UDP_CORK, UDP_SEGMENT = 1, 103          # linux/udp.h
 IP_RECVTTL = 12                         # linux/in.h
 SO_TIMESTAMPING = 37                    # asm-generic/socket.h
 SO_NO_CHECK = 11                        # asm-generic/socket.h
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+# struct sock_fprog: one instruction, "return 0"
+_RETURN_NOTHING = ctypes.create_string_buffer(struct.pack('=HBBI', 6, 0, 0, 0))
+NOTHING_PASSES = struct.pack('@HP', 1, ctypes.addressof(_RETURN_NOTHING))
 
 
 class _TestLeavesAtTheCall(Sending):
@@ -311,6 +316,28 @@ class _TestLeavesAtTheCall(Sending):
             listening.close()
             transport.close()
             await self.loop.shutdown_default_executor()
+
+        self.run(main())
+
+    def test_before_the_socket_of_another_endpoint_changes(self):
+        """It may be the one that is sent to."""
+        async def main():
+            transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
+            receiver, received = await endpoint(local_addr=('127.0.0.1', 0))
+            for turn in range(1, 4):
+                for i in range(20):
+                    transport.sendto(b'%02d' % i, receiver.get_extra_info('sockname'))
+                sock = receiver.get_extra_info('socket')
+                sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, NOTHING_PASSES)
+                sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+                with sock.dup() as other:
+                    other.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, NOTHING_PASSES)
+                    other.sendto(b'does not pass', other.getsockname())
+                    other.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+                await turns_until(lambda n=turn: len(received.datagrams) == 20 * n)
+            transport.close()
+            receiver.close()
+            await received.until(lambda p: p.lost)
 
         self.run(main())
 

@@ -137,6 +137,16 @@ class TestForgottenAwait(UringCase):
                 pass
         assert pool.free == 1
 
+    def test_async_with(self):
+        async def main():
+            pool = self.loop.create_buffer_pool(1, 10)
+            with pytest.raises(TypeError, match='did you forget "await"'):
+                async with pool.acquire():
+                    pass
+            assert pool.free == 1
+
+        self.run(main())
+
 
 class TestExhausted(UringCase):
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from uringloop.copying.datagrams import CopyingDatagramTransport
-from uringloop.copying.outgoing import DONTWAIT, call_each, pieces_of
+from uringloop.copying.outgoing import DONTWAIT, call_each, check_address, pieces_of
 from uringloop.copying.readiness import Waiters
 from uringloop.copying.streams import CopyingStreamTransport, is_lent
 from uringloop.core.lender import Lender
@@ -152,6 +152,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         done = sent = 0
         try:
             if self._others_starve(sock, False):
+                check_address(sock.family, address)
                 raise BlockingIOError
             while done < len(pieces):
                 sent += self._send_piece(sock, pieces[done], address)

@@ -46,9 +46,12 @@ class Waiters:
         else:
             (self.waiting or self.asked or self.waiting)[ticket] = ready
             self.tickets.add(ticket)
-        if not self.rests:
-            self.watch(self)
+        self.keep_watch()
         return ready
+
+    def keep_watch(self) -> None:
+        if not self.rests and (self.handle is None or self.handle.cancelled()):
+            self.watch(self)
 
     def wake_next(self) -> None:
         """The socket is ready, as it will still be in the next turn if one cannot use it up."""
@@ -56,15 +59,18 @@ class Waiters:
             # The socket was ready still when whoever was woken had not asked it yet.
             self.woken = False
             return
-        if not self.waiting and self.asked:
-            self.waiting, self.asked = self.asked, self.waiting
-            self.vain_rounds += 1
-            if self.vain_rounds > 2:
-                return self.rest()
         self.woken = self.wake_one()
-        if not self.woken:
+        if self.woken:
+            return
+        if not self.asked:
             self.unwatch(self)   # whoever has a ticket is about to ask the socket
-        return None
+            return
+        self.waiting, self.asked = self.asked, self.waiting
+        self.vain_rounds += 1
+        if self.vain_rounds > 2:
+            self.rest()
+        else:
+            self.woken = self.wake_one()
 
     def wake_one(self) -> bool:
         while self.waiting:
@@ -83,6 +89,8 @@ class Waiters:
             self.waiting.move_to_end(other, last=False)
         if not self.reading:
             self.wake_one()      # a socket has room long before it says so
+        if self.waiting:
+            self.keep_watch()
 
     def rest(self) -> None:
         """It is said to be ready at any time, and is not: let time pass, don't spin.
@@ -97,7 +105,7 @@ class Waiters:
     def go_on(self) -> None:
         self.rests = False
         if self.waiting or self.asked:
-            self.watch(self)
+            self.keep_watch()
 
     def leave(self, ticket: object) -> None:
         """One waits no longer: it was served, or cancelled."""

@@ -498,6 +498,13 @@ cdef class Acquisition:
     def __exit__(self, *_):
         """For the with statement, which looks for it before it enters."""
 
+    def __aenter__(self):
+        """For whoever writes ``async with pool.acquire()``."""
+        self.__enter__()
+
+    def __aexit__(self, *_):
+        """The same."""
+
 
 cdef int send_to_acquisition(PyObject* self, PyObject* value, PyObject** result) except -1:
     cdef Acquisition coroutine = <Acquisition>self

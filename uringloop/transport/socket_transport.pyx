@@ -322,6 +322,8 @@ cdef class SocketTransport(OperationOwner):
     def _before_socket_changes(self):
         if self.state == UNMADE:
             return
+        if self.loop is not None:
+            send_deferred_datagrams(self.loop)       # which may be for this one
         self.sender.send_queued()
         self.sender.options_changed = True
         self.sender.look_at_options(False)
