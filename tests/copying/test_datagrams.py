@@ -816,6 +816,43 @@ class TestSockets(FallbackMixin, Case):
 
         self.run(main())
 
+    @pytest.mark.parametrize('before', ['sock_recvmsg', 'sock_sendmsg', 'both'])
+    @pytest.mark.parametrize('call', ['sock_recvmsg', 'sock_sendmsg'])
+    def test_the_number_of_one_that_was_closed_while_it_was_full(self, before, call):
+        async def main():
+            old, old_peer = unix_pair()
+            new, new_peer = unix_pair()
+            for sock in old, new:
+                sock.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        sock.send(bytes(1000))
+            calls = {'sock_recvmsg': lambda sock: self.loop.sock_recvmsg(sock, 100),
+                     'sock_sendmsg': lambda sock: self.loop.sock_sendmsg(sock, [b'x'])}
+            waiting = [asyncio.ensure_future(how(old)) for name, how in calls.items()
+                       if before in (name, 'both')]
+            await turns()
+            number = old.detach()
+            os.dup2(new.fileno(), number)
+            new.close()
+            with socket.socket(fileno=number) as sock:
+                served = asyncio.ensure_future(calls[call](sock))
+                await turns()
+                assert not served.done()
+                new_peer.send(b'something')
+                with contextlib.suppress(BlockingIOError):
+                    new_peer.setblocking(False)
+                    while True:
+                        new_peer.recv(1000)
+                await served
+                for task in waiting:
+                    task.cancel()
+                await asyncio.wait(waiting)
+            for sock in old_peer, new_peer:
+                sock.close()
+
+        self.run(main())
+
     def test_the_number_of_one_that_was_closed(self):
         """Who waits on that is left to itself, as with asyncio; the next has nothing of it."""
         async def main():

@@ -16,6 +16,7 @@ from tests.support.cases import both_sides
 from tests.support.endpoints import Sending
 from tests.support.namespaces import needs_root
 from tests.support.protocols import Recorder, endpoint
+from tests.support.sockets import udp
 from tests.support.turns import turns_until
 
 UDP_CORK, UDP_SEGMENT = 1, 103          # linux/udp.h
@@ -300,16 +301,18 @@ class _TestLeavesAtTheCall(Sending):
                 return len(self.arrived())
 
             for _ in range(5):
-                with socket.socket() as sock:
+                with socket.socket() as sock, udp() as empty:
                     sock.setblocking(False)
                     counts = [
+                        seen(lambda empty=empty: self.loop.sock_recv(empty, 10)),
                         seen(lambda sock=sock: self.loop.sock_connect(
                             sock, listening.getsockname())),
                         seen(lambda: self.loop.create_connection(
                             asyncio.Protocol, *listening.getsockname())),
                         seen(lambda: self.loop.run_in_executor(None, int)),
                         seen(lambda: child.send_signal(0))]
-                    assert counts == [20] * 4
+                    self.loop.remove_reader(empty)
+                    assert counts == [20] * 5
                 await asyncio.sleep(0)
             child.kill()
             await child.wait()

@@ -275,15 +275,27 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         fd = sock.fileno()
         own: Any = self
         own._ensure_fd_no_transport(fd)
+        self._forget_closed(fd)
         waiters = self._waiters.get((fd, reading))
-        if waiters is not None and waiters.sock.fileno() != fd:
-            waiters.unwatch(waiters)         # the program has closed theirs under them
-            waiters = None
         if waiters is None:
             waiters = self._waiters[fd, reading] = Waiters(
                 self, sock, reading, partial(self._watch, fd, reading),
                 partial(self._unwatch, fd, reading))
         return waiters
+
+    def _forget_closed(self, fd: int) -> None:
+        """The program may have closed a socket of that number under those who wait for it.
+
+        The kernel has forgotten what was watched of it, and the selector has not.
+        """
+        gone = [key for key in ((fd, True), (fd, False))
+                if key in self._waiters and self._waiters[key].sock.fileno() != fd]
+        handles = [self._waiters.pop(key).handle for key in gone]
+        if any(handle is not None and not handle.cancelled() for handle in handles):
+            own: Any = self
+            for handle in own._selector.unregister(fd).data:
+                if handle is not None:
+                    handle.cancel()
 
     def _watch(self, fd: int, reading: bool, waiters: Waiters) -> None:
         if self._waiters.get((fd, reading)) is not waiters:
@@ -295,7 +307,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
     def _unwatch(self, fd: int, reading: bool, waiters: Waiters) -> None:
         if self._waiters.get((fd, reading)) is not waiters:
             return               # others have come since, to others
-        if not waiters.tickets or waiters.sock.fileno() != fd:
+        if not waiters.tickets:
             del self._waiters[fd, reading]
         # Unless a call of asyncio's own has come to wait for the same.
         if waiters.handle is not None and not waiters.handle.cancelled():

@@ -136,6 +136,7 @@ cdef class SocketCore(LoopCore):
         cdef int fd
         if not self.is_ring_socket(sock):
             return None
+        self.before_send()       # what was deferred may be for this one
         if size < 0:
             raise ValueError(f'negative buffersize in {name}: {size}')
         if size == 0 and not named:
@@ -165,6 +166,7 @@ cdef class SocketCore(LoopCore):
         cdef ssize_t received
         if not self.is_ring_socket(sock):
             return None
+        self.before_send()
         if nbytes < 0:
             raise ValueError(f'negative buffersize in {name}: {nbytes}')
         # Each export of an object may be of other memory: this one is held.
