@@ -664,30 +664,6 @@ class TestSockets(FallbackMixin, Case):
 
         self.run(main())
 
-    def test_a_waiter_that_an_interrupt_has_ended_unseen(self):
-        """Its future is left behind, done or not: the descriptor is not watched for it."""
-        async def main():
-            ours, peer = unix_pair()
-            ours.setblocking(False)
-            waiting = [asyncio.ensure_future(self.loop.sock_recvmsg(ours, 100))
-                       for _ in range(2)]
-            await turns()
-            [waiters] = self.loop._waiters.values()
-            ticket, left = object(), self.loop.create_future()
-            left.cancel()
-            waiters.tickets.add(ticket)
-            waiters.waiting[ticket] = left
-            for _ in waiting:
-                peer.send(b'x')
-            await asyncio.wait(waiting)
-            peer.send(b'unread')
-            await turns()
-            assert ours.fileno() not in self.loop._selector.get_map()
-            ours.close()
-            peer.close()
-
-        self.run(main())
-
     def test_each_has_its_turn(self):
         """Beside one that takes what comes, again and again."""
         async def take(count):
@@ -737,28 +713,74 @@ class TestSockets(FallbackMixin, Case):
                 sock.setblocking(False)
             self.run(main())
 
-    def test_cancelled_where_the_others_were_woken_in_vain(self):
-        """They are woken again."""
+    def test_cancelled_when_something_comes(self):
+        """The others have it."""
         async def main():
-            with ours, peer, ours.dup() as taker:
-                one, two = (asyncio.ensure_future(self.loop.sock_recvmsg(ours, 100))
-                            for _ in range(2))
+            with ours, peer:
+                tasks = [asyncio.ensure_future(self.loop.sock_recvmsg(ours, 100))
+                         for _ in range(5)]
                 await turns()
-                [waiters] = self.loop._waiters.values()
-                peer.send(b'taken')
-                self.loop.call_soon(taker.recv, 100)          # when one was woken
-                while not waiters.asked:
+                for task in tasks[0], tasks[4]:
+                    task.cancel()
+                    peer.send(b'something')
+                    await turns()
+                while sum(task.done() for task in tasks) < 4:
                     await asyncio.sleep(0)
-                two.cancel()
-                waiters.woken = False
-                waiters.wake_next()          # the socket is ready before the other has left
-                await turns()
-                peer.send(b'for the first')
-                assert (await one)[0] == b'for the first'
+                peer.send(b'something')
+                await asyncio.wait(tasks)
+                assert [task.cancelled() for task in tasks] == [True] + [False] * 3 + [True]
 
         ours, peer = unix_pair()
-        for sock in ours, peer:
-            sock.setblocking(False)
+        ours.setblocking(False)
+        self.run(main())
+
+    def test_beside_calls_of_asyncios_own(self):
+        """None takes the place of another."""
+        async def main():
+            with ours, peer:
+                tasks = [asyncio.ensure_future(call) for call in (
+                    self.loop.sock_recvmsg(ours, 100), self.loop.sock_recv(ours, 100),
+                    self.loop.sock_recvmsg(ours, 100))]
+                await turns()
+                for _ in tasks:
+                    peer.send(b'something')
+                await asyncio.wait(tasks)
+
+        ours, peer = unix_pair()
+        ours.setblocking(False)
+        self.run(main())
+
+    def test_nobody_is_in_the_way_of_who_has_the_number(self):
+        """Of a socket that is closed under those who wait, by whatever call."""
+        async def main():
+            old, old_peer = unix_pair()
+            old.setblocking(False)
+            waiting = [asyncio.ensure_future(self.loop.sock_recvmsg(old, 100, 0, flags))
+                       for flags in (0, socket.MSG_ERRQUEUE)]
+            await turns()
+            number = old.fileno()
+            old.close()
+            sock = udp()
+            assert sock.fileno() == number
+            name = sock.getsockname()
+            with udp() as other:
+                other.sendto(b'one', name)
+                assert await self.loop.sock_recv(sock, 100) == b'one'
+                receiving = asyncio.ensure_future(self.loop.sock_recv(sock, 100))
+                await turns()
+                other.sendto(b'two', name)
+                assert await receiving == b'two'
+                transport, protocol = await endpoint(sock=sock)
+                for task in waiting:
+                    task.cancel()
+                assert await asyncio.gather(*waiting, return_exceptions=True)
+                assert all(task.cancelled() for task in waiting)
+                other.sendto(b'three', name)
+                await protocol.until(lambda p: p.datagrams)
+                transport.close()
+                await turns()
+            old_peer.close()
+
         self.run(main())
 
     def test_who_waits_for_errors_behind_who_waits_for_data(self):
@@ -786,34 +808,17 @@ class TestSockets(FallbackMixin, Case):
     def test_many_that_are_cancelled_together(self):
         """The loop does not stand still meanwhile."""
         async def main():
-            ours, peer = unix_pair()
-            ours.setblocking(False)
-            waiting = [asyncio.ensure_future(self.loop.sock_recvmsg(ours, 100))
-                       for _ in range(20_000)]
-            await turns()
-            [waiters] = self.loop._waiters.values()
-            asked = 0
+            with ours, peer:
+                waiting = [asyncio.ensure_future(self.loop.sock_recvmsg(ours, 100))
+                           for _ in range(20_000)]
+                await turns()
+                for task in waiting:
+                    task.cancel()
+                await asyncio.wait(waiting)
+                assert not self.loop._readiness.watched
 
-            class Counted(asyncio.Future):
-                def done(self):
-                    nonlocal asked
-                    asked += 1
-                    return super().done()
-
-            left = object()
-            waiters.tickets.add(left)
-            waiters.waiting[left] = Counted()
-            for task in waiting:
-                task.cancel()
-            await asyncio.wait(waiting)
-            assert asked < 100
-            peer.send(b'x')              # the one that is left is woken, and does not leave
-            await turns()
-            assert not waiters.waiting
-            assert ours.fileno() not in self.loop._selector.get_map()
-            ours.close()
-            peer.close()
-
+        ours, peer = unix_pair()
+        ours.setblocking(False)
         self.run(main())
 
     @pytest.mark.parametrize('before', ['sock_recvmsg', 'sock_sendmsg', 'both'])

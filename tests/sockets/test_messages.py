@@ -68,6 +68,19 @@ class TestMessages(UringCase):
 
         self.run(main())
 
+    def test_waiting_for_errors_where_there_is_no_such_queue(self):
+        """AF_UNIX gives a datagram, as the socket module does."""
+        async def main():
+            left, right = pair(socket.SOCK_DGRAM)
+            with left, right:
+                waiting = asyncio.create_task(
+                    self.loop.sock_recvmsg(right, 100, 0, socket.MSG_ERRQUEUE))
+                await turns()
+                left.send(b'a datagram')
+                assert (await waiting)[0] == b'a datagram'
+
+        self.run(main())
+
     @only_uring
     @pytest.mark.parametrize('call', ['sock_recv', 'sock_recvmsg'])
     def test_waiting_while_nobody_reads_the_errors(self, call):

@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from uringloop.copying.datagrams import CopyingDatagramTransport
-from uringloop.copying.outgoing import DONTWAIT, call_each, check_address, pieces_of
-from uringloop.copying.readiness import Waiters
+from uringloop.copying.outgoing import DONTWAIT, call_each, pieces_of
+from uringloop.copying.readiness import ERROR, READABLE, WRITABLE, Readiness
 from uringloop.copying.streams import CopyingStreamTransport, is_lent
 from uringloop.core.lender import Lender
 from uringloop.datagram.metadata import check_asked
@@ -43,7 +43,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._waiters: dict[tuple[int, bool], Waiters] = {}
+        self._readiness = Readiness(self)
 
     @property
     def __class__(self) -> type:
@@ -72,6 +72,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
                 self._drop_queues()
         finally:
             super().close()
+        self._readiness.close()
         self._close_lender()
 
     def _drop_queues(self) -> None:
@@ -151,13 +152,9 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         future: asyncio.Future[SendReport] = self.create_future()
         done = sent = 0
         try:
-            if self._others_starve(sock, False):
-                check_address(sock.family, address)
-                raise BlockingIOError
             while done < len(pieces):
                 sent += self._send_piece(sock, pieces[done], address)
                 done += 1
-            self._sent(sock)
         except (BlockingIOError, InterruptedError):
             return self.create_task(self._send_pieces(sock, pieces[done:], address, sent))
         except OSError as exc:
@@ -172,7 +169,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             self, sock: socket.socket, pieces: list[bytes], address: Any, sent: int) -> SendReport:
         for piece in pieces:
             sent += await self._retry_until_ready(
-                sock, False, self._send_piece, sock, piece, address)
+                sock, WRITABLE, self._send_piece, sock, piece, address)
         return SendReport(sent, True)
 
     def _send_piece(self, sock: socket.socket, piece: bytes, address: Any) -> int:
@@ -194,7 +191,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         destination = () if address is None else (address,)
         try:
             return await self._retry_until_ready(
-                sock, False, sock.sendmsg, views, list(ancdata), flags, *destination)
+                sock, WRITABLE, sock.sendmsg, views, list(ancdata), flags, *destination)
         finally:
             for view in views:
                 view.release()
@@ -205,9 +202,10 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         """As ``uringloop.Loop.sock_recvmsg``."""
         self._check_blocking(sock)
         flags = operator.index(flags) | DONTWAIT
+        # (AF_UNIX has no error queue, and takes no notice of the flag.)
+        errors = flags & socket.MSG_ERRQUEUE and sock.family != socket.AF_UNIX
         return await self._retry_until_ready(
-            sock, True, sock.recvmsg, bufsize, ancbufsize, flags,
-            patient=bool(flags & socket.MSG_ERRQUEUE))
+            sock, ERROR if errors else READABLE, sock.recvmsg, bufsize, ancbufsize, flags)
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """As asyncio's, of leases too."""
@@ -220,100 +218,38 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         if hasattr(_SelectorEventLoop, 'sock_sendto'):
             sent: int = await super().sock_sendto(sock, data, address)
         else:
-            sent = await self._retry_until_ready(sock, False, sock.sendto, data, address)
+            sent = await self._retry_until_ready(sock, WRITABLE, sock.sendto, data, address)
         self._counted.datagrams_sent += 1
         return sent
 
     if not hasattr(_SelectorEventLoop, 'sock_recvfrom'):       # new in Python 3.11
         async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
             """As asyncio's of later versions."""
-            return await self._retry_until_ready(sock, True, sock.recvfrom, bufsize)
+            return await self._retry_until_ready(sock, READABLE, sock.recvfrom, bufsize)
 
         async def sock_recvfrom_into(
                 self, sock: socket.socket, buf: Any, nbytes: int = 0) -> tuple[int, Any]:
             """As asyncio's of later versions."""
             return await self._retry_until_ready(
-                sock, True, sock.recvfrom_into, buf, nbytes or len(buf))
+                sock, READABLE, sock.recvfrom_into, buf, nbytes or len(buf))
 
     async def _retry_until_ready(
-            self, sock: socket.socket, reading: bool, method: Callable[..., _Result],
-            *arguments: Any, patient: bool = False) -> _Result:
-        """Ask the socket, until it need not wait; ``patient`` as of ``Waiters.join``."""
-        ticket, waiters = object(), None
-        behind_others = self._others_starve(sock, reading)
-        try:
-            for tries in itertools.count():
-                try:
-                    if tries or not behind_others:
-                        result = method(*arguments)
-                        break
-                except (BlockingIOError, InterruptedError):
-                    pass
-                waiters = self._waiters_for(sock, reading)
-                await waiters.join(ticket, patient=patient)
-        finally:
-            if waiters is not None:
-                waiters.leave(ticket)
-        if waiters is None and not reading:
-            self._sent(sock)
-        return result
-
-    def _sent(self, sock: socket.socket) -> None:
-        """A call has not had to wait; if others do there may be room for them, too."""
-        waiters = self._waiters.get((sock.fileno(), False)) if self._waiters else None
-        if waiters is not None:
-            waiters.served()
-
-    def _others_starve(self, sock: socket.socket, reading: bool) -> bool:
-        """Whether somebody was woken in vain, and is not to be so again."""
-        fd = sock.fileno()
-        waiters = self._waiters.get((fd, reading))
-        return waiters is not None and bool(waiters.starved) and waiters.sock.fileno() == fd
-
-    def _waiters_for(self, sock: socket.socket, reading: bool) -> Waiters:
-        """Those who wait, perhaps with others, until the socket has something, or has room."""
-        fd = sock.fileno()
-        own: Any = self
-        own._ensure_fd_no_transport(fd)
-        self._forget_closed(fd)
-        waiters = self._waiters.get((fd, reading))
-        if waiters is None:
-            waiters = self._waiters[fd, reading] = Waiters(
-                self, sock, reading, partial(self._watch, fd, reading),
-                partial(self._unwatch, fd, reading))
-        return waiters
-
-    def _forget_closed(self, fd: int) -> None:
-        """The program may have closed a socket of that number under those who wait for it.
-
-        The kernel has forgotten what was watched of it, and the selector has not.
-        """
-        gone = [key for key in ((fd, True), (fd, False))
-                if key in self._waiters and self._waiters[key].sock.fileno() != fd]
-        handles = [self._waiters.pop(key).handle for key in gone]
-        if any(handle is not None and not handle.cancelled() for handle in handles):
-            own: Any = self
-            for handle in own._selector.unregister(fd).data:
-                if handle is not None:
-                    handle.cancel()
-
-    def _watch(self, fd: int, reading: bool, waiters: Waiters) -> None:
-        if self._waiters.get((fd, reading)) is not waiters:
-            return               # their socket was closed meanwhile
-        own: Any = self
-        watch = own._add_reader if reading else own._add_writer
-        waiters.handle = watch(fd, waiters.wake_next)    # in the place of the one before
-
-    def _unwatch(self, fd: int, reading: bool, waiters: Waiters) -> None:
-        if self._waiters.get((fd, reading)) is not waiters:
-            return               # others have come since, to others
-        if not waiters.tickets:
-            del self._waiters[fd, reading]
-        # Unless a call of asyncio's own has come to wait for the same.
-        if waiters.handle is not None and not waiters.handle.cancelled():
-            own: Any = self
-            unwatch = own._remove_reader if reading else own._remove_writer
-            unwatch(fd)
+            self, sock: socket.socket, events: int, method: Callable[..., _Result],
+            *arguments: Any) -> _Result:
+        """Ask the socket, until it need not wait."""
+        for tries in itertools.count():
+            try:
+                return method(*arguments)
+            except (BlockingIOError, InterruptedError):
+                pass
+            only_an_error = await self._readiness.until_ready(sock, events)
+            if events == WRITABLE and sock.family == socket.AF_UNIX:
+                # One that is not connected is writable at any time: let others run, don't spin.
+                await asyncio.sleep(0 if tries < 2 else 0.001 * (1 << min(tries - 2, 4)))
+            elif only_an_error and tries:
+                # So is one ready, at any time, that has an error which nobody reads.
+                await asyncio.sleep(0.001 * (1 << min(tries - 1, 4)))
+        raise AssertionError
 
     def _check_blocking(self, sock: socket.socket) -> None:
         if self.get_debug() and sock.gettimeout() != 0:

@@ -2,116 +2,115 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import operator
+import select
 import socket
-from collections import OrderedDict
-from collections.abc import Callable
+from typing import Any
 
-_Futures = OrderedDict[object, 'asyncio.Future[None]']
+from uringloop.ring.interrupts import graver
+
+READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
+ERROR = 0                    # which epoll tells of in any case
+_TOLD_ANYWAY = select.EPOLLERR | select.EPOLLHUP
 
 
-class Waiters:
-    """Those who wait for the same of a socket: that there is something, or that there is room.
+class _Watched:
+    """A socket that somebody waits for."""
 
-    Each has a ticket, until it leaves.  They are woken one by one, in their order.  Who was woken
-    in vain, for another was faster, is asked once more when all were; meanwhile nobody who comes
-    asks before it: so nobody waits for ever.
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.futures: dict[asyncio.Future[bool], int] = {}       # and for what, in their order
+        self.registered = False
+        self.armed: int | None = None            # for what; None: it is not
+
+
+class Readiness:
+    """Waits for sockets by an epoll of its own, which asyncio's selector watches.
+
+    So neither asyncio's own calls on the same socket are in the way, nor those who have the
+    number of one that was closed; and it is seen what a socket is ready for.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, reading: bool,
-                 watch: Callable[[Waiters], None], unwatch: Callable[[Waiters], None]) -> None:
+    def __init__(self, loop: Any) -> None:
         self.loop = loop
-        self.sock = sock
-        self.reading = reading
-        self.watch = watch
-        self.unwatch = unwatch
-        self.handle: asyncio.Handle | None = None        # that calls ``wake_next``
-        self.tickets: set[object] = set()
-        self.starved: set[object] = set()        # of those, who has been woken in vain
-        self.waiting: _Futures = OrderedDict()
-        self.asked: _Futures = OrderedDict()     # in vain, in this round
-        self.vain_rounds = 0
-        self.rests = False
-        self.woken = False       # one has been, when the socket was last ready
+        self.epoll: select.epoll | None = None           # once it is wanted
+        self.watched: dict[int, _Watched] = {}
 
-    def join(self, ticket: object, *, patient: bool) -> asyncio.Future[None]:
-        """The future that is done when it is worth asking the socket; ``leave`` follows.
+    async def until_ready(self, sock: socket.socket, events: int) -> bool:
+        """Wait, perhaps with others; True: it has an error, and nothing that was asked for.
 
-        ``patient``: for one that is often woken in vain others need not wait.
+        All who wait for the same are told at once, in their order; who finds nothing comes back.
         """
-        ready: asyncio.Future[None] = self.loop.create_future()
-        if ticket in self.tickets:
-            self.asked[ticket] = ready
-            if not patient:
-                self.starved.add(ticket)
-        else:
-            (self.waiting or self.asked or self.waiting)[ticket] = ready
-            self.tickets.add(ticket)
-        self.keep_watch()
-        return ready
+        fd = sock.fileno()
+        self.loop._ensure_fd_no_transport(fd)
+        watched = self.watched.get(fd)
+        if watched is None or watched.sock.fileno() != fd:
+            # As with asyncio nobody hears of one that was closed.
+            watched = self.watched[fd] = _Watched(sock)
+        ready: asyncio.Future[bool] = self.loop.create_future()
+        try:
+            watched.futures[ready] = events
+            self.arm(fd, watched, events)
+            return await ready
+        finally:
+            watched.futures.pop(ready, None)
+            if not watched.futures:
+                self.forget(fd, watched)
 
-    def keep_watch(self) -> None:
-        if not self.rests and (self.handle is None or self.handle.cancelled()):
-            self.watch(self)
-
-    def wake_next(self) -> None:
-        """The socket is ready, as it will still be in the next turn if one cannot use it up."""
-        if self.woken:
-            # The socket was ready still when whoever was woken had not asked it yet.
-            self.woken = False
+    def arm(self, fd: int, watched: _Watched, events: int) -> None:
+        """Have it told of once, if that is not so already."""
+        if watched.armed is not None and watched.armed | events == watched.armed:
             return
-        self.woken = self.wake_one()
-        if self.woken:
-            return
-        if not self.asked:
-            self.unwatch(self)   # whoever has a ticket is about to ask the socket
-            return
-        self.waiting, self.asked = self.asked, self.waiting
-        self.vain_rounds += 1
-        if self.vain_rounds > 2:
-            self.rest()
-        else:
-            self.woken = self.wake_one()
+        if self.epoll is None:
+            self.epoll = select.epoll()
+            self.loop._add_reader(self.epoll.fileno(), self.wake)
+        events |= watched.armed or 0
+        ways = [self.epoll.register, self.epoll.modify]
+        if watched.registered:
+            ways.reverse()
+        try:
+            ways[0](fd, events | select.EPOLLONESHOT)
+        except (FileExistsError, FileNotFoundError):
+            # There is another object of the same descriptor; or there was, and it was closed.
+            ways[1](fd, events | select.EPOLLONESHOT)
+        watched.registered = True
+        watched.armed = events
 
-    def wake_one(self) -> bool:
-        while self.waiting:
-            _, ready = self.waiting.popitem(last=False)
-            if not ready.done():
-                ready.set_result(None)
-                return True
-        return False
+    def forget(self, fd: int, watched: _Watched) -> None:
+        """Nobody waits for it any more."""
+        if self.watched.get(fd) is watched:
+            del self.watched[fd]
+        # Of one that was closed the kernel has forgotten, and the number may be another's.
+        if watched.registered and self.epoll is not None and watched.sock.fileno() == fd:
+            watched.registered = False
+            with contextlib.suppress(OSError):
+                self.epoll.unregister(fd)
 
-    def served(self) -> None:
-        """Somebody was.  From the first on, then, whoever was asked in vain."""
-        self.vain_rounds = 0
-        while self.asked:
-            other, ready = self.asked.popitem()
-            self.waiting[other] = ready
-            self.waiting.move_to_end(other, last=False)
-        if not self.reading:
-            self.wake_one()      # a socket has room long before it says so
-        if self.waiting:
-            self.keep_watch()
+    def wake(self) -> None:
+        """Tell who waits for what is ready; whatever that raises, all of them."""
+        assert self.epoll is not None
+        problem = None
+        for fd, events in self.epoll.poll(0):
+            watched = self.watched.get(fd)
+            if watched is None or watched.sock.fileno() != fd:
+                continue         # it was closed, and lives on in another process
+            watched.armed = None
+            for ready, asked in list(watched.futures.items()):
+                if not ready.done() and events & (asked | _TOLD_ANYWAY):
+                    try:
+                        ready.set_result(not events & asked)
+                    except BaseException as exc:
+                        problem = graver(problem, exc)
+            still = [asked for ready, asked in watched.futures.items() if not ready.done()]
+            if still:
+                self.arm(fd, watched, functools.reduce(operator.or_, still))
+        if problem is not None:
+            raise problem
 
-    def rest(self) -> None:
-        """It is said to be ready at any time, and is not: let time pass, don't spin.
-
-        So is an AF_UNIX socket that is not connected, for writing; and one with an error that
-        nobody reads.
-        """
-        self.rests = True
-        self.unwatch(self)
-        self.loop.call_later(0.001 * (1 << min(self.vain_rounds - 3, 4)), self.go_on)
-
-    def go_on(self) -> None:
-        self.rests = False
-        if self.waiting or self.asked:
-            self.keep_watch()
-
-    def leave(self, ticket: object) -> None:
-        """One waits no longer: it was served, or cancelled."""
-        self.tickets.discard(ticket)
-        self.starved.discard(ticket)
-        if not (self.waiting.pop(ticket, None) or self.asked.pop(ticket, None)):
-            self.served()        # it had been woken
-        if not self.tickets:
-            self.unwatch(self)
+    def close(self) -> None:
+        """The loop is closed."""
+        epoll, self.epoll = self.epoll, None
+        if epoll is not None:
+            epoll.close()

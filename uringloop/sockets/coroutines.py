@@ -310,7 +310,9 @@ class SocketCoroutines(_Core):
         """
         self._begin_call(sock)
         flags = operator.index(flags) | _DONTWAIT
-        wait = self._wait_for_error if flags & socket.MSG_ERRQUEUE else self._wait_for_data
+        # (AF_UNIX has no error queue, and takes no notice of the flag.)
+        errors = flags & socket.MSG_ERRQUEUE and sock.family != socket.AF_UNIX
+        wait = self._wait_for_error if errors else self._wait_for_data
         return await self._retry_until_ready(sock, wait, sock.recvmsg, bufsize, ancbufsize, flags)
 
     # -- connections ---------------------------------------------------------------------------
