@@ -379,6 +379,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         TypeError: a method of the protocol cannot be called as it is to be.
         """
         check_names(options)
+        self._send_deferred()            # whoever is there by now has it, and not this one
         metadata = {'ecn': ecn, 'pktinfo': pktinfo, 'timestamps': timestamps, 'drops': drops}
         check_switches(batch=batch, gro=gro, **metadata)
         asked = check_asked(getattr(sock, 'family', family), metadata)

@@ -341,6 +341,24 @@ class _TestLeavesAtTheCall(Sending):
 
         self.run(main())
 
+    def test_before_an_endpoint_is_made(self):
+        """It has nothing of what was sent to its address before."""
+        async def main():
+            transport, _ = await endpoint(local_addr=('127.0.0.1', 0))
+            with udp() as sock:
+                to = sock.getsockname()
+            for i in range(20):
+                transport.sendto(b'%02d' % i, to)
+            receiver, received = await endpoint(local_addr=to)
+            transport.sendto(b'here', to)
+            await received.until(lambda p: p.datagrams)
+            assert received.datagrams == [b'here']
+            for each in transport, receiver:
+                each.close()
+            await received.until(lambda p: p.lost)
+
+        self.run(main())
+
     def test_by_sock_sendfile_behind_a_bulk(self, tmp_path):
         async def main():
             transport, _ = await endpoint(local_addr=('127.0.0.1', 0))

@@ -79,7 +79,7 @@ class TransportSocket(trsock.TransportSocket):
     def getsockopt(self, *args):
         transport = self._transport()
         if transport is not None:
-            transport.get_write_buffer_size()     # what has left may have met an error
+            transport._before_socket_is_asked()
         return self._own.getsockopt(*args)
 
     # -- what only asks ------------------------------------------------------------------------

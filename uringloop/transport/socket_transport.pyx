@@ -328,6 +328,12 @@ cdef class SocketTransport(OperationOwner):
         self.sender.options_changed = True
         self.sender.look_at_options(False)
 
+    def _before_socket_is_asked(self):
+        """What leaves may meet an error, or come to this one."""
+        if self.loop is not None:
+            send_deferred_datagrams(self.loop)
+        self.get_write_buffer_size()
+
     def _socket_has_changed(self):
         if self.state != UNMADE:
             self.sender.look_at_options(True)
