@@ -750,6 +750,30 @@ class TestSockets(FallbackMixin, Case):
         ours.setblocking(False)
         self.run(main())
 
+    def test_closed_and_alive_elsewhere(self):
+        """It is not told of for ever; the others go on."""
+        async def main():
+            with peer, other, other_peer:
+                elsewhere = ours.dup()
+                waiting, served = (asyncio.ensure_future(self.loop.sock_recvmsg(sock, 100))
+                                   for sock in (ours, other))
+                await turns()
+                ours.close()
+                peer.send(b'unread')
+                await turns()
+                assert not self.loop._readiness.epoll.poll(0)
+                other_peer.send(b'something')
+                assert (await served)[0] == b'something'
+                waiting.cancel()
+                await asyncio.wait([waiting])
+                assert not self.loop._readiness.watched
+                elsewhere.close()
+
+        (ours, peer), (other, other_peer) = unix_pair(), unix_pair()
+        for sock in ours, other:
+            sock.setblocking(False)
+        self.run(main())
+
     def test_nobody_is_in_the_way_of_who_has_the_number(self):
         """Of a socket that is closed under those who wait, by whatever call."""
         async def main():

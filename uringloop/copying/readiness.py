@@ -3,10 +3,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import operator
 import select
 import socket
+from collections import Counter
 from typing import Any
 
 from uringloop.ring.interrupts import graver
@@ -22,8 +21,8 @@ class _Watched:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.futures: dict[asyncio.Future[bool], int] = {}       # and for what, in their order
-        self.registered = False
-        self.armed: int | None = None            # for what; None: it is not
+        self.wanted: Counter[int] = Counter()    # how many wait for what
+        self.told_of: int | None = None          # what the epoll tells of; None: nothing
 
 
 class Readiness:
@@ -52,62 +51,79 @@ class Readiness:
         ready: asyncio.Future[bool] = self.loop.create_future()
         try:
             watched.futures[ready] = events
-            self.arm(fd, watched, events)
+            watched.wanted[events] += 1
+            self.update(fd, watched)
             return await ready
         finally:
-            watched.futures.pop(ready, None)
-            if not watched.futures:
-                self.forget(fd, watched)
+            if watched.futures.pop(ready, None) is not None:
+                watched.wanted[events] -= 1
+            if watched.sock.fileno() == fd:
+                self.update(fd, watched)
+            elif not watched.futures and self.watched.get(fd) is watched:
+                del self.watched[fd]         # the kernel has forgotten it when it was closed
 
-    def arm(self, fd: int, watched: _Watched, events: int) -> None:
-        """Have it told of once, if that is not so already."""
-        if watched.armed is not None and watched.armed | events == watched.armed:
+    def update(self, fd: int, watched: _Watched) -> None:
+        """Have the epoll tell of what somebody waits for, and of nothing else."""
+        if not watched.futures:
+            if self.watched.get(fd) is watched:
+                del self.watched[fd]
+            if watched.told_of is not None and self.epoll is not None:
+                with contextlib.suppress(OSError):
+                    self.epoll.unregister(fd)
+            watched.told_of = None
+            return
+        events = 0
+        for asked, count in watched.wanted.items():
+            events |= asked if count else 0
+        if events == watched.told_of:
             return
         if self.epoll is None:
             self.epoll = select.epoll()
             self.loop._add_reader(self.epoll.fileno(), self.wake)
-        events |= watched.armed or 0
         ways = [self.epoll.register, self.epoll.modify]
-        if watched.registered:
+        if watched.told_of is not None:
             ways.reverse()
         try:
-            ways[0](fd, events | select.EPOLLONESHOT)
+            ways[0](fd, events)
         except (FileExistsError, FileNotFoundError):
             # There is another object of the same descriptor; or there was, and it was closed.
-            ways[1](fd, events | select.EPOLLONESHOT)
-        watched.registered = True
-        watched.armed = events
-
-    def forget(self, fd: int, watched: _Watched) -> None:
-        """Nobody waits for it any more."""
-        if self.watched.get(fd) is watched:
-            del self.watched[fd]
-        # Of one that was closed the kernel has forgotten, and the number may be another's.
-        if watched.registered and self.epoll is not None and watched.sock.fileno() == fd:
-            watched.registered = False
-            with contextlib.suppress(OSError):
-                self.epoll.unregister(fd)
+            ways[1](fd, events)
+        watched.told_of = events
 
     def wake(self) -> None:
-        """Tell who waits for what is ready; whatever that raises, all of them."""
+        """Tell who waits for what is ready; whatever that raises, all of them.
+
+        An interrupt in here costs nothing: what is ready is so in the next turn, too.
+        """
         assert self.epoll is not None
         problem = None
         for fd, events in self.epoll.poll(0):
             watched = self.watched.get(fd)
             if watched is None or watched.sock.fileno() != fd:
-                continue         # it was closed, and lives on in another process
-            watched.armed = None
+                return self.renew()
             for ready, asked in list(watched.futures.items()):
                 if not ready.done() and events & (asked | _TOLD_ANYWAY):
                     try:
                         ready.set_result(not events & asked)
                     except BaseException as exc:
                         problem = graver(problem, exc)
-            still = [asked for ready, asked in watched.futures.items() if not ready.done()]
-            if still:
-                self.arm(fd, watched, functools.reduce(operator.or_, still))
         if problem is not None:
             raise problem
+        return None
+
+    def renew(self) -> None:
+        """Forget a socket that was closed, and lives on by a ``dup`` or in another process.
+
+        An epoll tells of it for ever, and has no name for it.
+        """
+        assert self.epoll is not None
+        self.loop._remove_reader(self.epoll.fileno())
+        self.epoll.close()
+        self.epoll = None
+        for fd, watched in list(self.watched.items()):
+            watched.told_of = None
+            if watched.sock.fileno() == fd:
+                self.update(fd, watched)
 
     def close(self) -> None:
         """The loop is closed."""
