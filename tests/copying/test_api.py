@@ -1,13 +1,15 @@
 """The fallback has every name that this loop and its transports have, with the same arguments."""
 import asyncio
 import inspect
+import sys
 
 import pytest
 
 import uringloop
 from tests.support.cases import Case, FallbackMixin
 from tests.support.protocols import endpoint
-from tests.support.sockets import LOCAL, tcp_pair
+from tests.support.sockets import LOCAL, tcp_pair, udp
+from tests.support.turns import turns
 from uringloop.copying.datagrams import CopyingDatagramTransport
 from uringloop.copying.loop import CopyingLoop
 from uringloop.copying.streams import CopyingStreamTransport
@@ -69,13 +71,38 @@ class TestKinds(FallbackMixin, Case):
         assert isinstance(self.loop, asyncio.SelectorEventLoop)
 
     def test_a_class_put_in_the_place_of_the_loops(self):
-        """As test clocks do."""
+        """As test clocks do, of what they are told that it is, or of what it is."""
+        class Clock:
+            def time(self):
+                return 1.0
+
         kind = type(self.loop)
-        self.loop.__class__ = type('Still', (kind,), {'time': lambda loop: 1.0})
-        assert isinstance(self.loop, uringloop.Loop)
-        assert self.loop.call_later(1, int).when() == 2.0
-        self.loop.__class__ = kind
-        assert self.loop.call_later(1, int).when() > 2.0
+        for base in kind, self.loop.__class__:
+            self.loop.__class__ = type('Still', (Clock, base), {'still': True})
+            assert isinstance(self.loop, uringloop.Loop)
+            assert type(self.loop).__name__ == 'Still'
+            assert self.loop.still
+            assert self.loop.call_later(1, int).when() == 2.0
+            self.loop.__class__ = kind
+            assert self.loop.call_later(1, int).when() > 2.0
+
+    @pytest.mark.skipif(sys.version_info < (3, 12), reason='asyncio refuses it from 3.12 on')
+    def test_one_socket_has_one_transport(self):
+        async def main():
+            near, far = tcp_pair()
+            sock = udp()
+            with far:
+                stream, _ = await self.loop.create_connection(asyncio.Protocol, sock=near)
+                transport, _ = await endpoint(sock=sock)
+                with pytest.raises(RuntimeError, match='is used by transport'):
+                    await self.loop.create_connection(asyncio.Protocol, sock=near)
+                with pytest.raises(RuntimeError, match='is used by transport'):
+                    await endpoint(sock=sock)
+                stream.close()
+                transport.close()
+                await turns()
+
+        self.run(main())
 
     def test_what_tells_it_from_the_one_with_a_ring(self):
         assert type(self.loop) is not uringloop.Loop

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import operator
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -53,7 +54,13 @@ class CopyingLoop(Lender, _SelectorEventLoop):
 
     @__class__.setter
     def __class__(self, kind: type) -> None:
-        # Test clocks (looptime) put a class of theirs in the place of the loop's.
+        # Test clocks (looptime) put a class of theirs in the place of the loop's, made of what
+        # that seems to be.
+        if Loop in kind.__bases__:
+            own = {name: value for name, value in vars(kind).items()
+                   if name not in ('__dict__', '__weakref__')}
+            kind = type(kind.__name__, tuple(
+                type(self) if base is Loop else base for base in kind.__bases__), own)
         object.__dict__['__class__'].__set__(self, kind)
 
     def __repr__(self) -> str:
@@ -134,13 +141,21 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             **options: Any) -> CopyingDatagramTransport:
         (asked, own), self._asked_next = self._asked_next, (0, False)
         check_protocol(protocol, sock if own else None)
+        self._check_no_transport(sock)
         transport = CopyingDatagramTransport(self, sock, protocol, *arguments, **options)
         if asked:
             transport._receive_metadata(asked)
         return transport
 
-    def _make_socket_transport(self, *arguments: Any, **options: Any) -> CopyingStreamTransport:
-        return CopyingStreamTransport(self, *arguments, **options)
+    def _make_socket_transport(
+            self, sock: socket.socket, *arguments: Any, **options: Any) -> CopyingStreamTransport:
+        self._check_no_transport(sock)
+        return CopyingStreamTransport(self, sock, *arguments, **options)
+
+    def _check_no_transport(self, sock: socket.socket) -> None:
+        if sys.version_info >= (3, 12):          # as asyncio
+            own: Any = self
+            own._ensure_fd_no_transport(sock)
 
     # -- sockets ---------------------------------------------------------------------------------
 
