@@ -686,31 +686,60 @@ class TestSockets(FallbackMixin, Case):
             ours.setblocking(False)
             self.run(main())
 
-    @pytest.mark.parametrize('count', [1, 5])
-    def test_each_that_sends_has_its_turn(self, count):
+    def test_one_that_sends_beside_many_has_its_turn(self):
+        """They send again and again."""
         async def send(number):
-            for _ in range(20):
+            while True:
                 sent = self.loop.sock_sendmsg(ours, [b'x']) if number % 2 else \
                     self.loop.sock_sendto_zerocopy(ours, b'x', peer.getsockname())
                 await sent
-                left[number] -= 1
+                await asyncio.sleep(0)
 
         async def main():
             with contextlib.suppress(BlockingIOError):
                 while True:
                     ours.send(b'before')
-            tasks = [asyncio.ensure_future(send(number)) for number in range(count)]
-            while not all(task.done() for task in tasks):
+            tasks = [asyncio.ensure_future(send(number)) for number in range(4)]
+            await turns()
+            one = asyncio.ensure_future(self.loop.sock_sendmsg(ours, [b'one']))
+            while not one.done():
                 with contextlib.suppress(BlockingIOError):
                     peer.recv(100)
                 await asyncio.sleep(0.0005)
-                assert max(left) - min(left) < 5
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
         ours, peer = unix_pair()
-        left = [20] * count
         with ours, peer:
             for sock in ours, peer:
                 sock.setblocking(False)
+            self.run(main())
+
+    @pytest.mark.parametrize('count', [2, 5])
+    def test_several_that_receive_have_each_their_turn(self, count):
+        """Each asks again at once."""
+        async def take(number):
+            while True:
+                await self.loop.sock_recvmsg(ours, 100)
+                got[number] += 1
+
+        async def main():
+            tasks = [asyncio.ensure_future(take(number)) for number in range(count)]
+            await turns()
+            for n in range(1, 10 * count + 1):
+                peer.send(b'x')
+                while sum(got) < n:
+                    await asyncio.sleep(0)
+            assert got == [10] * count
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+        got = [0] * count
+        ours, peer = unix_pair()
+        with ours, peer:
+            ours.setblocking(False)
             self.run(main())
 
     def test_cancelled_when_something_comes(self):
@@ -766,7 +795,6 @@ class TestSockets(FallbackMixin, Case):
                 assert (await served)[0] == b'something'
                 waiting.cancel()
                 await asyncio.wait([waiting])
-                assert not self.loop._readiness.watched
                 elsewhere.close()
 
         (ours, peer), (other, other_peer) = unix_pair(), unix_pair()

@@ -252,18 +252,23 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             self, sock: socket.socket, events: int, method: Callable[..., _Result],
             *arguments: Any) -> _Result:
         """Ask the socket, until it need not wait."""
-        for tries in itertools.count():
-            try:
-                return method(*arguments)
-            except (BlockingIOError, InterruptedError):
-                pass
-            only_an_error = await self._readiness.until_ready(sock, events)
-            if events == WRITABLE and sock.family == socket.AF_UNIX:
-                # One that is not connected is writable at any time: let others run, don't spin.
-                await asyncio.sleep(0 if tries < 2 else 0.001 * (1 << min(tries - 2, 4)))
-            elif only_an_error and tries:
-                # So is one ready, at any time, that has an error which nobody reads.
-                await asyncio.sleep(0.001 * (1 << min(tries - 1, 4)))
+        fd, call = sock.fileno(), object()
+        errors = 0               # in a row, and nothing else
+        try:
+            for tries in itertools.count():
+                try:
+                    return method(*arguments)
+                except (BlockingIOError, InterruptedError):
+                    pass
+                errors = errors + 1 if await self._readiness.wait(call, sock, events) else 0
+                if events == WRITABLE and sock.family == socket.AF_UNIX:
+                    # One that is not connected is writable at any time: let others run.
+                    await asyncio.sleep(0 if tries < 2 else 0.001 * (1 << min(tries - 2, 4)))
+                elif errors > 1:
+                    # So is one ready, at any time, that has an error which nobody reads.
+                    await asyncio.sleep(0.001 * (1 << min(errors - 2, 4)))
+        finally:
+            self._readiness.leave(call, sock, fd)
         raise AssertionError
 
     def _check_blocking(self, sock: socket.socket) -> None:

@@ -12,6 +12,8 @@ from uringloop.ring.interrupts import graver
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
 ERROR = 0                    # which epoll tells of in any case
+UNKNOWN = -1
+AT_ONCE = 16                 # who are told that a socket is ready
 _TOLD_ANYWAY = select.EPOLLERR | select.EPOLLHUP
 
 
@@ -20,7 +22,8 @@ class _Watched:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.futures: dict[asyncio.Future[bool], int] = {}       # and for what, in their order
+        # Of each call, in their order, what it waits for; None while it asks the socket, or rests.
+        self.futures: dict[object, tuple[asyncio.Future[bool], int | None]] = {}
         self.wanted: Counter[int] = Counter()    # how many wait for what
         self.told_of: int | None = None          # what the epoll tells of; None: nothing
 
@@ -34,43 +37,54 @@ class Readiness:
 
     def __init__(self, loop: Any) -> None:
         self.loop = loop
+        self.closed = False
         self.epoll: select.epoll | None = None           # once it is wanted
         self.watched: dict[int, _Watched] = {}
 
-    async def until_ready(self, sock: socket.socket, events: int) -> bool:
-        """Wait, perhaps with others; True: it has an error, and nothing that was asked for.
+    def wait(self, call: object, sock: socket.socket, events: int) -> asyncio.Future[bool]:
+        """A future that is done when the socket is ready; ``leave`` follows.
 
-        All who wait for the same are told at once, in their order; who finds nothing comes back.
+        Its result is true where the socket has an error, and nothing that was asked for.  Several
+        who wait are told in their order; a call that finds nothing keeps its place.
         """
         fd = sock.fileno()
         self.loop._ensure_fd_no_transport(fd)
         watched = self.watched.get(fd)
-        if watched is None or watched.sock.fileno() != fd:
-            # As with asyncio nobody hears of one that was closed.
+        if watched is not None and watched.sock.fileno() != fd:
+            # As with asyncio nobody hears of one that was closed.  It may live on elsewhere.
+            del self.watched[fd]
+            watched = None
+            self.renew()
+        if watched is None:
             watched = self.watched[fd] = _Watched(sock)
         ready: asyncio.Future[bool] = self.loop.create_future()
-        try:
-            watched.futures[ready] = events
-            watched.wanted[events] += 1
+        watched.futures[call] = ready, events
+        watched.wanted[events] += 1
+        self.update(fd, watched)
+        return ready
+
+    def leave(self, call: object, sock: socket.socket, fd: int) -> None:
+        """A call on a socket that had that number waits no longer."""
+        watched = self.watched.get(fd)
+        if watched is None or call not in watched.futures:
+            return
+        _, asked = watched.futures.pop(call)
+        if asked is not None:
+            watched.wanted[asked] -= 1
+        if sock.fileno() == fd:          # else whoever has the number next sees to it
             self.update(fd, watched)
-            return await ready
-        finally:
-            if watched.futures.pop(ready, None) is not None:
-                watched.wanted[events] -= 1
-            if watched.sock.fileno() == fd:
-                self.update(fd, watched)
-            elif not watched.futures and self.watched.get(fd) is watched:
-                del self.watched[fd]         # the kernel has forgotten it when it was closed
 
     def update(self, fd: int, watched: _Watched) -> None:
         """Have the epoll tell of what somebody waits for, and of nothing else."""
+        if self.closed:
+            return
         if not watched.futures:
-            if self.watched.get(fd) is watched:
-                del self.watched[fd]
+            del self.watched[fd]
+        if not watched.wanted.total():
             if watched.told_of is not None and self.epoll is not None:
+                watched.told_of = None
                 with contextlib.suppress(OSError):
                     self.epoll.unregister(fd)
-            watched.told_of = None
             return
         events = 0
         for asked, count in watched.wanted.items():
@@ -78,11 +92,13 @@ class Readiness:
         if events == watched.told_of:
             return
         if self.epoll is None:
-            self.epoll = select.epoll()
-            self.loop._add_reader(self.epoll.fileno(), self.wake)
+            epoll = select.epoll()
+            self.loop._add_reader(epoll.fileno(), self.wake)
+            self.epoll = epoll
         ways = [self.epoll.register, self.epoll.modify]
         if watched.told_of is not None:
             ways.reverse()
+        watched.told_of = UNKNOWN        # an interrupt may come
         try:
             ways[0](fd, events)
         except (FileExistsError, FileNotFoundError):
@@ -95,38 +111,64 @@ class Readiness:
 
         An interrupt in here costs nothing: what is ready is so in the next turn, too.
         """
-        assert self.epoll is not None
+        if self.epoll is None:
+            return
         problem = None
+        lives_on = False
         for fd, events in self.epoll.poll(0):
             watched = self.watched.get(fd)
             if watched is None or watched.sock.fileno() != fd:
-                return self.renew()
-            for ready, asked in list(watched.futures.items()):
-                if not ready.done() and events & (asked | _TOLD_ANYWAY):
-                    try:
-                        ready.set_result(not events & asked)
-                    except BaseException as exc:
-                        problem = graver(problem, exc)
+                lives_on = True
+                continue
+            try:
+                self.tell(watched, events)
+            except BaseException as exc:
+                problem = graver(problem, exc)
+            self.update(fd, watched)
+        if lives_on:
+            self.renew()
         if problem is not None:
             raise problem
-        return None
+
+    def tell(self, watched: _Watched, events: int) -> None:
+        """Those who come first; if there is more than they take, in the next turn the others."""
+        told = 0
+        problem = None
+        for call, (ready, asked) in list(watched.futures.items()):
+            # Of an error those are told who wait for one, if anybody does.
+            errors = _TOLD_ANYWAY if not asked or not watched.wanted[ERROR] else select.EPOLLHUP
+            if asked is None or ready.done() or not events & (asked | errors):
+                continue
+            try:
+                ready.set_result(not events & asked)
+            except BaseException as exc:
+                problem = graver(problem, exc)
+            watched.futures[call] = ready, None
+            watched.wanted[asked] -= 1
+            told += 1
+            if told == AT_ONCE:
+                break
+        if problem is not None:
+            raise problem
 
     def renew(self) -> None:
         """Forget a socket that was closed, and lives on by a ``dup`` or in another process.
 
         An epoll tells of it for ever, and has no name for it.
         """
-        assert self.epoll is not None
-        self.loop._remove_reader(self.epoll.fileno())
-        self.epoll.close()
-        self.epoll = None
+        epoll, self.epoll = self.epoll, None
+        if epoll is not None:
+            self.loop._remove_reader(epoll.fileno())
+            epoll.close()
         for fd, watched in list(self.watched.items()):
             watched.told_of = None
-            if watched.sock.fileno() == fd:
-                self.update(fd, watched)
+            if watched.sock.fileno() == fd and watched.futures:
+                with contextlib.suppress(OSError):       # of a number that is nobody's
+                    self.update(fd, watched)
 
     def close(self) -> None:
         """The loop is closed."""
+        self.closed = True
         epoll, self.epoll = self.epoll, None
         if epoll is not None:
             epoll.close()
