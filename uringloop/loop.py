@@ -421,8 +421,9 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         self._check_no_transport(sock)
         if sock.family not in _DATAGRAM_FAMILIES or not is_plain_socket(sock):
             # Netlink, packet, vsock, ...; or one that wants to be asked: asyncio's transport.
-            return of_asyncio._SelectorDatagramTransport(
-                self, sock, protocol, address, waiter, extra)
+            return cast(asyncio.DatagramTransport, of_asyncio.chosen(
+                of_asyncio._SelectorDatagramTransport)(
+                    self, sock, protocol, address, waiter, extra))
         transport = DatagramTransport(self, sock, protocol, address, waiter, extra)
         if batch is not None:
             transport._set_batching(batch)
@@ -447,8 +448,9 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         self._check_no_transport(sock)
         if not is_plain_socket(sock):
             own = {} if context is None else {'context': context}     # new in Python 3.15
-            return of_asyncio._SelectorSocketTransport(
-                self, sock, protocol, waiter, extra, server, **own)
+            return cast(asyncio.Transport, of_asyncio.chosen(
+                of_asyncio._SelectorSocketTransport)(
+                    self, sock, protocol, waiter, extra, server, **own))
         transport = StreamTransport(self, sock, protocol, waiter, extra, server, context)
         if self._given is not None and sock in self._given:
             # The program may send by it between writes, pass descriptors, or close it.
@@ -572,7 +574,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             return await super()._make_subprocess_transport(  # type: ignore[misc, no-any-return]
                 protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs)
         waiter = self.create_future()
-        transport: Any = of_asyncio._UnixSubprocessTransport(
+        transport: Any = of_asyncio.chosen(of_asyncio._UnixSubprocessTransport)(
             self, protocol, args, shell, stdin, stdout, stderr, bufsize,
             waiter=waiter, extra=extra, **kwargs)
         self._watch_child(transport)

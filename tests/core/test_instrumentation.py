@@ -1,6 +1,7 @@
 """What programs put in the place of asyncio's own to hear of callbacks and tasks."""
 import asyncio
-from asyncio import events, futures, tasks
+import socket
+from asyncio import events, futures, selector_events, tasks, unix_events
 from unittest import mock
 
 import pytest
@@ -113,6 +114,40 @@ class _TestInstrumentation:
         self.loop.call_soon(drain)
         self.turns()
         assert seen == ['inner', 'drained']
+
+
+    def test_another_transport_of_children(self):
+        class Transport(unix_events._UnixSubprocessTransport):
+            pass
+
+        async def main():
+            with mock.patch.object(unix_events, '_UnixSubprocessTransport', Transport):
+                transport, _ = await self.loop.subprocess_exec(asyncio.SubprocessProtocol, 'true')
+            assert type(transport) is Transport
+            await transport._wait()
+            transport.close()
+
+        self.run(main())
+
+    def test_another_transport_of_sockets_that_are_asked(self):
+        class Asked(socket.socket):
+            def sendto(self, *arguments):
+                return super().sendto(*arguments)
+
+        class Transport(selector_events._SelectorDatagramTransport):
+            pass
+
+        async def main():
+            sock = Asked(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.setblocking(False)
+            with mock.patch.object(selector_events, '_SelectorDatagramTransport', Transport):
+                transport, _ = await self.loop.create_datagram_endpoint(
+                    asyncio.DatagramProtocol, sock=sock)
+            assert type(transport) is Transport
+            transport.close()
+            await asyncio.sleep(0)
+
+        self.run(main())
 
 
 both_sides(globals(), _TestInstrumentation)

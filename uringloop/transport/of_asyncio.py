@@ -4,6 +4,7 @@ What others have deferred leaves before one of them sends, be it a signal.
 """
 from __future__ import annotations
 
+import sys
 from asyncio import selector_events, unix_events
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
     from uringloop.core.loop_core import LoopCore
+
+
+def chosen(ours: type) -> Any:
+    """This class; or the one that a program has put in the place of asyncio's."""
+    base = ours.__mro__[1]
+    theirs = getattr(sys.modules[base.__module__], base.__name__)
+    return ours if theirs is base else theirs
 
 
 # Their names are asyncio's, for a program may look at them.
