@@ -109,7 +109,7 @@ class Readiness:
     def wake(self) -> None:
         """Tell who waits for what is ready; whatever that raises, all of them.
 
-        An interrupt in here costs nothing: what is ready is so in the next turn, too.
+        An interrupt while it tells costs nothing: what is ready is so in the next turn, too.
         """
         if self.epoll is None:
             return

@@ -397,12 +397,13 @@ cdef class SocketCore(LoopCore):
         """Begin to connect to a resolved address: None if that is done, or what waits."""
         cdef sockaddr_storage peer
         cdef uint32_t length = 0
-        cdef int fd = fd_of(sock), code, error
+        cdef int fd, code, error
         self.before_send()
         try:
             self.addresses.to_kernel(address, family_of(sock), &peer, &length)
         except (OverflowError, TypeError) as exc:
             raise type(exc)(str(exc).replace('sendto()', 'connect()')) from None
+        fd = fd_of(sock)         # last: what is above may be code of the program, and close it
         with nogil:
             # The handshake with a socket of this machine is done in here.
             code = connect(fd, <sockaddr*>&peer, length)
