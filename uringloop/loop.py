@@ -601,6 +601,9 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
                              name=f'waitid-{pid}', daemon=True).start()
         else:
             self._pidfds.add(pidfd)
+            with contextlib.suppress(KeyError):
+                # Of a descriptor that the program has closed, and left there.
+                self._selector.unregister(pidfd)
             self._add_reader(pidfd, self._child_exited, pidfd, transport)
 
     def _wait_in_thread(self, transport: Any, pid: int) -> None:

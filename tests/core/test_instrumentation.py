@@ -7,6 +7,7 @@ from unittest import mock
 import pytest
 
 from tests.support.cases import both_sides
+from tests.support.programs import script
 
 
 class _TestInstrumentation:
@@ -148,6 +149,28 @@ class _TestInstrumentation:
             await asyncio.sleep(0)
 
         self.run(main())
+
+
+def test_another_transport_of_children_that_was_there_before():
+    """Before this package was imported."""
+    assert script('''
+        from asyncio import unix_events
+
+        def traced(base):
+            class Traced(base):
+                def __init__(self, *arguments, **options):
+                    print('traced')
+                    super().__init__(*arguments, **options)
+            return Traced
+
+        unix_events._UnixSubprocessTransport = traced(unix_events._UnixSubprocessTransport)
+        import asyncio, uringloop
+
+        async def main():
+            print(await (await asyncio.create_subprocess_exec('true')).wait())
+
+        uringloop.run(main())
+        ''').split() == ['traced', '0']
 
 
 both_sides(globals(), _TestInstrumentation)

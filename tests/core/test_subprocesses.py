@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import pytest
 
 from tests.support.cases import UringCase, both_sides
 from tests.support.streams import MANY_BYTES, Recorder, Streams
+from tests.support.turns import turns
 
 
 class _TestSubprocesses:
@@ -72,6 +74,19 @@ class _TestSubprocesses:
         async def main():
             with pytest.raises(FileNotFoundError):
                 await asyncio.create_subprocess_exec('/no/such/program')
+
+        self.run(main())
+
+
+    def test_signals_to_one_that_has_ended(self):
+        async def main():
+            process = await asyncio.create_subprocess_exec('true')
+            await process.wait()
+            await turns()                # all of it is forgotten then
+            for signal_it in (process.kill, process.terminate,
+                              lambda: process.send_signal(signal.SIGHUP)):
+                with pytest.raises(ProcessLookupError):
+                    signal_it()
 
         self.run(main())
 
@@ -178,6 +193,36 @@ class TestPidfds(UringCase):
         for fd in pidfds:
             with pytest.raises(OSError, match='Bad file descriptor'):
                 os.fstat(fd)
+
+
+class TestNumbers(UringCase):
+
+    @pytest.mark.parametrize('ways', [['reader'], ['writer'], ['reader', 'writer']])
+    def test_its_number_was_a_closed_sockets(self, monkeypatch, ways):
+        """Which the selector still lists."""
+        async def main():
+            def opened(pid):
+                pidfd = pidfd_open(pid)
+                asked.append(pid)
+                if pidfd != number:
+                    os.dup2(pidfd, number, inheritable=False)
+                    os.close(pidfd)
+                return number
+
+            closed, peer = socket.socketpair()
+            for way in ways:
+                getattr(self.loop, f'add_{way}')(closed, int)
+            await turns()
+            number = closed.fileno()
+            closed.close()
+            peer.close()
+            monkeypatch.setattr(os, 'pidfd_open', opened)
+            process = await asyncio.create_subprocess_exec('true')
+            assert asked == [process.pid]
+            assert await process.wait() == 0
+
+        pidfd_open, asked = os.pidfd_open, []
+        self.run(main())
 
 
 class TestOrderOfTheEnd(UringCase):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.support.cases import Case, UringCase, both_sides
+from tests.support.cases import Case, FallbackMixin, UringCase, both_sides
 from tests.support.streams import (
     MANY_BYTES,
     Buffered,
@@ -292,7 +292,23 @@ class _TestItems(Streams):
         self.run(main())
 
 
-class TestLeases(Streams, UringCase):
+class _Leases(Streams):
+
+    def test_after_the_end(self):
+        """Nobody is there to have it, as with bytes."""
+        async def main():
+            near, peer = await self.half()
+            near.transport.close()
+            await near.until_lost()
+            with self.loop.create_buffer_pool(1, 100).acquire_nowait() as lease:
+                near.transport.write(lease)
+                near.transport.writelines([b'head', lease])
+            peer.close()
+
+        self.run(main())
+
+
+class TestLeases(_Leases, UringCase):
 
     def test_writelines_with_one_that_was_released(self):
         """Nothing of it is written, nor later."""
@@ -309,6 +325,10 @@ class TestLeases(Streams, UringCase):
             assert await self.read_all(peer) == b'next'
 
         self.run(main())
+
+
+class TestLeasesOfTheFallback(_Leases, FallbackMixin, Case):
+    pass
 
 
 both_sides(globals(), _TestTransfer, _TestDescriptors, _TestDribbling, _TestWrites, _TestItems)

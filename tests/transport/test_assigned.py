@@ -439,6 +439,9 @@ class _TestAttributes(Streams):
             await client.until_length(3)
             client.transport.close()
             await client.until_lost()
+            await turns()                # it is forgotten then: nobody has what comes now
+            client.transport.write(b'more')
+            client.transport.writelines([b'more'])
 
         seen = []
         self.run(main())

@@ -44,7 +44,11 @@ class CopyingLoop(Lender, _SelectorEventLoop):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._readiness = Readiness(self)
+        try:
+            self._readiness = Readiness(self)
+        except OSError:
+            super().close()
+            raise
 
     @property
     def __class__(self) -> type:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import select
 import socket
 from collections import Counter
@@ -38,8 +39,14 @@ class Readiness:
     def __init__(self, loop: Any) -> None:
         self.loop = loop
         self.closed = False
-        self.epoll: select.epoll | None = None           # once it is wanted
         self.watched: dict[int, _Watched] = {}
+        # Numbers of sockets that were closed while it had them: those may live on, by a dup or in
+        # another process, and so it may know two by such a number.
+        self.doubtful: set[int] = set()
+        # Made with the loop, and it keeps its number: one made later might have that of a socket
+        # which was closed, and which asyncio's selector still lists.
+        self.epoll = select.epoll()
+        self.wakes = False                   # whether the selector watches it: once it is wanted
 
     def wait(self, call: object, sock: socket.socket, events: int) -> asyncio.Future[bool]:
         """A future that is done when the socket is ready; ``leave`` follows.
@@ -51,10 +58,8 @@ class Readiness:
         self.loop._ensure_fd_no_transport(fd)
         watched = self.watched.get(fd)
         if watched is not None and watched.sock.fileno() != fd:
-            # As with asyncio nobody hears of one that was closed.  It may live on elsewhere.
-            del self.watched[fd]
+            self.forget(fd, watched)         # as with asyncio nobody hears of one that was closed
             watched = None
-            self.renew()
         if watched is None:
             watched = self.watched[fd] = _Watched(sock)
         ready: asyncio.Future[bool] = self.loop.create_future()
@@ -71,8 +76,16 @@ class Readiness:
         _, asked = watched.futures.pop(call)
         if asked is not None:
             watched.wanted[asked] -= 1
-        if sock.fileno() == fd:          # else whoever has the number next sees to it
+        if sock.fileno() == fd:
             self.update(fd, watched)
+        elif not watched.futures:
+            self.forget(fd, watched)
+
+    def forget(self, fd: int, watched: _Watched) -> None:
+        """A socket that had that number was closed."""
+        if watched.told_of is not None:
+            self.doubtful.add(fd)
+        del self.watched[fd]
 
     def update(self, fd: int, watched: _Watched) -> None:
         """Have the epoll tell of what somebody waits for, and of nothing else."""
@@ -81,7 +94,7 @@ class Readiness:
         if not watched.futures:
             del self.watched[fd]
         if not watched.wanted.total():
-            if watched.told_of is not None and self.epoll is not None:
+            if watched.told_of is not None:
                 watched.told_of = None
                 with contextlib.suppress(OSError):
                     self.epoll.unregister(fd)
@@ -91,10 +104,9 @@ class Readiness:
             events |= asked if count else 0
         if events == watched.told_of:
             return
-        if self.epoll is None:
-            epoll = select.epoll()
-            self.loop._add_reader(epoll.fileno(), self.wake)
-            self.epoll = epoll
+        if not self.wakes:
+            self.loop._add_reader(self.epoll.fileno(), self.wake)
+            self.wakes = True
         ways = [self.epoll.register, self.epoll.modify]
         if watched.told_of is not None:
             ways.reverse()
@@ -111,13 +123,11 @@ class Readiness:
 
         An interrupt while it tells costs nothing: what is ready is so in the next turn, too.
         """
-        if self.epoll is None:
-            return
         problem = None
         lives_on = False
         for fd, events in self.epoll.poll(0):
             watched = self.watched.get(fd)
-            if watched is None or watched.sock.fileno() != fd:
+            if watched is None or not self.is_meant(fd, watched):
                 lives_on = True
                 continue
             try:
@@ -129,6 +139,16 @@ class Readiness:
             self.renew()
         if problem is not None:
             raise problem
+
+    def is_meant(self, fd: int, watched: _Watched) -> bool:
+        """Whether it is this socket that is told of, and not one that had its number before."""
+        if watched.sock.fileno() != fd:
+            return False
+        if fd not in self.doubtful:
+            return True
+        poll = select.poll()
+        poll.register(fd, (watched.told_of or 0) & 0xFFFF)
+        return bool(poll.poll(0))
 
     def tell(self, watched: _Watched, events: int) -> None:
         """Those who come first; if there is more than they take, in the next turn the others."""
@@ -152,23 +172,27 @@ class Readiness:
             raise problem
 
     def renew(self) -> None:
-        """Forget a socket that was closed, and lives on by a ``dup`` or in another process.
+        """Forget sockets that were closed, and live on by a ``dup`` or in another process.
 
-        An epoll tells of it for ever, and has no name for it.
+        An epoll tells of them for ever, and has no name for them.
         """
-        epoll, self.epoll = self.epoll, None
-        if epoll is not None:
-            self.loop._remove_reader(epoll.fileno())
-            epoll.close()
+        try:
+            new = select.epoll()
+        except OSError:
+            return          # no descriptor is left; it tells in vain until there is one
+        number = self.epoll.fileno()
+        with new:
+            self.loop._remove_reader(number)
+            self.wakes = False
+            os.dup2(new.fileno(), number, inheritable=False)
+        self.doubtful.clear()
         for fd, watched in list(self.watched.items()):
             watched.told_of = None
-            if watched.sock.fileno() == fd and watched.futures:
+            if watched.sock.fileno() == fd:
                 with contextlib.suppress(OSError):       # of a number that is nobody's
                     self.update(fd, watched)
 
     def close(self) -> None:
         """The loop is closed."""
         self.closed = True
-        epoll, self.epoll = self.epoll, None
-        if epoll is not None:
-            epoll.close()
+        self.epoll.close()

@@ -18,12 +18,16 @@ class CopyingStreamTransport(
         selector_events._SelectorSocketTransport):  # type: ignore[name-defined,misc]
     """asyncio's stream transport, which takes leases, too."""
 
+    def __init__(self, loop: Any, *arguments: Any, **options: Any) -> None:
+        self._home = loop                # asyncio forgets it when all is over
+        super().__init__(loop, *arguments, **options)
+
     def write(self, data: bytes | bytearray | memoryview | Lease) -> None:
         """As asyncio's."""
-        super().write(self._loop._content(data, False) if is_lent(data) else data)
+        super().write(self._home._content(data, False) if is_lent(data) else data)
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
         """As asyncio's."""
         super().writelines([
-            self._loop._content(data, False) if is_lent(data) else data
+            self._home._content(data, False) if is_lent(data) else data
             for data in list_of_data])
