@@ -86,6 +86,30 @@ class TestKinds(FallbackMixin, Case):
             self.loop.__class__ = kind
             assert self.loop.call_later(1, int).when() > 2.0
 
+    def test_a_class_made_of_what_the_loop_seems_to_be(self):
+        seems = self.loop.__class__
+
+        class Still(seems):
+            def time(self):
+                return super().time() * 0 + 1.0
+
+        class Later(Still):
+            def time(self):
+                return super().time() + 1.0
+
+        other = CopyingLoop()
+        for kind, now in (Still, 1.0), (Later, 2.0):
+            for loop in self.loop, other:
+                loop.__class__ = kind
+                assert isinstance(loop, kind)
+                assert isinstance(loop, uringloop.Loop)
+                assert loop.__class__ is kind
+                assert loop.call_later(1, int).when() == now + 1.0
+        self.loop.__class__ = seems
+        assert self.loop.call_later(1, int).when() > 3.0
+        assert type(self.loop) is CopyingLoop
+        other.close()
+
     @pytest.mark.skipif(sys.version_info < (3, 12), reason='asyncio refuses it from 3.12 on')
     def test_one_socket_has_one_transport(self):
         async def main():

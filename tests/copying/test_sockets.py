@@ -5,6 +5,7 @@ import gc
 import os
 import resource
 import socket
+import ssl
 from unittest import mock
 
 import pytest
@@ -415,6 +416,28 @@ class TestSockets(FallbackMixin, Case):
 
         ours, peer = unix_pair()
         ours.setblocking(False)
+        self.run(main())
+
+    def test_registered_memory_of_a_stream(self):
+        async def main():
+            with ours, peer:
+                async with self.loop.register_buffer(bytearray(b'registered')) as memory:
+                    await self.loop.sock_sendall(ours, memory)
+                assert peer.recv(100) == b'registered'
+
+        ours, peer = socket.socketpair()
+        ours.setblocking(False)
+        self.run(main())
+
+    def test_sockets_of_tls_are_refused(self):
+        async def main():
+            plain, peer = socket.socketpair()
+            with peer, ssl.create_default_context().wrap_socket(
+                    plain, server_hostname='x', do_handshake_on_connect=False) as sock:
+                for call in self.loop.sock_sendmsg(sock, [b'x']), self.loop.sock_recvmsg(sock, 1):
+                    with pytest.raises(TypeError, match='SSLSocket'):
+                        await call
+
         self.run(main())
 
     def test_without_descriptors(self):

@@ -15,8 +15,9 @@ from tests.support.turns import turns
 from tests.support.wires import roomy_peer
 
 IP_MTU_DISCOVER, IP_RECVERR = 10, 11                # linux/in.h
-IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 2, 3
-IPV6_MTU_DISCOVER, IPV6_RECVERR = 23, 25            # linux/in6.h
+IP_PMTUDISC_DO, IP_PMTUDISC_PROBE, IP_PMTUDISC_INTERFACE = 2, 3, 4
+IPV6_MTU_DISCOVER, IPV6_RECVERR, IPV6_DONTFRAG = 23, 25, 62         # linux/in6.h
+WHOLE = IP_PMTUDISC_DO, IP_PMTUDISC_PROBE, IP_PMTUDISC_INTERFACE
 SO_TIMESTAMPING = 37                                # asm-generic/socket.h
 TX_SOFTWARE, SOFTWARE, TSONLY = 1 << 1, 1 << 4, 1 << 11         # SOF_TIMESTAMPING_...
 LOCAL, ICMP, ICMP6, TIMESTAMPING = 1, 2, 3, 4       # SO_EE_ORIGIN_...
@@ -97,14 +98,14 @@ class TestRefused(WithErrors):
     @pytest.mark.parametrize('host', ['::1', '::ffff:127.0.0.1'])
     def test_ipv6(self, host):
         async def main():
-            sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            sock.bind(('::', 0))
+            sock, gone = (socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) for _ in range(2))
+            for each in sock, gone:
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                each.bind(('::', 0))
             sock.setblocking(False)
             transport, protocol = await self.open(sock=sock)
-            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as gone:
-                gone.bind(('::1', 0))
-                port = gone.getsockname()[1]
+            port = gone.getsockname()[1]
+            gone.close()
             transport.sendto(b'are you there?', (host, port))
             await protocol.until(lambda p: p.queue)
             [(data, ancdata, addr)] = protocol.queue
@@ -615,22 +616,25 @@ class TestLocal(WithErrors):
 class TestMTU(WithErrors):
 
     @needs_root
-    @pytest.mark.parametrize('how', [IP_PMTUDISC_DO, IP_PMTUDISC_PROBE])
-    def test_is_told(self, how):
+    @pytest.mark.parametrize('option', [
+        *((socket.IPPROTO_IP, IP_MTU_DISCOVER, how) for how in WHOLE),
+        *((socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, how) for how in WHOLE),
+        (socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)])
+    def test_is_told(self, option):
         """EMSGSIZE, at the call as ever, and in the queue with what would have been right."""
         async def main():
             with Namespace() as namespace:
                 namespace.ip('link', 'set', 'lo', 'mtu', '1500')
-                sock = namespace.socket(address=('127.0.0.1', 0))
-                sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, how)
+                sock = namespace.socket(family, address=(host, 0))
+                sock.setsockopt(*option)
                 transport, protocol = await self.open(sock=sock)
-                to = ('127.0.0.1', 9)
+                to = (host, 9)
                 ways = [lambda data: transport.sendto(data, to),
                         lambda data: transport.sendto_with(data, to, ecn=1),
                         lambda data: transport.sendmsg([data], (), 0, to),
                         lambda data: transport.sendto(bytes(20_000), to)]     # without copying
                 for n, send in enumerate(ways, 1):
-                    send(bytes(1473))
+                    send(bytes(longest + 1))
                     await protocol.until(lambda p: len(p.errors) == n)  # noqa: B023
                     await protocol.until(lambda p: len(p.queue) == n)  # noqa: B023
                 with pytest.raises(OSError, match='Message too long'):
@@ -643,6 +647,9 @@ class TestMTU(WithErrors):
                 transport.close()
                 await turns()
 
+        family, host, longest = socket.AF_INET, '127.0.0.1', 1472
+        if option[0] == socket.IPPROTO_IPV6:
+            family, host, longest = socket.AF_INET6, '::1', 1452
         self.run(main())
 
 

@@ -7,6 +7,7 @@ import itertools
 import operator
 import socket
 import sys
+from asyncio import base_events
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -50,22 +51,17 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             super().close()
             raise
 
+    # So that isinstance() tells on both loops that there is the further API; type() tells them
+    # apart.  It may be a class of the program's that is made of it.
+    _seems: type = Loop
+
     @property
     def __class__(self) -> type:
-        # So that isinstance() tells on both loops that there is the further API; type() tells
-        # them apart.
-        return Loop
+        return self._seems
 
     @__class__.setter
     def __class__(self, kind: type) -> None:
-        # Test clocks (looptime) put a class of theirs in the place of the loop's, made of what
-        # that seems to be.
-        if Loop in kind.__bases__:
-            own = {name: value for name, value in vars(kind).items()
-                   if name not in ('__dict__', '__weakref__')}
-            kind = type(kind.__name__, tuple(
-                type(self) if base is Loop else base for base in kind.__bases__), own)
-        object.__dict__['__class__'].__set__(self, kind)
+        object.__dict__['__class__'].__set__(self, _made_of_this_loop(kind))
 
     def __repr__(self) -> str:
         return (f'<{type(self).__name__} running={self.is_running()} closed={self.is_closed()} '
@@ -203,7 +199,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (), flags: int = 0,
             address: Any = None) -> int:
         """As ``uringloop.Loop.sock_sendmsg``."""
-        self._check_blocking(sock)
+        self._check_socket(sock)
         flags = operator.index(flags) | DONTWAIT
         views = [memoryview(buffer) for buffer in buffers]      # a lease may be released meanwhile
         del buffers                             # an exception would keep them
@@ -219,7 +215,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             self, sock: socket.socket, bufsize: int, ancbufsize: int = 0,
             flags: int = 0) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
         """As ``uringloop.Loop.sock_recvmsg``."""
-        self._check_blocking(sock)
+        self._check_socket(sock)
         flags = operator.index(flags) | DONTWAIT
         # (AF_UNIX has no error queue, and takes no notice of the flag.)
         errors = flags & socket.MSG_ERRQUEUE and sock.family != socket.AF_UNIX
@@ -228,7 +224,9 @@ class CopyingLoop(Lender, _SelectorEventLoop):
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         """As asyncio's, of leases too."""
-        await super().sock_sendall(sock, self._content(data, False) if is_lent(data) else data)
+        if is_lent(data) or isinstance(data, RegisteredBuffer):
+            data = self._content(data, False)
+        await super().sock_sendall(sock, data)
 
     async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
         """As asyncio's, of leases too."""
@@ -275,6 +273,29 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             self._readiness.leave(call, sock, fd)
         raise AssertionError
 
-    def _check_blocking(self, sock: socket.socket) -> None:
+    def _check_socket(self, sock: socket.socket) -> None:
+        base_events._check_ssl_socket(sock)  # type: ignore[attr-defined]
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError('the socket must be non-blocking')
+
+
+def _made_of_this_loop(kind: Any) -> Any:
+    """A class that is made of ``Loop``, made of ``CopyingLoop`` instead.
+
+    Test clocks (looptime) put one into the place of the loop's, made of what that seems to be.
+    """
+    if kind is Loop:
+        return CopyingLoop
+    if not issubclass(kind, Loop):
+        return kind
+    if '_made_anew' not in vars(kind):
+        own = {name: value for name, value in vars(kind).items()
+               if name not in ('__dict__', '__weakref__')}
+        bases = tuple(map(_made_of_this_loop, kind.__bases__))
+        made = type(kind)(kind.__name__, bases, own | {'_seems': kind})
+        for value in own.values():
+            for cell in getattr(value, '__closure__', None) or ():
+                if cell.cell_contents is kind:
+                    cell.cell_contents = made        # which super() goes by
+        kind._made_anew = made
+    return kind._made_anew

@@ -21,8 +21,9 @@ cdef extern from "<netinet/in.h>" nogil:
     enum:
         IP_MTU_DISCOVER
         IP_PMTUDISC_DO
-        IP_PMTUDISC_PROBE
+        IP_PMTUDISC_OMIT
         IP_RECVERR
+        IPV6_DONTFRAG
         IPV6_MTU_DISCOVER
         IPV6_RECVERR
 
@@ -125,9 +126,14 @@ cdef bint is_refusal(int error, int fd, bint train) noexcept:
 
 
 cdef bint is_kept_whole(int fd) noexcept:
-    cdef int ip = option_of(fd, IPPROTO_IP, IP_MTU_DISCOVER)
-    cdef int ipv6 = option_of(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER)
-    return IP_PMTUDISC_DO <= ip <= IP_PMTUDISC_PROBE or IP_PMTUDISC_DO <= ipv6 <= IP_PMTUDISC_PROBE
+    return forbids_cutting(option_of(fd, IPPROTO_IP, IP_MTU_DISCOVER)) \
+        or forbids_cutting(option_of(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER)) \
+        or option_of(fd, IPPROTO_IPV6, IPV6_DONTFRAG)
+
+
+cdef bint forbids_cutting(int discovery) noexcept:
+    """What the kernel's ``ip_sk_ignore_df`` says the opposite of; the same of IPv6."""
+    return discovery >= IP_PMTUDISC_DO and discovery != IP_PMTUDISC_OMIT
 
 
 cdef bint hears_of_errors(int fd) noexcept:
