@@ -603,7 +603,9 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             self._pidfds.add(pidfd)
             with contextlib.suppress(KeyError):
                 # Of a descriptor that the program has closed, and left there.
-                self._selector.unregister(pidfd)
+                for handle in self._selector.unregister(pidfd).data:
+                    if handle is not None:
+                        handle.cancel()      # or its call takes out who has the number then
             self._add_reader(pidfd, self._child_exited, pidfd, transport)
 
     def _wait_in_thread(self, transport: Any, pid: int) -> None:

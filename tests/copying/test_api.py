@@ -109,6 +109,10 @@ class TestKinds(FallbackMixin, Case):
         assert self.loop.call_later(1, int).when() > 3.0
         assert type(self.loop) is CopyingLoop
         other.close()
+        with_a_ring = uringloop.new_event_loop(require_uring=True)
+        with_a_ring.__class__ = Later        # which is what it was
+        assert with_a_ring.call_later(1, int).when() == 3.0
+        with_a_ring.close()
 
     @pytest.mark.skipif(sys.version_info < (3, 12), reason='asyncio refuses it from 3.12 on')
     def test_one_socket_has_one_transport(self):

@@ -1,9 +1,11 @@
 """Sockets of the fallback: who waits for them to be ready."""
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import resource
+import select
 import socket
 import ssl
 from unittest import mock
@@ -416,6 +418,70 @@ class TestSockets(FallbackMixin, Case):
 
         ours, peer = unix_pair()
         ours.setblocking(False)
+        self.run(main())
+
+    def test_what_lives_on_elsewhere_while_no_descriptor_is_left(self):
+        """Nobody can forget it then, and the loop does not spin."""
+        async def main():
+            with ours, peer, other, other_peer:
+                elsewhere = ours.dup()
+                waiting, served = (asyncio.ensure_future(self.loop.sock_recvmsg(sock, 100))
+                                   for sock in (ours, other))
+                await turns()
+                ours.close()
+                peer.send(b'unread')
+                with mock.patch.object(select, 'epoll', side_effect=OSError(errno.EMFILE, '')):
+                    await asyncio.sleep(0.02)
+                    other_peer.send(b'something')
+                    assert (await served)[0] == b'something'
+                    assert len(woken) < 10
+                await asyncio.sleep(0.02)
+                assert not self.loop._readiness.epoll.poll(0)
+                waiting.cancel()
+                await asyncio.wait([waiting])
+                elsewhere.close()
+
+        def wake(readiness):
+            woken.append(True)
+            original(readiness)
+
+        original, woken = Readiness.wake, []
+        (ours, peer), (other, other_peer) = unix_pair(), unix_pair()
+        for sock in ours, other:
+            sock.setblocking(False)
+        with mock.patch.object(Readiness, 'wake', wake):
+            self.run(main())
+
+    def test_the_error_of_one_and_what_lives_on_of_another(self):
+        """By the same number; who waits is not told for ever of what is not there."""
+        async def main():
+            with old_peer:
+                elsewhere, number = old.dup(), old.fileno()
+                waiting = asyncio.ensure_future(self.loop.sock_recvmsg(old, 100))
+                await turns()
+                waiting.cancel()
+                old.close()
+                await asyncio.wait([waiting])
+                os.dup2(sock.detach(), number)
+                with socket.socket(fileno=number) as new:
+                    new.setblocking(False)
+                    new.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+                    receiving = asyncio.ensure_future(self.loop.sock_recvmsg(new, 100))
+                    new.sendto(b'are you there?', deserted())
+                    with pytest.raises(ConnectionRefusedError):
+                        await receiving
+                    receiving = asyncio.ensure_future(self.loop.sock_recvmsg(new, 100))
+                    await turns()
+                    old_peer.send(b'unread')
+                    await turns(10)
+                    assert {events for _, events in self.loop._readiness.epoll.poll(0)} <= {
+                        select.EPOLLERR}
+                    new.sendto(b'something', new.getsockname())
+                    assert (await receiving)[0] == b'something'
+                elsewhere.close()
+
+        (old, old_peer), sock = unix_pair(), udp()
+        old.setblocking(False)
         self.run(main())
 
     def test_registered_memory_of_a_stream(self):

@@ -195,33 +195,55 @@ class TestPidfds(UringCase):
                 os.fstat(fd)
 
 
+class Asked(socket.socket):
+    """Which asyncio's selector watches while a call waits on it."""
+
+    def recv(self, *arguments):
+        return super().recv(*arguments)
+
+
 class TestNumbers(UringCase):
+    """A child's pidfd has the number of a socket that was closed, and the selector still lists."""
+
+    async def child(self, monkeypatch, closed):
+        def opened(pid):
+            pidfd = pidfd_open(pid)
+            asked.append(pid)
+            if pidfd != number:
+                os.dup2(pidfd, number, inheritable=False)
+                os.close(pidfd)
+            return number
+
+        pidfd_open, asked, number = os.pidfd_open, [], closed.fileno()
+        monkeypatch.setattr(os, 'pidfd_open', opened)
+        closed.close()
+        process = await asyncio.create_subprocess_exec('true')
+        assert asked == [process.pid]
+        assert await process.wait() == 0
 
     @pytest.mark.parametrize('ways', [['reader'], ['writer'], ['reader', 'writer']])
-    def test_its_number_was_a_closed_sockets(self, monkeypatch, ways):
-        """Which the selector still lists."""
+    def test_of_one_that_the_program_watched(self, monkeypatch, ways):
         async def main():
-            def opened(pid):
-                pidfd = pidfd_open(pid)
-                asked.append(pid)
-                if pidfd != number:
-                    os.dup2(pidfd, number, inheritable=False)
-                    os.close(pidfd)
-                return number
-
             closed, peer = socket.socketpair()
-            for way in ways:
-                getattr(self.loop, f'add_{way}')(closed, int)
-            await turns()
-            number = closed.fileno()
-            closed.close()
-            peer.close()
-            monkeypatch.setattr(os, 'pidfd_open', opened)
-            process = await asyncio.create_subprocess_exec('true')
-            assert asked == [process.pid]
-            assert await process.wait() == 0
+            with peer:
+                for way in ways:
+                    getattr(self.loop, f'add_{way}')(closed, int)
+                await turns()
+                await self.child(monkeypatch, closed)
 
-        pidfd_open, asked = os.pidfd_open, []
+        self.run(main())
+
+    def test_of_one_that_a_cancelled_call_has_waited_on(self, monkeypatch):
+        async def main():
+            closed, peer = socket.socketpair()
+            closed = Asked(fileno=closed.detach())
+            closed.setblocking(False)
+            with peer:
+                waiting = asyncio.ensure_future(self.loop.sock_recv(closed, 10))
+                await turns()
+                waiting.cancel()
+                await self.child(monkeypatch, closed)
+
         self.run(main())
 
 

@@ -308,6 +308,8 @@ class TestRefused(WithErrors):
         self.run(main())
 
     def test_a_protocol_that_comes_while_reading_is_paused(self):
+        self.needs_pausing()
+
         async def main():
             transport, _ = await self.open(Recorder)
             transport.get_extra_info('socket').setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
@@ -650,6 +652,32 @@ class TestMTU(WithErrors):
         family, host, longest = socket.AF_INET, '127.0.0.1', 1472
         if option[0] == socket.IPPROTO_IPV6:
             family, host, longest = socket.AF_INET6, '::1', 1452
+        self.run(main())
+
+
+class TestTooLong(WithErrors):
+
+    @needs_ipv6
+    @pytest.mark.parametrize('way', ['sendto', 'sendto_many', 'sendto_zerocopy'])
+    @pytest.mark.parametrize(('host', 'longest'), [('127.0.0.1', 65_507), ('::1', 65_527)])
+    def test_is_told_once(self, host, longest, way):
+        async def main():
+            family = socket.AF_INET6 if host == '::1' else socket.AF_INET
+            transport, protocol = await self.open(local_addr=(host, 0))
+            with bound(family, (host, 0)) as peer:
+                to = peer.getsockname()
+                for size in longest + 1, longest:
+                    data = bytes(size)
+                    done = getattr(transport, way)([data] if way == 'sendto_many' else data, to)
+                    if done is not None:
+                        await asyncio.wait([done])
+                assert len(peer.recv(100_000)) == longest
+            await protocol.until(lambda p: p.queue)
+            await turns()
+            [(_, ancdata, _)] = protocol.queue
+            assert error_of(ancdata)[:2] == (errno.EMSGSIZE, LOCAL)
+            transport.close()
+
         self.run(main())
 
 

@@ -302,7 +302,6 @@ class _Leases(Streams):
             await near.until_lost()
             with self.loop.create_buffer_pool(1, 100).acquire_nowait() as lease:
                 near.transport.write(lease)
-                near.transport.writelines([b'head', lease])
             peer.close()
 
         self.run(main())

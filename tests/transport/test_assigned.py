@@ -441,7 +441,6 @@ class _TestAttributes(Streams):
             await client.until_lost()
             await turns()                # it is forgotten then: nobody has what comes now
             client.transport.write(b'more')
-            client.transport.writelines([b'more'])
 
         seen = []
         self.run(main())

@@ -77,7 +77,7 @@ class CopyingDatagramTransport(ReceivingTransport):
             check_data(data)
             if is_lent(data) or isinstance(data, RegisteredBuffer):
                 data = self._home._content(data)
-        if not data and not EMPTY_ALLOWED:
+        if not EMPTY_ALLOWED and not data:
             return
         if self._address:
             if addr not in (None, self._address):

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from uringloop.copying.datagrams import CopyingDatagramTransport
+from uringloop.copying.kinds import made_of
 from uringloop.copying.outgoing import DONTWAIT, call_each, pieces_of
 from uringloop.copying.readiness import ERROR, READABLE, WRITABLE, Readiness
 from uringloop.copying.streams import CopyingStreamTransport, is_lent
@@ -61,7 +62,7 @@ class CopyingLoop(Lender, _SelectorEventLoop):
 
     @__class__.setter
     def __class__(self, kind: type) -> None:
-        object.__dict__['__class__'].__set__(self, _made_of_this_loop(kind))
+        object.__dict__['__class__'].__set__(self, made_of(CopyingLoop, kind))
 
     def __repr__(self) -> str:
         return (f'<{type(self).__name__} running={self.is_running()} closed={self.is_closed()} '
@@ -277,25 +278,3 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         base_events._check_ssl_socket(sock)  # type: ignore[attr-defined]
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError('the socket must be non-blocking')
-
-
-def _made_of_this_loop(kind: Any) -> Any:
-    """A class that is made of ``Loop``, made of ``CopyingLoop`` instead.
-
-    Test clocks (looptime) put one into the place of the loop's, made of what that seems to be.
-    """
-    if kind is Loop:
-        return CopyingLoop
-    if not issubclass(kind, Loop):
-        return kind
-    if '_made_anew' not in vars(kind):
-        own = {name: value for name, value in vars(kind).items()
-               if name not in ('__dict__', '__weakref__')}
-        bases = tuple(map(_made_of_this_loop, kind.__bases__))
-        made = type(kind)(kind.__name__, bases, own | {'_seems': kind})
-        for value in own.values():
-            for cell in getattr(value, '__closure__', None) or ():
-                if cell.cell_contents is kind:
-                    cell.cell_contents = made        # which super() goes by
-        kind._made_anew = made
-    return kind._made_anew

@@ -15,6 +15,7 @@ READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
 ERROR = 0                    # which epoll tells of in any case
 UNKNOWN = -1
 AT_ONCE = 16                 # who are told that a socket is ready
+PAUSE = 0.01                 # seconds, where no descriptor is left to forget a closed socket with
 _TOLD_ANYWAY = select.EPOLLERR | select.EPOLLHUP
 
 
@@ -105,8 +106,7 @@ class Readiness:
         if events == watched.told_of:
             return
         if not self.wakes:
-            self.loop._add_reader(self.epoll.fileno(), self.wake)
-            self.wakes = True
+            self.listen()
         ways = [self.epoll.register, self.epoll.modify]
         if watched.told_of is not None:
             ways.reverse()
@@ -127,11 +127,12 @@ class Readiness:
         lives_on = False
         for fd, events in self.epoll.poll(0):
             watched = self.watched.get(fd)
-            if watched is None or not self.is_meant(fd, watched):
-                lives_on = True
+            ready = self.ready(fd, watched, events) if watched is not None else 0
+            lives_on = lives_on or events & ~ready != 0
+            if watched is None or not ready:
                 continue
             try:
-                self.tell(watched, events)
+                self.tell(watched, ready)
             except BaseException as exc:
                 problem = graver(problem, exc)
             self.update(fd, watched)
@@ -140,15 +141,15 @@ class Readiness:
         if problem is not None:
             raise problem
 
-    def is_meant(self, fd: int, watched: _Watched) -> bool:
-        """Whether it is this socket that is told of, and not one that had its number before."""
+    def ready(self, fd: int, watched: _Watched, events: int) -> int:
+        """What this socket is ready for; the events may be those of one that had its number."""
         if watched.sock.fileno() != fd:
-            return False
+            return 0
         if fd not in self.doubtful:
-            return True
+            return events
         poll = select.poll()
         poll.register(fd, (watched.told_of or 0) & 0xFFFF)
-        return bool(poll.poll(0))
+        return sum(found for _, found in poll.poll(0))
 
     def tell(self, watched: _Watched, events: int) -> None:
         """Those who come first; if there is more than they take, in the next turn the others."""
@@ -176,13 +177,15 @@ class Readiness:
 
         An epoll tells of them for ever, and has no name for them.
         """
+        number = self.epoll.fileno()
+        self.loop._remove_reader(number)
         try:
             new = select.epoll()
         except OSError:
-            return          # no descriptor is left; it tells in vain until there is one
-        number = self.epoll.fileno()
+            # No descriptor is left.  It would tell in vain, in each turn: later once more.
+            self.loop.call_later(PAUSE, self.listen)
+            return
         with new:
-            self.loop._remove_reader(number)
             self.wakes = False
             os.dup2(new.fileno(), number, inheritable=False)
         self.doubtful.clear()
@@ -191,6 +194,12 @@ class Readiness:
             if watched.sock.fileno() == fd:
                 with contextlib.suppress(OSError):       # of a number that is nobody's
                     self.update(fd, watched)
+
+    def listen(self) -> None:
+        """Have the selector watch the epoll."""
+        if not self.closed:
+            self.loop._add_reader(self.epoll.fileno(), self.wake)
+            self.wakes = True
 
     def close(self) -> None:
         """The loop is closed."""

@@ -99,7 +99,7 @@ cdef int send_gathered(gathering* these, DatagramSender sender) except -1:
         return 0
     if error == EAGAIN or error == EINTR:
         sender.room = FULL
-    elif is_refusal(error, transport._sock_fd, True):
+    elif is_refusal(error, transport._sock_fd, 0):
         refused(&sender.segments, these.count, error)
     elif not sender.is_of_before(error):
         first_failed(these, sender, error)

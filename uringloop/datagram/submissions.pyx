@@ -185,7 +185,8 @@ cdef class DatagramSubmissions(DatagramSystemCalls):
         cdef bint again = error == ECANCELED
         # Nothing of it has left, then; but who awaits a future is told of what the socket says.
         cdef bint of_before = op.future is NULL and not again and self.is_of_before(error)
-        cdef bint refused = is_refusal(error, transport._sock_fd, is_train(op))
+        cdef bint refused = is_refusal(
+            error, transport._sock_fd, 0 if is_train(op) else op.length)
         cdef int status = op.status
         if error == EAGAIN or error == EINTR:
             again = True

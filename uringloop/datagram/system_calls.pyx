@@ -71,7 +71,7 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
             error = send_segmented(self.queue, count, transport._sock_fd)
         if error == EAGAIN or error == EINTR:
             self.room = FULL
-        elif error and is_refusal(error, transport._sock_fd, True):
+        elif error and is_refusal(error, transport._sock_fd, 0):
             refused(&self.segments, count, error)
         elif error:
             self.first_failed(error)
@@ -94,7 +94,7 @@ cdef class DatagramSystemCalls(DatagramOutcomes):
                 self.room = FULL
             elif error == 0:
                 self.sent_by_call(1)
-            elif is_refusal(error, transport._sock_fd, True):
+            elif is_refusal(error, transport._sock_fd, 0):
                 refused(&self.segments, datagrams(op), error)
                 op.status = ONE_BY_ONE
             else:

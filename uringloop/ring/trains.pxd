@@ -9,6 +9,7 @@ cdef enum:
     SEGMENTS = 64                  # of one send: UDP_MAX_SEGMENTS of older kernels
     SEGMENTED_BYTES = 65000        # with headers it must stay below 64 KiB
     LONGEST_DATAGRAM = 65507       # of UDP: what its 16 bits of length, and IPv4's, leave
+    LONGEST_OF_IPV6 = 65527
 
 
 cdef inline bint is_train(operation* op) noexcept:
@@ -33,4 +34,4 @@ cdef int send_train(operation* op, int fd) noexcept
 cdef int send_pieces(int fd, iovec* pieces, size_t count, size_t segment_size,
                      sockaddr_storage* address, uint32_t address_length) noexcept
 cdef bint is_udp(object sock) except -1
-cdef bint is_refusal(int error, int fd, bint train) noexcept
+cdef bint is_refusal(int error, int fd, size_t alone) noexcept

@@ -28,6 +28,8 @@ cdef extern from "<netinet/in.h>" nogil:
         IPV6_RECVERR
 
 cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        SO_DOMAIN
     int getsockopt(int, int, int, void*, socklen_t*)
     ssize_t sendmsg(int, const msghdr*, int)
 
@@ -107,15 +109,16 @@ cdef bint is_udp(object sock) except -1:
         and proto_of(sock) in (0, socket.IPPROTO_UDP)
 
 
-cdef bint is_refusal(int error, int fd, bint train) noexcept:
+cdef bint is_refusal(int error, int fd, size_t alone) noexcept:
     """Whether it may be the way it was sent that is at fault: then nothing of it has left.
 
-    Anything else, an error that waited in the socket for one, is the first datagram's.
+    Anything else, an error that waited in the socket for one, is the first datagram's.  ``alone``
+    is the length of what is no train.
     """
-    if error == EMSGSIZE and not train:
-        # Of too many pages, say.  But one that may not be cut is too long whichever way it is
-        # sent, and the error queue would have it twice.
-        return not is_kept_whole(fd)
+    if error == EMSGSIZE and alone:
+        # Of too many pages, say.  But one that may not be cut, or is longer than any, is too long
+        # whichever way it is sent, and the error queue would have it twice.
+        return alone <= longest_of(fd) and not is_kept_whole(fd)
     if error == ENOBUFS:
         # There is no memory for it in one piece.  But where a socket hears of errors a device's
         # full queue says so, too: and of what goes to a group copies have reached the members on
@@ -123,6 +126,10 @@ cdef bint is_refusal(int error, int fd, bint train) noexcept:
         return not hears_of_errors(fd)
     return error == EIO or error == EINVAL or error == EMSGSIZE or error == EOPNOTSUPP \
         or error == ENOMEM
+
+
+cdef size_t longest_of(int fd) noexcept:
+    return LONGEST_DATAGRAM if option_of(fd, SOL_SOCKET, SO_DOMAIN) == AF_INET else LONGEST_OF_IPV6
 
 
 cdef bint is_kept_whole(int fd) noexcept:

@@ -233,7 +233,7 @@ cdef class SocketCore(LoopCore):
         if tried:
             sent = self.zerocopy_sends.send(
                 fd_of(sock), owner, &memory, 0, &destination, length, future)
-            refused = sent < 0 and is_refusal(-sent, fd_of(sock), False)
+            refused = sent < 0 and is_refusal(-sent, fd_of(sock), memory.length)
         if sent == -EAGAIN or refused:
             # One system call either way, and the plain one is the shorter.
             sent = sendto(fd_of(sock), memory.base, memory.length, MSG_DONTWAIT | MSG_NOSIGNAL,
@@ -331,7 +331,8 @@ cdef class SocketCore(LoopCore):
                 sent = part.length
         else:
             together = False
-        if sent < 0 and is_refusal(-sent, fd_of(sock), part.length > first):
+        if sent < 0 and is_refusal(
+                -sent, fd_of(sock), 0 if part.length > first else first):
             self.counters.zerocopy_sent += zerocopy
             self.counters.zerocopy_fell_back += zerocopy
             refused[0] = True
