@@ -11,7 +11,7 @@ from uringloop.ring.interrupts cimport graver
 from uringloop.ring.operations cimport (
     FELL_BACK, NOTIF_DUE, OperationTable, REGISTERED, RETRIED, ZEROCOPY, operation)
 from uringloop.ring.reports cimport BatchReport
-from uringloop.ring.trains cimport LONGEST_DATAGRAM, datagrams
+from uringloop.ring.trains cimport datagrams, longest_of
 from uringloop.ring.zerocopy cimport PathReports, is_reported, send_report
 
 import os
@@ -180,6 +180,8 @@ cdef class DatagramOutcomes(DatagramQueue):
         text = os.strerror(error)
         if error == EMSGSIZE:
             text += f': a datagram of {length} bytes'
-            if length > LONGEST_DATAGRAM and (<DatagramTransport>self.transport).family != AF_UNIX:
-                text += f'; it may have {LONGEST_DATAGRAM}, segment_size= sends more as a train'
+            transport = <DatagramTransport>self.transport
+            longest = longest_of(transport._sock_fd)
+            if length > longest and transport.family != AF_UNIX:
+                text += f'; it may have {longest}, segment_size= sends more as a train'
         return OSError(error, text)

@@ -34,4 +34,5 @@ cdef int send_train(operation* op, int fd) noexcept
 cdef int send_pieces(int fd, iovec* pieces, size_t count, size_t segment_size,
                      sockaddr_storage* address, uint32_t address_length) noexcept
 cdef bint is_udp(object sock) except -1
+cdef size_t longest_of(int fd) noexcept
 cdef bint is_refusal(int error, int fd, size_t alone) noexcept

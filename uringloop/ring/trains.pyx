@@ -129,6 +129,7 @@ cdef bint is_refusal(int error, int fd, size_t alone) noexcept:
 
 
 cdef size_t longest_of(int fd) noexcept:
+    """Bytes of the longest datagram that this socket of UDP sends."""
     return LONGEST_DATAGRAM if option_of(fd, SOL_SOCKET, SO_DOMAIN) == AF_INET else LONGEST_OF_IPV6
 
 
