@@ -10,7 +10,7 @@ import pytest
 from tests.support.cases import both_sides
 from tests.support.protocols import Recorder as Datagrams
 from tests.support.protocols import endpoint
-from tests.support.sockets import LOCAL, SO_SNDBUFFORCE, bound, unix_pair
+from tests.support.sockets import LOCAL, SO_SNDBUFFORCE, bound, tcp_pair, unix_pair
 from tests.support.streams import BufferedEcho, Echo, Recorder, Streams
 from tests.support.turns import turns
 
@@ -447,6 +447,34 @@ class _TestAttributes(Streams):
         seen = []
         self.run(main())
         assert {'accept', 'send', 'recv'} <= set(seen)
+
+    def test_sockets_that_tell_other_names(self):
+        """As those behind a proxy."""
+        class Socket(socket.socket):
+            def getpeername(self):
+                return '192.0.2.1', 1
+
+            def getsockname(self):
+                return '192.0.2.2', 2
+
+        async def main():
+            one, peer = tcp_pair()
+            with peer:
+                client = await self.open(Socket(fileno=one.detach()))
+                names = [client.transport.get_extra_info(name) for name in ('peername', 'sockname')]
+                assert names == [('192.0.2.1', 1), ('192.0.2.2', 2)]
+                client.transport.write(b'something')
+                peer.setblocking(False)
+                assert await self.loop.sock_recv(peer, 100) == b'something'
+            sock = Socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.bind(LOCAL)
+            transport, _ = await endpoint(sock=sock)
+            assert transport.get_extra_info('sockname') == ('192.0.2.2', 2)
+            transport.close()
+            client.transport.close()
+            await client.until_lost()
+
+        self.run(main())
 
 
 both_sides(globals(), _TestDatagrams, _TestStreams, _TestAttributes)

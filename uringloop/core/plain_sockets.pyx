@@ -6,9 +6,10 @@ from uringloop._cpython import PLAIN_SOCKET
 cdef object PlainSocket = PLAIN_SOCKET
 cdef object SystemSocket = socket.SocketType
 
-# What a subclass overrides when it wants to see the traffic, or to make some up.
+# What a subclass overrides when it wants to see the traffic, or to make some up, or its ends.
 TRAFFIC = ('recv', 'recv_into', 'recvfrom', 'recvfrom_into', 'recvmsg', 'send', 'sendall',
-           'sendto', 'sendmsg', 'sendfile', 'accept', 'connect', 'connect_ex')
+           'sendto', 'sendmsg', 'sendfile', 'accept', 'connect', 'connect_ex',
+           'getpeername', 'getsockname')
 
 
 cdef bint is_plain(object sock) except -1:
