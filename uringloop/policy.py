@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import sys
 import warnings
@@ -91,10 +92,19 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError('uringloop.run() cannot be called from a running event loop')
-    if sys.version_info >= (3, 11):
-        with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
-            return runner.run(main)
-    return _run_310(main, debug)
+    if sys.version_info < (3, 11):
+        return _run_310(main, debug)
+
+    def new_current_loop() -> asyncio.AbstractEventLoop:
+        # As ``asyncio.run``, which gives a runner no factory: runners leave that to one.
+        loop = new_event_loop()
+        at_the_end.callback(asyncio.set_event_loop, None)
+        asyncio.set_event_loop(loop)
+        return loop
+
+    with contextlib.ExitStack() as at_the_end, \
+            asyncio.Runner(debug=debug, loop_factory=new_current_loop) as runner:
+        return runner.run(main)
 
 
 def _run_310(main: Coroutine[Any, Any, T], debug: bool | None) -> T:

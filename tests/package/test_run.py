@@ -6,7 +6,7 @@ import textwrap
 import pytest
 
 import uringloop
-from tests.support.programs import python
+from tests.support.programs import python, script
 
 
 class TestRun:
@@ -34,6 +34,28 @@ class TestRun:
     def test_what_is_no_coroutine_is_refused(self):
         with pytest.raises((TypeError, ValueError), match=r'a coroutine (was|or an awaitable is)'):
             uringloop.run(42)
+
+    @pytest.mark.parametrize('run', ['asyncio.run', 'uringloop.run'])
+    def test_its_loop_is_the_threads_meanwhile(self, run):
+        """And none is so afterwards."""
+        assert script(f'''
+            import asyncio, uringloop, warnings
+
+            async def main():
+                policy = asyncio.get_event_loop_policy()
+                assert policy.get_event_loop() is asyncio.get_running_loop()
+                process = await asyncio.create_subprocess_exec('true')
+                print(await process.wait())
+
+            warnings.simplefilter('ignore', DeprecationWarning)
+            if hasattr(asyncio, 'SafeChildWatcher'):
+                asyncio.set_child_watcher(asyncio.SafeChildWatcher())
+            {run}(main())
+            try:
+                asyncio.get_event_loop()
+            except RuntimeError as error:
+                print(error)
+            ''').splitlines() == ['0', "There is no current event loop in thread 'MainThread'."]
 
     def test_nested_calls_are_refused(self):
         async def main():
