@@ -151,6 +151,7 @@ async def fan_out(options, receivers):
         'zerocopy': sender.copied[False],
         'copied': sender.copied[True],
         'unknown': sender.copied[None],     # kernels before 6.2 don't tell
+        'submissions': stats.submissions,
         'trains': stats.trains_sent,
         'registered': stats.registered_sends,
         'lost': sum(options.frames * options.packets - receiver.received for _, receiver in local),
@@ -177,13 +178,7 @@ def show(report):
     print(f'{sent / report["seconds"]:,.0f} packets a second, '
           f'{sent * PACKET * 8 / 1e9 / report["seconds"]:.2f} Gbit/s, '
           f'by {report["trains"]:,} trains, {report["registered"]:,} sends from registered memory')
-    told = report['zerocopy'] + report['copied']
-    print('copied by the kernel: '
-          + ('this one does not tell' if report['unknown'] and not told
-             else f'{report["copied"] / max(1, told):.0%}')
-          + (' (receivers on the same machine make it copy)' if report['copied'] else ''))
-    if report['copied'] and report['registered'] < sent // report['packets_of_frame']:
-        print('the other sends left plainly: the path had been found to copy, and that is cheaper')
+    show_copies(report, sent)
     if report['lost']:
         print(f'{report["lost"]:,} packets lost: the receivers could not keep up: lower --fps'
               + (' (0 is as fast as it goes)' if not report['fps'] else ''))
@@ -191,6 +186,19 @@ def show(report):
         print(f'{report["wrong"]:,} packets not as sent')
     for failure, count in report['failures'].items():
         print(f'{count:,} frames not sent: {failure}')
+
+
+def show_copies(report, sent):
+    if not report['submissions']:
+        print("copied by asyncio's own loop: there is no io_uring, or it is switched off")
+        return
+    told = report['zerocopy'] + report['copied']
+    print('copied by the kernel: '
+          + ('this one does not tell' if report['unknown'] and not told
+             else f'{report["copied"] / max(1, told):.0%}')
+          + (' (receivers on the same machine make it copy)' if report['copied'] else ''))
+    if report['copied'] and report['registered'] < sent // report['packets_of_frame']:
+        print('the other sends left plainly: the path had been found to copy, and that is cheaper')
 
 
 def drop(options):

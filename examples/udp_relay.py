@@ -95,7 +95,7 @@ def port_number(text):
 def main():
     parser = argparse.ArgumentParser(
         description='Send what comes to a UDP port on to others, until Ctrl-C.',
-        epilog='try it: nc -u -l 9001 in another terminal, and: '
+        epilog='try it: nc -u -l -p 9001 in another terminal, and: '
                'echo hello | nc -u -w1 127.0.0.1 9000')
     parser.add_argument('receivers', nargs='+', type=endpoint, metavar='HOST:PORT',
                         help='where to send it; all IPv4, or all IPv6 as [::1]:9000')

@@ -97,7 +97,7 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
 
     def new_current_loop() -> asyncio.AbstractEventLoop:
         # As ``asyncio.run``, which gives a runner no factory: runners leave that to one.
-        loop = new_event_loop()
+        loop = _loop_for(main)
         at_the_end.callback(asyncio.set_event_loop, None)
         asyncio.set_event_loop(loop)
         return loop
@@ -107,11 +107,20 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
         return runner.run(main)
 
 
+def _loop_for(main: Coroutine[Any, Any, Any]) -> asyncio.AbstractEventLoop:
+    try:
+        return new_event_loop()
+    except BaseException:
+        if asyncio.iscoroutine(main):
+            main.close()                    # or that it was never awaited would be told besides
+        raise
+
+
 def _run_310(main: Coroutine[Any, Any, T], debug: bool | None) -> T:
     # asyncio.run of 3.10 takes its loop from the policy only.
     if not asyncio.iscoroutine(main):
         raise ValueError(f'a coroutine was expected, got {main!r}')
-    loop = new_event_loop()
+    loop = _loop_for(main)
     try:
         asyncio.set_event_loop(loop)
         if debug is not None:

@@ -249,6 +249,14 @@ def test_as_under_python(directory, command, options, more):
     assert shown(python(directory, *options, *RUN, *command, **more)) == shown(expected)
 
 
+@pytest.mark.parametrize('name', ['.', './'])
+def test_the_working_directory(directory, name):
+    where = directory / 'directory'
+    expected = python(where, name, 'a')
+    assert expected.returncode == 0
+    assert shown(python(where, *RUN, name, 'a')) == shown(expected)
+
+
 WHICH = 'import asyncio; loop = asyncio.new_event_loop(); print(type(loop).__name__); loop.close()'
 
 

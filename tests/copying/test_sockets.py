@@ -1,6 +1,7 @@
 """Sockets of the fallback: who waits for them to be ready."""
 import asyncio
 import contextlib
+import contextvars
 import errno
 import gc
 import os
@@ -8,6 +9,7 @@ import resource
 import select
 import socket
 import ssl
+import weakref
 from unittest import mock
 
 import pytest
@@ -482,6 +484,30 @@ class TestSockets(FallbackMixin, Case):
 
         (old, old_peer), sock = unix_pair(), udp()
         old.setblocking(False)
+        self.run(main())
+
+    def test_nobodys_context_is_kept(self):
+        async def request():
+            variable.set(thing := Thing())
+            things.append(weakref.ref(thing))
+            receiving = asyncio.ensure_future(self.loop.sock_recvmsg(ours, 100))
+            await turns()
+            peer.send(b'something')
+            await receiving
+
+        async def main():
+            with ours, peer:
+                for _ in range(2):           # (what has run last may be held a while)
+                    await asyncio.ensure_future(request())
+                gc.collect()
+                assert things[0]() is None
+
+        class Thing:
+            pass
+
+        variable, things = contextvars.ContextVar('variable'), []
+        ours, peer = unix_pair()
+        ours.setblocking(False)
         self.run(main())
 
     def test_registered_memory_of_a_stream(self):

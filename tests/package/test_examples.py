@@ -605,10 +605,17 @@ class TestFanout:
         assert 'copied by the kernel: 100%' in done.stdout
         assert 'the other sends left plainly: the path had been found to copy' in done.stdout
 
+    def test_without_a_ring(self):
+        done = run(*FANOUT, '--local', '2', '--frames', '3', '--fps', '0', URINGLOOP_DISABLE='1')
+        assert (done.returncode, done.stderr) == (0, '')
+        assert "copied by asyncio's own loop" in done.stdout
+        assert 'copied by the kernel' not in done.stdout
+
     def test_says_what_helps_against_losses(self):
         report = {'receivers': 1, 'packets_of_frame': 50, 'packets_written': 100,
                   'packets_sent': 100, 'seconds': 1, 'zerocopy': 0, 'copied': 100, 'unknown': 0,
-                  'trains': 1, 'registered': 1, 'lost': 7, 'wrong': 0, 'failures': {}, 'fps': 0}
+                  'submissions': 1, 'trains': 1, 'registered': 1, 'lost': 7, 'wrong': 0,
+                  'failures': {}, 'fps': 0}
         code = f'import rtp_fanout; rtp_fanout.show({report!r})'
         done = run(*PYTHON, '-c', code, PYTHONPATH=f'{ROOT}{os.pathsep}{EXAMPLES}')
         assert (done.returncode, done.stderr) == (0, '')

@@ -1,7 +1,9 @@
 """``uringloop.run`` and asyncio's own runners: what they return, raise and clean up."""
 import asyncio
+import gc
 import sys
 import textwrap
+import warnings
 
 import pytest
 
@@ -56,6 +58,15 @@ class TestRun:
             except RuntimeError as error:
                 print(error)
             ''').splitlines() == ['0', "There is no current event loop in thread 'MainThread'."]
+
+    def test_what_cannot_begin_is_told_of_and_nothing_else(self, monkeypatch):
+        """Not that the coroutine was never awaited, too."""
+        monkeypatch.setenv('URINGLOOP_BATCH', 'no')
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            with pytest.raises(ValueError, match='URINGLOOP_BATCH must be 0 or 1'):
+                uringloop.run(asyncio.sleep(0))
+            gc.collect()
 
     def test_nested_calls_are_refused(self):
         async def main():

@@ -139,7 +139,9 @@ def _run(option: str, what: str, arguments: list[str]) -> None:
 
 
 def _run_file(script: str, names: dict[str, Any]) -> None:
-    path = os.path.join(_working_directory(), script)
+    path = _working_directory()
+    if script != '.' or not path:           # as the interpreter, to which "./" is something else
+        path = os.path.join(path, script)
     if get_importer(path):                      # a directory or a zip file
         _set_path0(path, always=True)
         runpy._run_module_as_main('__main__', alter_argv=False)  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 from collections import Counter
+from contextvars import Context
 from typing import Any
 
 from uringloop.ring.interrupts import graver
@@ -198,7 +199,8 @@ class Readiness:
     def listen(self) -> None:
         """Have the selector watch the epoll."""
         if not self.closed:
-            self.loop._add_reader(self.epoll.fileno(), self.wake)
+            # In a context of its own: whoever waits first would have theirs kept with the loop.
+            Context().run(self.loop._add_reader, self.epoll.fileno(), self.wake)
             self.wakes = True
 
     def close(self) -> None:

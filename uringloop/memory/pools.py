@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class BufferPool(PoolCore):
     """Buffers of one size, which are borrowed as leases; made by ``loop.create_buffer_pool``.
 
-    Its methods, as those of asyncio, belong to the loop's thread.
+    Its methods, as those of asyncio, belong to the loop's thread; any may fill and release leases.
     """
 
     async def acquire_many(self, n: int) -> list[Lease]:
