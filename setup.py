@@ -70,9 +70,9 @@ def liburing():
     if compile_args is None:
         tool = shutil.which(os.environ.get('PKG_CONFIG', 'pkg-config'))
         missing = 'liburing 2.3 or newer' if tool else 'pkg-config'
-        sys.exit(f'uringloop: {missing} is not installed. Debian, Ubuntu: apt install '
-                 'liburing-dev pkg-config; Fedora: dnf install liburing-devel pkgconf; '
-                 'Arch: pacman -S liburing pkgconf')
+        sys.exit(f'uringloop: {missing} is not installed. Debian, Ubuntu: apt install gcc '
+                 'python3-dev liburing-dev pkg-config; Fedora: dnf install gcc python3-devel '
+                 'liburing-devel pkgconf; Arch: pacman -S gcc liburing pkgconf')
     wanted = os.environ.get('URINGLOOP_STATIC') or '0'
     if wanted not in ('0', '1'):
         sys.exit(f'uringloop: URINGLOOP_STATIC={wanted} is neither 0 nor 1')

@@ -279,8 +279,8 @@ def test_build_without_liburing_says_what_to_install(tmp_path, pkg_config, missi
     assert done.returncode == 1
     line, = done.stderr.splitlines()
     assert line.startswith(f'uringloop: {missing} is not installed.')
-    for package in ('apt install liburing-dev', 'dnf install liburing-devel',
-                    'pacman -S liburing'):
+    for package in ('apt install gcc python3-dev liburing-dev pkg-config',
+                    'dnf install gcc python3-devel liburing-devel', 'pacman -S gcc liburing'):
         assert package in line
 
 

@@ -171,8 +171,9 @@ def _memory() -> int:
     return pages * os.sysconf('SC_PAGESIZE') + slabs
 
 
-@task('connections', 'bytes', f'memory for each of {IDLE:,} idle TCP connections', load=True,
-      by='less')
+@task('connections', 'bytes',
+      f'memory for each of {IDLE:,} idle TCP connections (the less the better)',
+      load=True, by='less')
 async def idle(watch: Watch) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most < IDLE + 100:
