@@ -132,6 +132,19 @@ class TestKinds(FallbackMixin, Case):
 
         self.run(main())
 
+    @pytest.mark.skipif(sys.version_info < (3, 13), reason='asyncio looks at it before')
+    def test_a_view_that_was_released_ends_the_transport(self):
+        async def main():
+            transport, protocol = await endpoint(local_addr=LOCAL)
+            view = memoryview(b'x')
+            view.release()
+            transport.sendto(view, LOCAL)
+            await protocol.until(lambda p: p.lost)
+            assert isinstance(protocol.lost[0], ValueError)
+            assert len(self.problems) == 1
+
+        self.run(main())
+
     def test_what_tells_it_from_the_one_with_a_ring(self):
         assert type(self.loop) is not uringloop.Loop
         self.run(asyncio.sleep(0))

@@ -140,7 +140,8 @@ def _run(option: str, what: str, arguments: list[str]) -> None:
 
 def _run_file(script: str, names: dict[str, Any]) -> None:
     path = _working_directory()
-    if script != '.' or not path:           # as the interpreter, to which "./" is something else
+    # To the interpreter "./" is something else, and before Python 3.11 "." too.
+    if script != '.' or not path or sys.version_info < (3, 11):
         path = os.path.join(path, script)
     if get_importer(path):                      # a directory or a zip file
         _set_path0(path, always=True)

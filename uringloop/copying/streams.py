@@ -10,8 +10,12 @@ from uringloop.memory.leases import Lease
 
 def is_lent(data: object) -> bool:
     """Whether it is a lease or a view of one, which may have been released."""
-    return isinstance(data, Lease) or (
-        isinstance(data, memoryview) and isinstance(data.obj, Lease))
+    if not isinstance(data, memoryview):
+        return isinstance(data, Lease)
+    try:
+        return isinstance(data.obj, Lease)
+    except ValueError:                   # a view that was released itself: asyncio says so
+        return False
 
 
 class CopyingStreamTransport(
