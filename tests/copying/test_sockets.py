@@ -521,6 +521,20 @@ class TestSockets(FallbackMixin, Case):
         ours.setblocking(False)
         self.run(main())
 
+    def test_a_blocking_socket_is_refused_in_debug_mode(self):
+        async def main():
+            self.loop.set_debug(True)
+            with udp() as sock:
+                sock.setblocking(True)
+                for call in (self.loop.sock_recvfrom(sock, 1), self.loop.sock_recvmsg(sock, 1),
+                             self.loop.sock_recvfrom_into(sock, bytearray(1)),
+                             self.loop.sock_sendmsg(sock, [b'x'], (), 0, sock.getsockname()),
+                             self.loop.sock_sendto(sock, b'x', sock.getsockname())):
+                    with pytest.raises(ValueError, match='the socket must be non-blocking'):
+                        await call
+
+        self.run(main())
+
     def test_sockets_of_tls_are_refused(self):
         async def main():
             plain, peer = socket.socketpair()

@@ -200,7 +200,6 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (), flags: int = 0,
             address: Any = None) -> int:
         """As ``uringloop.Loop.sock_sendmsg``."""
-        self._check_socket(sock)
         flags = operator.index(flags) | DONTWAIT
         views = [memoryview(buffer) for buffer in buffers]      # a lease may be released meanwhile
         del buffers                             # an exception would keep them
@@ -216,7 +215,6 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             self, sock: socket.socket, bufsize: int, ancbufsize: int = 0,
             flags: int = 0) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
         """As ``uringloop.Loop.sock_recvmsg``."""
-        self._check_socket(sock)
         flags = operator.index(flags) | DONTWAIT
         # (AF_UNIX has no error queue, and takes no notice of the flag.)
         errors = flags & socket.MSG_ERRQUEUE and sock.family != socket.AF_UNIX
@@ -255,6 +253,9 @@ class CopyingLoop(Lender, _SelectorEventLoop):
             self, sock: socket.socket, events: int, method: Callable[..., _Result],
             *arguments: Any) -> _Result:
         """Ask the socket, until it need not wait."""
+        base_events._check_ssl_socket(sock)  # type: ignore[attr-defined]
+        if self.get_debug() and sock.gettimeout() != 0:
+            raise ValueError('the socket must be non-blocking')
         fd, call = sock.fileno(), object()
         errors = 0               # in a row, and nothing else
         try:
@@ -273,8 +274,3 @@ class CopyingLoop(Lender, _SelectorEventLoop):
         finally:
             self._readiness.leave(call, sock, fd)
         raise AssertionError
-
-    def _check_socket(self, sock: socket.socket) -> None:
-        base_events._check_ssl_socket(sock)  # type: ignore[attr-defined]
-        if self.get_debug() and sock.gettimeout() != 0:
-            raise ValueError('the socket must be non-blocking')
