@@ -132,7 +132,7 @@ class TestKinds(FallbackMixin, Case):
 
         self.run(main())
 
-    @pytest.mark.skipif(sys.version_info < (3, 13), reason='asyncio looks at it before')
+    @pytest.mark.skipif(sys.version_info < (3, 13), reason='asyncio before 3.13 raises at the call')
     def test_a_view_that_was_released_ends_the_transport(self):
         async def main():
             transport, protocol = await endpoint(local_addr=LOCAL)

@@ -17,7 +17,7 @@ import pytest
 from tests.support.cases import Case, FallbackMixin
 from tests.support.protocols import endpoint
 from tests.support.sockets import deserted, udp, unix_pair
-from tests.support.turns import turns
+from tests.support.turns import turns, turns_until
 from uringloop.copying.loop import CopyingLoop
 from uringloop.copying.readiness import Readiness
 
@@ -433,12 +433,12 @@ class TestSockets(FallbackMixin, Case):
                 ours.close()
                 peer.send(b'unread')
                 with mock.patch.object(select, 'epoll', side_effect=OSError(errno.EMFILE, '')):
-                    await asyncio.sleep(0.02)
+                    await turns_until(lambda: woken)
+                    await turns(100)
+                    assert len(woken) < 10
                     other_peer.send(b'something')
                     assert (await served)[0] == b'something'
-                    assert len(woken) < 10
-                await asyncio.sleep(0.02)
-                assert not self.loop._readiness.epoll.poll(0)
+                await turns_until(lambda: not self.loop._readiness.epoll.poll(0))
                 waiting.cancel()
                 await asyncio.wait([waiting])
                 elsewhere.close()
@@ -453,6 +453,36 @@ class TestSockets(FallbackMixin, Case):
             sock.setblocking(False)
         with mock.patch.object(Readiness, 'wake', wake):
             self.run(main())
+
+    def test_interrupted_before_one_is_told(self):
+        """It is told in the next turn, then."""
+        class Interrupted(asyncio.Future):
+            def set_result(self, result):
+                if not interrupts:
+                    interrupts.append(True)
+                    raise KeyboardInterrupt
+                super().set_result(result)
+
+        async def begin():
+            receiving = asyncio.ensure_future(self.loop.sock_recvmsg(ours, 100))
+            with mock.patch.object(
+                    self.loop, 'create_future', lambda: Interrupted(loop=self.loop)):
+                await turns()
+            return receiving
+
+        async def end(receiving):
+            assert (await receiving)[0] == b'something'
+
+        interrupts = []
+        ours, peer = unix_pair()
+        ours.setblocking(False)
+        with ours, peer:
+            receiving = self.run(begin())
+            peer.send(b'something')
+            with pytest.raises(KeyboardInterrupt):
+                self.turns()
+            assert interrupts
+            self.run(end(receiving))
 
     def test_the_error_of_one_and_what_lives_on_of_another(self):
         """By the same number; who waits is not told for ever of what is not there."""

@@ -165,6 +165,8 @@ class Readiness:
                 ready.set_result(not events & asked)
             except BaseException as exc:
                 problem = graver(problem, exc)
+                if not ready.done():
+                    continue             # the interrupt came before: it is told in the next turn
             watched.futures[call] = ready, None
             watched.wanted[asked] -= 1
             told += 1
