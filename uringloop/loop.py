@@ -230,6 +230,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
         try:
             self._make_ring(entries, busy_poll, batch)
         except BaseException:
+            self._forget_wake()
             self._close_self_pipe()
             selector.close()
             self._closed = True

@@ -62,31 +62,25 @@ class _TestThreads:
         for name in range(4):
             assert [n for who, n in seen if who == name] == list(range(500))
 
-    def test_a_wakeup_while_the_last_one_is_read(self):
-        read = self.loop._read_from_self
-
-        def call(callback, delay):
-            time.sleep(delay)       # so that the loop sleeps
-            self.loop.call_soon_threadsafe(callback)
-
-        def other(callback, delay=0.0):
-            thread = threading.Thread(target=call, args=(callback, delay))
-            thread.start()
-            return thread
-
-        def meanwhile():
-            self.loop._read_from_self = read
-            other(lambda: None).join(self.timeout)
-            read()
-
+    def test_each_of_many_wakeups_is_heard(self):
+        """Nobody takes back what tells of them."""
         async def main():
-            done = asyncio.Event()
-            self.loop._read_from_self = meanwhile
-            for _ in range(2):
-                done.clear()
-                thread = other(done.set, 0.05)
-                await done.wait()
-                thread.join(self.timeout)
+            woken = asyncio.Event()
+            heard = threading.Event()
+
+            def other():
+                for _ in range(2000):
+                    self.loop.call_soon_threadsafe(woken.set)
+                    assert heard.wait(self.timeout)
+                    heard.clear()
+
+            thread = threading.Thread(target=other)
+            thread.start()
+            for _ in range(2000):
+                await woken.wait()
+                woken.clear()
+                heard.set()
+            thread.join(self.timeout)
 
         self.run(main())
 
@@ -276,13 +270,8 @@ class _TestTurns(Case):
 
         async def main():
             for expected in range(1, 3):
-                done = loop.create_future()
-                thread = threading.Thread(
-                    target=loop.call_soon_threadsafe, args=(done.set_result, None))
-                thread.start()
-                await done
-                thread.join()
-                while len(problems) < expected:  # asyncio's byte may come after the callback
+                loop._csock.send(b'\0')         # as signals do
+                while len(problems) < expected:
                     await asyncio.sleep(0)
                 assert len(problems) == expected
                 assert isinstance(problems[-1]['exception'], ValueError)
@@ -294,6 +283,41 @@ class _TestTurns(Case):
             loop.run_until_complete(asyncio.wait_for(main(), self.timeout))
         finally:
             loop.close()
+
+
+class TestWakeupSocket(UringCase):
+
+    def test_a_wakeup_while_the_wakeup_socket_is_read(self):
+        read = self.loop._read_from_self
+
+        def call(callback, delay):
+            time.sleep(delay)       # so that the loop sleeps
+            self.loop.call_soon_threadsafe(callback)
+
+        def other(callback, delay=0.0):
+            thread = threading.Thread(target=call, args=(callback, delay))
+            thread.start()
+            return thread
+
+        async def main():
+            done = asyncio.Event()
+
+            def meanwhile():
+                self.loop._read_from_self = read
+                other(done.set).join(self.timeout)
+                read()
+
+            self.loop._read_from_self = meanwhile
+            self.loop._csock.send(b'\0')            # as signals do
+            await done.wait()
+            assert self.loop._read_from_self == read
+            for _ in range(2):
+                done.clear()
+                thread = other(done.set, 0.05)
+                await done.wait()
+                thread.join(self.timeout)
+
+        self.run(main())
 
 
 class TestFloods(UringCase):

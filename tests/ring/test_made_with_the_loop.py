@@ -189,7 +189,7 @@ class TestWithoutDescriptors(UringCase):
         """No loop can then be made, and nothing is left of it; one that was made can run."""
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         with udp() as highest:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + 9, limits[1]))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + 10, limits[1]))
             held = []
             try:
                 with pytest.raises(OSError, match='open files'):
@@ -197,11 +197,13 @@ class TestWithoutDescriptors(UringCase):
                         held.append(os.dup(0))
                 for _ in range(3):           # for the epoll and the wake-up sockets
                     os.close(held.pop())
-                for _ in range(3):
-                    with pytest.raises(uringloop.UringUnavailableError) as caught:
-                        uringloop.new_event_loop(require_uring=True)
-                    assert caught.value.errno == errno.EMFILE
-                held += [os.dup(0) for _ in range(3)]
+                for wanted in ('eventfd', 'io_uring'):
+                    for _ in range(3):
+                        with pytest.raises(uringloop.UringUnavailableError, match=wanted) as caught:
+                            uringloop.new_event_loop(require_uring=True)
+                        assert caught.value.errno == errno.EMFILE
+                    os.close(held.pop())
+                held += [os.dup(0) for _ in range(5)]
                 assert self.loop.run_until_complete(asyncio.sleep(0, 'ran')) == 'ran'
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, limits)

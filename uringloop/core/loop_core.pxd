@@ -52,6 +52,9 @@ cdef class LoopCore(Scheduler):
     cdef bint has_something(self) noexcept
 
     @cython.final
+    cdef bint watches_stir(self) noexcept
+
+    @cython.final
     cdef double until_timer(self) except -1
     cdef int wake(self) except -1
 

@@ -119,7 +119,7 @@ cdef class LoopCore(Scheduler):
                 self.ring.poll()
         else:
             self.wait_for_events()
-        if self.wakeup_watch.fired or self.selector_watch is not None and self.selector_watch.fired:
+        if self.watches_stir():
             self.wake()
         if self.deliveries_due:
             for who in self.deliveries_due:
@@ -225,8 +225,12 @@ cdef class LoopCore(Scheduler):
         """Whether there is something to do without waiting."""
         # A watch may have fired, and a delivery become due, when a callback entered the
         # kernel for itself.
-        return (self.ready.count or self._stopping or self.wakeup_watch.fired
-                or len(self.deliveries_due)
+        return (self.ready.count or self._stopping or len(self.deliveries_due)
+                or self.watches_stir())
+
+    @cython.final
+    cdef bint watches_stir(self) noexcept:
+        return (self.wakeup_watch.fired or self.signal_watch.fired
                 or self.selector_watch is not None and self.selector_watch.fired)
 
     @cython.final
@@ -240,8 +244,11 @@ cdef class LoopCore(Scheduler):
 
     cdef int wake(self) except -1:
         if self.wakeup_watch.fired:
-            self.wakeup_watch.fired = False
-            self.wakeup_watch.arm()
+            # What woke us is in the ready queue: who comes now has to wake us for the next turn.
+            self.wakeup_watch.fired = self.woken = False
+        if self.signal_watch.fired:
+            self.signal_watch.fired = False
+            self.signal_watch.arm()
             try:
                 self._read_from_self()
             except (SystemExit, KeyboardInterrupt):
@@ -252,11 +259,6 @@ cdef class LoopCore(Scheduler):
                     'message': f'Exception in callback {self._read_from_self!r}',
                     'exception': exc,
                 })
-            finally:
-                # Not before: a thread that wakes us while we read, which gives up the GIL,
-                # would have its byte read and be believed to have one on the way.  What it
-                # has queued runs in this turn.
-                self.woken = False
         if self.selector_watch is not None and self.selector_watch.fired:
             # While the epoll has something it is asked each turn, without the ring.
             if not self.selector_watch.take_events():
@@ -421,7 +423,8 @@ cdef class LoopCore(Scheduler):
         self._close_lender()
         self.deliveries_due.clear()
         self.addresses.clear()
-        self.wakeup_watch = self.selector_watch = self.own_argument = None   # they refer to us
+        # They refer to us.
+        self.wakeup_watch = self.signal_watch = self.selector_watch = self.own_argument = None
         # asyncio's close() clears ``_ready`` and ``_scheduled`` next, once the loop counts as
         # closed: what finalizers then schedule is refused.
 

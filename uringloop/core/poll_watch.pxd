@@ -8,6 +8,7 @@ cdef class PollWatch(OperationOwner):
         Submitter loop
         operation* armed
         int fd
+        bint lasting        # tells of each write, and nobody has to read what tells
         bint fired
         bint closed
 

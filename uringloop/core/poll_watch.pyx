@@ -1,14 +1,17 @@
 """Polls that the loop keeps armed on descriptors of its own.
 
-One is on the wake-up socket, which other threads and signals write to.  The other is on the
-epoll of ``add_reader`` and ``add_writer``.  Programs expect of asyncio what that epoll does:
-descriptors are watched level-triggered, and forgotten when they are closed.
+One is on an eventfd, which other threads write to; one on the wake-up socket, which signals
+write to.  The third is on the epoll of ``add_reader`` and ``add_writer``.  Programs expect of
+asyncio what that epoll does: descriptors are watched level-triggered, and forgotten when they
+are closed.
 """
 from libc.stdint cimport uint32_t
 
 from uringloop.core.submitter cimport Submitter
-from uringloop.ring.abi cimport ECANCELED, ENOMEM, IORING_OP_POLL_ADD, io_uring_sqe
-from uringloop.ring.operations cimport LOOPS_OWN, OperationOwner, operation
+from uringloop.ring.abi cimport (
+    ECANCELED, ENOMEM, IORING_OP_POLL_ADD, IORING_POLL_ADD_MULTI, io_uring_sqe)
+from uringloop.ring.operations cimport (
+    LOOPS_OWN, MULTISHOT, RESULT_DUE, OperationOwner, operation)
 
 
 cdef extern from "<poll.h>":
@@ -34,9 +37,10 @@ cdef enum:
 cdef class PollWatch(OperationOwner):
     """A poll of one descriptor; ``fired`` tells that there was something to read."""
 
-    def __cinit__(self, Submitter loop, int fd):
+    def __cinit__(self, Submitter loop, int fd, bint lasting=False):
         self.loop = loop
         self.fd = fd
+        self.lasting = lasting
 
     cdef int arm(self) except -1:
         if self.armed is NULL and not self.closed:
@@ -49,18 +53,24 @@ cdef class PollWatch(OperationOwner):
         if self.armed is not NULL or self.closed:
             return 0
         op = self.loop.operations.acquire_compact(self)
-        sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.fd, 0, LOOPS_OWN)
+        sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.fd, 0,
+                                     LOOPS_OWN | MULTISHOT if self.lasting else LOOPS_OWN)
         sqe.poll32_events = POLLIN
+        sqe.len = IORING_POLL_ADD_MULTI if self.lasting else 0
         self.armed = op
         return 0
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
-        self.armed = NULL
+        cdef bint ended = op.due & RESULT_DUE == 0
+        if ended:
+            self.armed = NULL
         if self.closed:
             return 0
         if res >= 0:
             self.fired = True
-        elif res == -ECANCELED or res == -ENOMEM:      # its ring was replaced, or had no memory
+            # The kernel may end one that lasts (no memory for a completion, say).
+            return self.arm() if self.lasting and ended else 0
+        if res == -ECANCELED or res == -ENOMEM:      # its ring was replaced, or had no memory
             self.loop.flush_soon(self)
         return 0
 

@@ -4,13 +4,16 @@ A ring is made with the loop, switched off.  The thread that first runs the loop
 When another thread runs the loop, or the loop is closed, the ring is closed; what it may
 still touch is kept until it is torn down (``ring.orphans``).
 
-The ring holds one of the wake-up sockets as its marker, which is why they belong here.
+The ring holds one of the wake-up sockets as its marker, which is why they belong here.  Those
+are what signals write to, as with asyncio.  Other threads write to an eventfd, which costs half.
 """
 from libc.math cimport fmax
+from libc.stdint cimport uint64_t
+from posix.unistd cimport close, write
 
 from uringloop.core.clock cimport monotonic
 from uringloop.core.poll_watch cimport PollWatch, SelectorWatch
-from uringloop.ring.abi cimport EAGAIN, MSG_DONTWAIT, MSG_NOSIGNAL
+from uringloop.ring.abi cimport EAGAIN, MSG_DONTWAIT
 from uringloop.ring.process cimport this_thread
 from uringloop.ring.registered_memory cimport Registration
 from uringloop.ring.ring cimport Ring
@@ -19,18 +22,26 @@ import os
 import socket
 
 from uringloop.ring.orphans import orphaned_rings, owners_close, release_torn_down
+from uringloop.ring.unavailable import without_eventfd
 
 
 cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
 
+cdef extern from "<sys/eventfd.h>" nogil:
+    enum:
+        EFD_CLOEXEC
+        EFD_NONBLOCK
+    int eventfd(unsigned, int)
+
 cdef extern from "<sys/socket.h>" nogil:
-    ssize_t send(int, const void*, size_t, int)
     ssize_t recv(int, void*, size_t, int)
 
 cdef enum:
     WAKE_SIZE = 4096
 
+
+cdef uint64_t ONE = 1               # to be added to an eventfd
 
 cdef double CLOSING_BOUND = 1.0      # seconds that close() may take
 cdef double PROOF_BOUND = 0.1        # of which some are for its teardown
@@ -60,6 +71,10 @@ cdef class RingOwner(Submitter):
     cdef int new_ring(self) except -1:
         """A ring that any thread may own: the one that first runs the loop."""
         release_torn_down(self.operations)
+        if self.wake_fd < 0:
+            self.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+            if self.wake_fd < 0:
+                raise without_eventfd(errno_now)
         self.ring = Ring(self.operations, self.entries, self.cq_entries,
                          self._csock.fileno(), self.busy_poll_ns)
         self.marker_peer = self._ssock
@@ -92,10 +107,17 @@ cdef class RingOwner(Submitter):
         if self.ring is None:
             self.new_ring()
         self.ring.enable()
-        self.wake_fd = self._csock.fileno()
         self.woken = False
-        self.wakeup_watch = PollWatch(self, self._ssock.fileno())
+        self.wakeup_watch = PollWatch(self, self.wake_fd, True)
         self.wakeup_watch.arm()
+        self.signal_watch = PollWatch(self, self._ssock.fileno())
+        self.signal_watch.arm()
+        return 0
+
+    cdef int close_watches(self) except -1:
+        """What the polls of the wake-ups tell from now on is not heard."""
+        if self.wakeup_watch is not None:
+            self.wakeup_watch.closed = self.signal_watch.closed = True
         return 0
 
     def _release_orphans(self):
@@ -108,7 +130,7 @@ cdef class RingOwner(Submitter):
         """Another pair of wake-up sockets; returns what came by the old one and was not read.
 
         The writing end keeps its number: signals go there, which only the main thread
-        could tell of another, and other threads may be about to use it.
+        could tell of another.
         """
         ssock, csock = socket.socketpair()
         # From here on no Python code runs, which a signal's handler could end.
@@ -142,7 +164,7 @@ cdef class RingOwner(Submitter):
             if self.owns_ring():
                 self.drain(end)
             self.closing = True
-            self.wake_fd = -1
+            self._forget_wake()
             self._csock.close()
             self.leave_ring(fmax(end - monotonic(), 0))
         self.closing = True
@@ -151,8 +173,7 @@ cdef class RingOwner(Submitter):
 
     cdef int drain(self, double end) except -1:
         """Send what is queued, cancel what is in flight, and wait for it until ``end``."""
-        if self.wakeup_watch is not None:
-            self.wakeup_watch.closed = True
+        self.close_watches()
         try:
             self.flush()
             self.ring.poll()
@@ -173,8 +194,7 @@ cdef class RingOwner(Submitter):
         ``bound``: how many seconds it may take until it is torn down.
         """
         ring, peer = self.ring, self.marker_peer
-        if self.wakeup_watch is not None:
-            self.wakeup_watch.closed = True
+        self.close_watches()
         try:
             problems = ring.close(peer.fileno(), bound)
         finally:
@@ -201,9 +221,8 @@ cdef class RingOwner(Submitter):
         # From the loop's own thread there is nobody to wake: it is not asleep.
         if self.woken or self.wake_fd < 0 or self.thread == this_thread():
             return
-        # Others need not wake it, then, unless there was no memory for that.
-        self.woken = send(self.wake_fd, b'\0', 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 \
-            or errno_now == EAGAIN
+        # Others need not wake it, then.
+        self.woken = write(self.wake_fd, &ONE, sizeof(ONE)) > 0 or errno_now == EAGAIN
 
     cdef int wake_from_elsewhere(self) except -1:
         """Something waits for the end of the turn; in another thread the loop may be asleep.
@@ -215,18 +234,20 @@ cdef class RingOwner(Submitter):
         return 0
 
     def _read_from_self(self):
-        """Take what others have written to wake the loop, and heed signals that it tells of."""
+        """Take what signals have written, and heed them."""
         cdef char told[WAKE_SIZE]
         cdef ssize_t length = WAKE_SIZE
         # The poll is armed again by now: it tells of what this leaves.
         while length == WAKE_SIZE:
-            length = recv(self.wakeup_watch.fd, told, WAKE_SIZE, MSG_DONTWAIT)
+            length = recv(self.signal_watch.fd, told, WAKE_SIZE, MSG_DONTWAIT)
             if length > 0:
                 self._process_self_data(told[:length])
 
     def _forget_wake(self):
-        """In the child of a fork: the number may come to mean another socket."""
-        self.wake_fd = -1
+        """Nobody wakes the loop any more: it is being closed, or this is the child of a fork."""
+        if self.wake_fd >= 0:
+            close(self.wake_fd)
+            self.wake_fd = -1
 
     def _watch_selector(self, int fd, dict selector_keys):
         """Look after the epoll ``fd`` of a selector, whose keys are in ``selector_keys``."""

@@ -42,6 +42,15 @@ def unavailable(error: int) -> UringUnavailableError:
         error, f'io_uring is not available ({name}: {os.strerror(error)}): {cause}; {cure}')
 
 
+def without_eventfd(error: int) -> UringUnavailableError:
+    """Threads could not wake the loop: what to raise."""
+    forbidden = 'a seccomp filter, or another policy, forbids it', 'allow eventfd2 there'
+    cause, cure = forbidden if error in FORBIDDEN else _cause_of(error)
+    name = errno.errorcode.get(error, str(error))
+    return UringUnavailableError(
+        error, f'eventfd is not available ({name}: {os.strerror(error)}): {cause}; {cure}')
+
+
 def not_entered(error: int) -> OSError:
     """The kernel lets nobody in who has a ring already: what to raise."""
     if error not in FORBIDDEN:
