@@ -550,9 +550,36 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
     def _add_reader(
             self, fd: FileDescriptorLike, callback: Callable[..., object], *args: Any,
             **own: Any) -> asyncio.Handle:
-        handle = super()._add_reader(fd, callback, *args, **own)  # type: ignore[misc]
+        handle = self._watch(fd, selectors.EVENT_READ, callback, args, **own)
         self._stop_accepting(fd)
-        return cast(asyncio.Handle, handle)
+        return handle
+
+    def _add_writer(
+            self, fd: FileDescriptorLike, callback: Callable[..., object], *args: Any,
+            **own: Any) -> asyncio.Handle:
+        return self._watch(fd, selectors.EVENT_WRITE, callback, args, **own)
+
+    def _watch(
+            self, fd: FileDescriptorLike, event: int, callback: Callable[..., object],
+            args: tuple[Any, ...], context: contextvars.Context | None = None) -> asyncio.Handle:
+        """As asyncio's, but with a handle of the loop's own, which takes less to be run."""
+        self._check_closed()
+        handle = self._new_handle(callback, args, context)
+        try:
+            key = self._selector.get_key(fd)
+        except KeyError:
+            known, reader, writer = 0, None, None
+        else:
+            known, (reader, writer) = key.events, key.data
+        before, data = (reader, (handle, writer)) if event == selectors.EVENT_READ \
+            else (writer, (reader, handle))
+        if known:
+            self._selector.modify(fd, known | event, data)
+        else:
+            self._selector.register(fd, event, data)
+        if before is not None:
+            before.cancel()
+        return handle
 
     def _remove_reader(self, fd: FileDescriptorLike) -> bool:
         stopped = self._stop_accepting(fd)

@@ -3,11 +3,15 @@
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
 
+cdef enum:
+    HIGH_WATER = 65536      # bytes: asyncio's
+    LOW_WATER = 16384
+
 
 cdef inline (size_t, size_t) water_marks(object high, object low) except *:
     """What ``set_write_buffer_limits(high, low)`` means, in bytes: high, low."""
     if high is None:
-        high = 64 * 1024 if low is None else 4 * low
+        high = HIGH_WATER if low is None else 4 * low
     if low is None:
         low = high // 4
     if not high >= low >= 0:

@@ -31,3 +31,7 @@ cdef Handle new_threadsafe_handle(object loop, object callback, tuple args, obje
 cdef TimerHandle new_timer(
     object loop, double when, object callback, tuple args, object context)
 cdef int run_foreign(object handle) except -1
+
+
+cdef inline bint is_cancelled(object handle) except -1:
+    return (<Handle>handle)._cancelled if type(handle) is Handle else bool(handle._cancelled)

@@ -7,6 +7,7 @@ are closed.
 """
 from libc.stdint cimport uint32_t
 
+from uringloop.core.handles cimport is_cancelled
 from uringloop.core.submitter cimport Submitter
 from uringloop.ring.abi cimport (
     ECANCELED, ENOMEM, IORING_OP_POLL_ADD, IORING_POLL_ADD_MULTI, io_uring_sqe)
@@ -94,12 +95,12 @@ cdef class SelectorWatch(PollWatch):
             reader, writer = key.data
             mask = found[i].events
             if mask & ~<unsigned>EPOLLOUT and reader is not None:
-                if reader._cancelled:
+                if is_cancelled(reader):
                     self.loop._remove_reader(key.fileobj)
                 else:
                     self.loop._add_callback(reader)
             if mask & ~<unsigned>EPOLLIN and writer is not None:
-                if writer._cancelled:
+                if is_cancelled(writer):
                     self.loop._remove_writer(key.fileobj)
                 else:
                     self.loop._add_callback(writer)

@@ -11,7 +11,7 @@ from posix.unistd cimport usleep
 from uringloop._cpython cimport replace_traverse, traverseproc, visitproc
 from uringloop.core.clock cimport monotonic
 from uringloop.core.handles cimport (
-    Handle, TimerHandle, new_handle, new_threadsafe_handle, new_timer)
+    Handle, TimerHandle, is_cancelled, new_handle, new_threadsafe_handle, new_timer)
 from uringloop.core.overrides cimport CALL_AT, TIME, clock_is_replaced
 from uringloop.core.ready_queue cimport (
     drop_all, grow, item_at, pop_ready, push_ready, visit_items)
@@ -123,8 +123,14 @@ cdef class Scheduler(RingOwner):
         push_ready(&self.ready, handle)
         return handle
 
+    def _new_handle(self, callback, args, context):
+        """One that is not queued: of ``add_reader``, ``add_writer``."""
+        if self._debug:
+            return events.Handle(callback, args, self, context)
+        return new_handle(self, callback, args, context)
+
     def _add_callback(self, handle):
-        if not handle._cancelled:
+        if not is_cancelled(handle):
             push_ready(&self.ready, handle)
 
     # -- timers ----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from uringloop._cpython cimport (
 from uringloop.core.loop_core cimport LoopCore, send_deferred_datagrams
 from uringloop.core.poll_watch cimport SelectorWatch
 from uringloop.core.registry cimport Registry
-from uringloop.core.flow_control cimport tell, water_marks
+from uringloop.core.flow_control cimport HIGH_WATER, LOW_WATER, tell, water_marks
 from uringloop.ring.abi cimport (
     IORING_OP_POLL_ADD, IORING_POLL_ADD_MULTI, IOSQE_FIXED_FILE, io_uring_sqe)
 from uringloop.ring.operations cimport (
@@ -75,7 +75,7 @@ cdef class SocketTransport(OperationOwner):
         self.receiver.transport = <PyObject*>self
         self.sender.transport = <PyObject*>self
         self.sender.batching = loop.batching
-        self.set_write_buffer_limits()
+        self.sender.high_water, self.sender.low_water = HIGH_WATER, LOW_WATER
         self.set_protocol(protocol)
         if self.registry is NULL:
             Py_INCREF(loop._registry)
