@@ -210,6 +210,49 @@ def test_futures_of_what_is_aborted():
         ''', URINGLOOP_REQUIRE='1') == 'all told\n'
 
 
+def test_a_run_that_cannot_begin():
+    """The next one begins anew, with all that wakes the loop."""
+    pytest.importorskip('_testcapi')
+    assert script('''
+        import asyncio, gc, signal, threading, _testcapi, uringloop
+
+        def fails(loop, first):
+            gc.disable()
+            _testcapi.set_nomemory(first, first + 1)
+            try:
+                loop.run_forever()
+            except MemoryError:
+                return True
+            finally:
+                _testcapi.remove_mem_hooks()
+                gc.enable()
+                asyncio._set_running_loop(None)      # asyncio's own may have been what failed
+            return False
+
+        failed = 0
+        for first in range(40):
+            for again in True, False:
+                loop = uringloop.new_event_loop()
+                loop.call_soon(loop.stop)
+                failed += fails(loop, first)
+                if again:
+                    loop.call_soon(loop.stop)
+                    loop.run_forever()               # what is queued, and stops it
+                    loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+                    for wake in (lambda: loop.call_soon_threadsafe(loop.stop),
+                                 lambda: signal.raise_signal(signal.SIGUSR1)):
+                        timer = threading.Timer(0.01, wake)
+                        loop.call_soon(timer.start)
+                        late = loop.call_later(10, lambda: (print('not woken'), loop.stop()))
+                        loop.call_soon(int)
+                        loop.run_forever()
+                        timer.join()
+                        late.cancel()
+                loop.close()
+        print('failed and ran' if failed else 'none has failed')
+        ''', URINGLOOP_REQUIRE='1') == 'failed and ran\n'
+
+
 @pytest.mark.parametrize('end', ['lease.release()', 'pool.close()'])
 def test_who_waits_for_a_lease(end):
     """It is told that there was no memory, and does not keep others waiting."""

@@ -21,6 +21,7 @@ cdef class RingOwner(Submitter):
 
     cdef int new_ring(self) except -1
     cdef int ensure_ring(self) except -1
+    cdef int make_watches(self) except -1
     cdef int close_watches(self) except -1
     cdef object renew_self_pipe(self)
     cdef int wake_from_elsewhere(self) except -1

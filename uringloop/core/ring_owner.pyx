@@ -106,12 +106,20 @@ cdef class RingOwner(Submitter):
             self._begin_in_child()
         if self.ring is None:
             self.new_ring()
+        self.make_watches()
+        # Last: who owns it has all that it takes.  What fails before is made anew by the next run.
         self.ring.enable()
+        return 0
+
+    cdef int make_watches(self) except -1:
+        """Have what wakes the loop polled; both or none."""
+        wakeup_watch = PollWatch(self, self.wake_fd, True)
+        signal_watch = PollWatch(self, self._ssock.fileno())
+        self.close_watches()            # of a run that could not begin
         self.woken = False
-        self.wakeup_watch = PollWatch(self, self.wake_fd, True)
-        self.wakeup_watch.arm()
-        self.signal_watch = PollWatch(self, self._ssock.fileno())
-        self.signal_watch.arm()
+        self.wakeup_watch, self.signal_watch = wakeup_watch, signal_watch
+        wakeup_watch.arm()
+        signal_watch.arm()
         return 0
 
     cdef int close_watches(self) except -1:
@@ -160,14 +168,13 @@ cdef class RingOwner(Submitter):
         cdef double end = monotonic() + CLOSING_BOUND
         if self.selector_watch is not None:
             self.selector_watch.closed = True
+        if self.ring is not None and self.owns_ring():
+            self.drain(end)
+        self.closing = True
+        self._forget_wake()
         if self.ring is not None:
-            if self.owns_ring():
-                self.drain(end)
-            self.closing = True
-            self._forget_wake()
             self._csock.close()
             self.leave_ring(fmax(end - monotonic(), 0))
-        self.closing = True
         owners_close(self.operations)
         return 0
 
