@@ -563,7 +563,7 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
             self, fd: FileDescriptorLike, event: int, callback: Callable[..., object],
             args: tuple[Any, ...], context: contextvars.Context | None = None) -> asyncio.Handle:
         """As asyncio's, but with a handle of the loop's own, which takes less to be run."""
-        self._check_closed()
+        self._check_closed()  # type: ignore[attr-defined]
         handle = self._new_handle(callback, args, context)
         try:
             key = self._selector.get_key(fd)
