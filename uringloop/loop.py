@@ -347,8 +347,8 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
 
     def _begin_in_child(self) -> None:
         """Made before fork() and never run: what ``_close_in_child`` has closed is made anew."""
-        self._close_self_pipe()
-        self._make_self_pipe()
+        self._make_self_pipe()           # or, if that fails, there are the closed ones
+        self._internal_fds -= 1
         if self._signal_handlers and self._csock is not None:
             signal.set_wakeup_fd(self._csock.fileno())
         self._selector.go_on_in_child()  # type: ignore[attr-defined]
@@ -678,6 +678,13 @@ class Loop(SocketCoroutines, SocketCore, _SelectorEventLoop):  # type: ignore[mi
                            'will report returncode 255', pid)
             return 255
         return os.waitstatus_to_exitcode(status)
+
+    def __del__(self) -> None:
+        try:
+            super().__del__()
+        finally:                 # its warning may be an error: then it has not closed the loop
+            if not self.is_closed() and not self.is_running():
+                self.close()
 
     def close(self) -> None:
         """Close the loop: cancel what is in flight, wait for it, release what it held.

@@ -4,6 +4,7 @@ import contextvars
 import os
 import resource
 import socket
+import sys
 import tempfile
 import threading
 
@@ -177,6 +178,29 @@ class _TestDescriptors:
         two.close()
         assert self.run(asyncio.sleep(0.001, 'alive')) == 'alive'
         assert self.loop.remove_reader(descriptor) is True
+
+    @pytest.mark.parametrize('debug', [False, True])
+    def test_an_error_is_told_with_the_callback(self, debug):
+        def fails(argument):
+            self.loop.stop()
+            raise ValueError(argument)
+
+        told = []
+        self.loop.set_exception_handler(lambda loop, context: told.append(context))
+        reading, writing = os.pipe()
+        os.write(writing, b'!')
+        self.loop.add_reader(reading, fails, 'an argument')
+        self.loop.set_debug(debug)          # which counts when the error is told
+        self.forever()
+        context, = told
+        assert sorted(context) == ['exception', 'handle', 'message']
+        assert 'fails(' in context['message']
+        named = debug or sys.version_info < (3, 13)
+        assert ("'an argument'" in context['message']) == named
+        assert isinstance(context['handle'], asyncio.Handle)
+        self.loop.remove_reader(reading)
+        for fd in (reading, writing):
+            os.close(fd)
 
     def test_called_in_the_context_of_add_reader(self):
         reader, writer = os.pipe()

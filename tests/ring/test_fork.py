@@ -57,6 +57,48 @@ class TestNeverRun:
             loop.close()
             ''')) == "(0, 'woken')\n"
 
+    def test_a_child_without_descriptors_runs_it_once_it_has_some(self):
+        """Nor is anything left where it has none to the end."""
+        assert script(FORKED + textwrap.dedent('''
+            import collections, errno, resource
+
+            def kinds():
+                return collections.Counter(
+                    os.readlink(f'/proc/self/fd/{fd}').rstrip('0123456789]')
+                    for fd in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}'))
+
+            def run(left, again):
+                before = kinds()
+                limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (100, limit[1]))
+                held = []
+                try:
+                    while True:
+                        held.append(os.dup(0))
+                except OSError:
+                    pass
+                for _ in range(left):
+                    os.close(held.pop())
+                try:
+                    loop.call_soon(loop.stop)
+                    loop.run_forever()
+                    said = 'ran'
+                except OSError as exc:
+                    said = errno.errorcode[exc.errno]
+                for fd in held:
+                    os.close(fd)
+                if again:
+                    loop.call_soon(loop.stop)
+                    loop.run_forever()
+                loop.close()
+                return said, not kinds() - before
+
+            for again in False, True:
+                print({child(lambda: run(left, again)) for left in range(4)},
+                      child(lambda: run(5, again)))
+            loop.close()
+            ''')) == 2 * """{(0, "('EMFILE', True)")} (0, "('ran', True)")\n"""
+
     def test_watched_descriptors_are_watched_in_both(self):
         """Those of add_reader are watched in the child, and in the parent still."""
         assert script(FORKED + textwrap.dedent('''

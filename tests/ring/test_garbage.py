@@ -54,6 +54,28 @@ class TestGarbage(UringCase):
             gc.collect()
         assert descriptors() == before
 
+    @pytest.mark.filterwarnings('error::ResourceWarning')
+    @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+    @pytest.mark.parametrize('runs', [False, True])
+    def test_a_loop_whose_warning_is_an_error_leaves_no_descriptor(self, runs):
+        before = descriptors()
+        for _ in range(10):
+            loop = self.new_loop()
+            if runs:
+                loop.run_until_complete(asyncio.sleep(0))
+            del loop
+            gc.collect()
+        assert descriptors() == before
+
+    def test_a_loop_that_is_run_after_its_end_leaves_no_descriptor(self):
+        before = descriptors()
+        loop = self.new_loop()
+        loop.close()
+        with pytest.raises(AttributeError):        # as asyncio's
+            loop._run_once()
+        del loop
+        assert descriptors() == before
+
     def test_a_loop_that_another_thread_collects(self):
         """Whatever of it the collector finalizes first: how old each is decides."""
         async def main():

@@ -12,6 +12,7 @@ from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 
 from uringloop.ring.process cimport this_thread
 
+import inspect
 from _thread import allocate_lock
 from asyncio import events, format_helpers
 
@@ -25,6 +26,17 @@ cdef extern from "Python.h":
 
 
 cdef object AsyncioHandle = events.Handle
+
+# From Python 3.13 on arguments are named in debug mode only.
+cdef object format_source = format_helpers._format_callback_source
+cdef bint KNOWS_DEBUG = 'debug' in inspect.signature(format_source).parameters
+
+
+cdef object source_of(object handle):
+    """What a handle calls, as asyncio tells it."""
+    if KNOWS_DEBUG:
+        return format_source(handle._callback, handle._args, debug=handle._loop.get_debug())
+    return format_source(handle._callback, handle._args)
 
 
 cdef int raise_current() except -1:
@@ -59,9 +71,8 @@ cdef int report(object handle) except -1:
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as exc:
-        source = format_helpers._format_callback_source(handle._callback, handle._args)
         told = {
-            'message': f'Exception in callback {source}',
+            'message': f'Exception in callback {source_of(handle)}',
             'exception': exc,
             'handle': handle,
         }
@@ -133,7 +144,7 @@ cdef class Handle:
         if self._cancelled:
             info.append('cancelled')
         if self._callback is not None:
-            info.append(format_helpers._format_callback_source(self._callback, self._args))
+            info.append(source_of(self))
         return info
 
     def __repr__(self):

@@ -71,12 +71,13 @@ cdef class RingOwner(Submitter):
     cdef int new_ring(self) except -1:
         """A ring that any thread may own: the one that first runs the loop."""
         release_torn_down(self.operations)
+        marker = self._csock.fileno()        # after close() there is none
         if self.wake_fd < 0:
             self.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
             if self.wake_fd < 0:
                 raise without_eventfd(errno_now)
-        self.ring = Ring(self.operations, self.entries, self.cq_entries,
-                         self._csock.fileno(), self.busy_poll_ns)
+        self.ring = Ring(self.operations, self.entries, self.cq_entries, marker,
+                         self.busy_poll_ns)
         self.marker_peer = self._ssock
         marker_peers.add(self.marker_peer)
         return 0
