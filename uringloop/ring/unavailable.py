@@ -44,8 +44,9 @@ def unavailable(error: int) -> UringUnavailableError:
 
 def without_eventfd(error: int) -> UringUnavailableError:
     """Threads could not wake the loop: what to raise."""
-    forbidden = 'a seccomp filter, or another policy, forbids it', 'allow eventfd2 there'
-    cause, cure = forbidden if error in FORBIDDEN else _cause_of(error)
+    cause, cure = _CAUSES.get(error, ('the kernel refused it', 'see eventfd(2)'))
+    if error in FORBIDDEN:
+        cause, cure = 'a seccomp filter, or another policy, forbids it', 'allow eventfd2 there'
     name = errno.errorcode.get(error, str(error))
     return UringUnavailableError(
         error, f'eventfd is not available ({name}: {os.strerror(error)}): {cause}; {cure}')
