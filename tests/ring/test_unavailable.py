@@ -110,6 +110,27 @@ class TestOthers:
         assert cure in helps
 
 
+@pytest.mark.skipif(os.uname().machine != 'x86_64', reason='eventfd2 has another number')
+@pytest.mark.parametrize(('error', 'said'), [
+    (errno.EPERM, 'a seccomp filter, or another policy, forbids it; allow eventfd2 there'),
+    (errno.EMFILE, 'this process has no descriptor left; raise the limit (ulimit -n)'),
+    (errno.ENOMEM, 'the kernel refused it; see eventfd(2)')])
+def test_no_eventfd_to_be_woken_by(error, said):
+    assert script(FORBID + f'''
+import asyncio, os, uringloop, warnings
+forbid_io_uring({error}, call=290)                 # eventfd2
+before = os.listdir('/proc/self/fd')
+try:
+    uringloop.new_event_loop(require_uring=True)
+except uringloop.UringUnavailableError as exc:
+    print(exc.errno, exc.strerror)
+print(os.listdir('/proc/self/fd') == before)
+warnings.simplefilter('ignore')
+print(uringloop.run(asyncio.sleep(0, 'runs all the same')))
+''') == (f'{error} eventfd is not available ({errno.errorcode[error]}: '
+           f'{os.strerror(error)}): {said}\nTrue\nruns all the same\n')
+
+
 @needs_root
 @pytest.mark.parametrize(('level', 'said'), [
     (2, 'kernel.io_uring_disabled is 2'), (0, 'a seccomp filter forbids it')])
