@@ -9,9 +9,11 @@ URINGLOOP_BUILD=asan|tsan|profile|trace|portable
 """
 import multiprocessing
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -64,15 +66,25 @@ def pkg_config(*arguments):
     return found.stdout.split() if found and found.returncode == 0 else None
 
 
+def lacks(what):
+    sys.exit(f'uringloop: {what} is not installed. Debian, Ubuntu: apt install gcc '
+             'python3-dev liburing-dev pkg-config; Fedora: dnf install gcc python3-devel '
+             'liburing-devel pkgconf; Arch: pacman -S gcc liburing pkgconf')
+
+
+def find_compiler():
+    """End with a word if there is none, instead of with pages of it."""
+    words = shlex.split(os.environ.get('CC') or sysconfig.get_config_var('CC') or 'cc')
+    if words and shutil.which(words[0]) is None:
+        lacks(f'the compiler {words[0]}')
+
+
 def liburing():
     """Flags of the system's liburing, for the compiler and for the linker."""
     compile_args, link_args = pkg_config('--cflags'), pkg_config('--libs')
     if compile_args is None:
         tool = shutil.which(os.environ.get('PKG_CONFIG', 'pkg-config'))
-        missing = 'liburing 2.3 or newer' if tool else 'pkg-config'
-        sys.exit(f'uringloop: {missing} is not installed. Debian, Ubuntu: apt install gcc '
-                 'python3-dev liburing-dev pkg-config; Fedora: dnf install gcc python3-devel '
-                 'liburing-devel pkgconf; Arch: pacman -S gcc liburing pkgconf')
+        lacks('liburing 2.3 or newer' if tool else 'pkg-config')
     wanted = os.environ.get('URINGLOOP_STATIC') or '0'
     if wanted not in ('0', '1'):
         sys.exit(f'uringloop: URINGLOOP_STATIC={wanted} is neither 0 nor 1')
@@ -134,6 +146,7 @@ class BuildSideBySide(build_ext):
         self.parallel = self.parallel or len(os.sched_getaffinity(0))
 
     def build_extensions(self):
+        find_compiler()
         self.done, self.told, self.compiled = 0, time.monotonic(), 0
         self.begin = time.time()
         self.at_work = []

@@ -137,8 +137,8 @@ def test_turns_and_what_becomes_of_failures():
                 return Work(1, 1 + (label == 'fast'), 1)
 
     [done] = turns.take([group], {}, plan, sample)
-    # Who has failed is not asked again.
-    assert asked == [*entrants, *entrants[:2]]
+    # Where our own has failed it is not asked again; others are, once.
+    assert asked == [*entrants, *entrants[:2], *entrants[4:]]
     slow, fast, own, uvloop, rloop, idle = done.rows[0].entrants
     assert (len(slow.samples), len(fast.samples)) == (2, 2)
     assert done.rows[0].limit is fast
@@ -146,6 +146,46 @@ def test_turns_and_what_becomes_of_failures():
     assert (uvloop.missing, uvloop.failed) == ('not there', False)
     assert (rloop.missing, rloop.failed) == ('failed: broken too', False)
     assert idle.missing == 'failed: nothing was done'
+
+
+def test_rounds_that_another_loop_has_failed_are_told():
+    entrants = [Entrant('uringloop', ''), Entrant('uvloop', ''), Entrant('rloop', '')]
+    group = Asked('echo', 'answers', None, '', (AskedRow('one', '', '', None, tuple(entrants)),))
+    took = []
+
+    def sample(group, entrant):
+        took.append(entrant.side)
+        count = took.count(entrant.side)
+        if count in {'uvloop': (2,), 'rloop': (2, 3, 4)}.get(entrant.side, ()):
+            raise FailedError('it did not end')
+        return Work(1, {'uringloop': 6, 'uvloop': 2, 'rloop': 3}[entrant.side], 1)
+
+    [done] = turns.take([group], {}, turns.Plan(1, 4, 0, Path(), {}, {}), sample)
+    own, uvloop, rloop = done.rows[0].entrants
+    assert (len(own.samples), own.note) == (4, '')
+    assert (len(uvloop.samples), uvloop.note) == (3, '1 of 4 rounds failed: it did not end')
+    assert (len(rloop.samples), rloop.note) == (1, '2 of 3 rounds failed: it did not end')
+    assert (own.against(uvloop, 'rate'), own.against(rloop, 'rate')) == (3, 2)
+    results = Results('everyday', {}, {}, 0.5, 4, 0, [done])
+    look = command.SUITES['everyday'].look
+    assert '    2 of 3 rounds failed: it did not end\n' in report.table(results, look)
+    assert '| rloop |  (2 of 3 rounds failed: it did not end) | 3 |' in report.page(results, look)
+
+
+def test_the_least_and_the_greatest_ratio_are_shown(results):
+    row = results.groups[0].rows[0]
+    row.entrants = [measured('uringloop', Work(1, 30, 1), Work(1, 22, 1), Work(1, 60, 1)),
+                    measured('uvloop', Work(1, 10, 1), Work(1, 20, 1), Work(1, 40, 1))]
+    text = report.table(results, LOOK)
+    assert '  1.50 (1.10-3.00)  ' in text
+    assert '30, 1.50x; CPU' in ''.join(LOOK.bar(results.groups[0], row, row.entrants[0]))
+
+
+def test_one_processor_for_all_is_told(results):
+    assert 'is bound to another' not in report.table(
+        replace(results, machine={'cores': '1'}), LOOK).replace('\n', ' ')
+    assert 'is bound to' in report.table(
+        replace(results, machine={'cores': '2'}), LOOK).replace('\n', ' ')
 
 
 # -- datagrams -----------------------------------------------------------------------------------
@@ -392,7 +432,9 @@ def test_rows_of_datagrams_are_what_servers_can_do():
 
 def test_without_c_no_datagrams_are_measured(tmp_path):
     done = bench('datagrams', *QUICK, '--rows', 'echo-64', PATH=str(tmp_path))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1
+    assert done.stderr.endswith('\nbench: uringloop: there is no C compiler: '
+                                'apt install gcc libc6-dev\n')
     assert '- there is no C compiler: apt install gcc libc6-dev' in done.stdout
 
 
@@ -442,12 +484,14 @@ def test_memory_of_idle_connections_is_measured():
 
 
 def test_a_loop_that_there_is_not_is_told():
-    done = bench('everyday', *QUICK, '--against', 'json', '--rows', 'new-loop,sleep-0', '--json',
-                 '-')
-    assert done.returncode == 0, done.stderr
+    done = bench('everyday', *QUICK, '--against', 'asyncio, json', '--rows', 'new-loop, sleep-0',
+                 '--json', '-')
+    assert done.returncode == 1
+    assert done.stderr.endswith("\nbench: json: module 'json' has no attribute "
+                                "'EventLoopPolicy'\n")
     for group in from_json(done.stdout).groups:
         for row in group.rows:
-            assert row.entrants[1].missing == "module 'json' has no attribute 'EventLoopPolicy'"
+            assert row.entrants[2].missing == "module 'json' has no attribute 'EventLoopPolicy'"
 
 
 JOB = Job('', 'asyncio', 0.05, '', '', 0)

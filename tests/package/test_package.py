@@ -267,15 +267,16 @@ def test_each_package_says_what_it_may_import():
 
 # -- building ----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('pkg_config', 'missing'), [
-    ('/bin/false', 'liburing 2.3 or newer'),
-    ('/nowhere/pkg-config', 'pkg-config'),
+@pytest.mark.parametrize(('environment', 'missing'), [
+    ({'PKG_CONFIG': '/bin/false'}, 'liburing 2.3 or newer'),
+    ({'PKG_CONFIG': '/nowhere/pkg-config'}, 'pkg-config'),
+    ({'CC': '/nowhere/cc -pthread'}, 'the compiler /nowhere/cc'),
 ])
-def test_build_without_liburing_says_what_to_install(tmp_path, pkg_config, missing):
+def test_build_says_what_to_install(tmp_path, environment, missing):
     pytest.importorskip('Cython')
     shutil.copy(ROOT / 'setup.py', tmp_path)
     (tmp_path / 'uringloop').mkdir()
-    done = python('setup.py', 'build_ext', cwd=tmp_path, PKG_CONFIG=pkg_config)
+    done = python('setup.py', '--quiet', 'build_ext', cwd=tmp_path, **environment)
     assert done.returncode == 1
     line, = done.stderr.splitlines()
     assert line.startswith(f'uringloop: {missing} is not installed.')

@@ -23,6 +23,7 @@ from uringloop.cli.bench.zerocopy import suite as zerocopy
 
 BENCH = 'python -m uringloop bench'
 MOST_SECONDS = 60.0
+WANTED = ('uvloop', 'rloop')        # besides asyncio
 SUITES = {suite.name: suite for suite in (zerocopy.SUITE, datagrams.SUITE,
                                        everyday.SUITE)}
 _REPORT = f'''\
@@ -158,11 +159,18 @@ def _report(options: argparse.Namespace) -> None:
            else report.page(results, look, Path(options.plot).name))
 
 
+def _names(text: str) -> list[str]:
+    """What is between commas."""
+    return [name.strip() for name in text.split(',') if name.strip()]
+
+
 def _peers(named: str | None) -> list[str]:
     if named is None:
         return [name for name in loops.KNOWN if loops.installed(name)]
-    peers = [name for name in named.split(',') if name]
+    peers = [*dict.fromkeys(_names(named))]
     for name in peers:
+        if name == loops.OWN:
+            _refuse(f'--against {name}: that is measured in any case')
         if not loops.installed(name):
             _refuse(f'--against {name}: there is no such module; pip install it, or leave it out')
     return peers
@@ -178,7 +186,7 @@ def _chosen(suite: Suite, options: argparse.Namespace) -> list[Any]:
     everything = suite.groups(_peers(options.against))
     if options.rows is None:
         return everything
-    names = [name for name in options.rows.split(',') if name]
+    names = _names(options.rows)
     known = [name for group in everything
              for name in (group.name, *(row.name for row in group.rows))]
     for name in names or ['']:
@@ -206,6 +214,28 @@ def _measure(suite: Suite, options: argparse.Namespace) -> None:
           suite.look, options)
 
 
+def _tell_absent() -> None:
+    absent = [name for name in WANTED if not loops.installed(name)]
+    if absent:
+        _print(f'\nNot installed, so not compared: {", ".join(absent)} '
+               f'(pip install {" ".join(absent)})\n')
+
+
+def _without_figures(results: Results, options: argparse.Namespace) -> dict[str, list[str]]:
+    """Who was asked for, or is what all is about, and has no figure at all: by the reason."""
+    reasons: dict[str, str] = {}
+    seen = set()
+    for _, each in results.entrants():
+        reasons.setdefault(each.side, each.missing)
+        if each.samples:
+            seen.add(each.side)
+    wrong: dict[str, list[str]] = {}
+    for name in (loops.OWN, *_names(options.against or '')):
+        if name in reasons and name not in seen:
+            wrong.setdefault(reasons[name], []).append(name)
+    return wrong
+
+
 def _show(results: Results, look: Look, options: argparse.Namespace) -> None:
     # What cannot be written keeps nobody from the rest of what took minutes.
     try:
@@ -215,7 +245,9 @@ def _show(results: Results, look: Look, options: argparse.Namespace) -> None:
             _draw(results, look, options.plot)
     finally:
         _print(results.to_json() if options.json == '-' else report.table(results, look))
-    wrong: dict[str, list[str]] = {}
+        if options.against is None and options.json != '-':
+            _tell_absent()
+    wrong = _without_figures(results, options)
     for row, each in results.entrants():
         if each.wrong or each.failed:
             wrong.setdefault(each.wrong or each.missing, []).append(

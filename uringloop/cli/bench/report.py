@@ -34,6 +34,8 @@ def _lines(group: Group, look: Look) -> Iterator[str]:
                 yield '  '.join([start, *map(str.rjust, table[row.name, number], widths)])
             else:
                 yield f'{start}  - {each.missing}'
+            if each.note:
+                yield f'    {each.note}'
             if each.wrong:
                 yield f'    NOT ALL DELIVERED: {each.wrong}'
 
@@ -65,8 +67,8 @@ def _sections(group: Group, look: Look) -> Iterator[str]:
             cells = look.figures(group, row, each) if each.samples else ['-'] * len(heads)
             if each.wrong:
                 cells[-1] += f' (**not all delivered**: {each.wrong})'
-            label = _cell(each.label) + f' (not measured: {_cell(each.missing)})' * bool(
-                each.missing)
+            told = each.note or f'not measured: {each.missing}' * bool(each.missing)
+            label = _cell(each.label) + f' ({_cell(told)})' * bool(told)
             lines.append(f'| {each.who} | {label} | ' + ' | '.join(cells) + ' |')
         yield '\n'.join(lines)
     yield from map(_fill, look.notes(group))

@@ -86,6 +86,7 @@ class Measured:
     limit: bool = False
     missing: str = ''       # why there are no samples
     failed: bool = False    # it should have been there
+    note: str = ''          # what became of rounds that left no sample, where others did
     samples: list[Any] = field(default_factory=list)    # of Sent or of Work
 
     @property
@@ -103,9 +104,19 @@ class Measured:
         """How many times as good; the median of the rounds' ratios."""
         if other is None or not other.samples or not self.samples:
             return None
+        ratios = self.ratios(other, by)
+        if ratios:
+            return statistics.median(ratios)
+        measure = MEASURES[by]           # rounds are missing: nobody knows whose are of one round
+        return self.median(measure) / other.median(measure)
+
+    def ratios(self, other: Measured, by: str) -> list[float]:
+        """Of each round, if both have all of them."""
         measure = MEASURES[by]
-        return statistics.median(measure(mine) / measure(theirs) for mine, theirs in zip(
-            self.samples, other.samples, strict=False))
+        if len(self.samples) != len(other.samples):
+            return []
+        return [measure(mine) / measure(theirs) for mine, theirs in zip(
+            self.samples, other.samples, strict=True)]
 
 
 def best(among: list[Measured], by: str) -> Measured | None:

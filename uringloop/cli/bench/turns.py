@@ -1,6 +1,7 @@
 """All take turns, A B C A B C, so that what else the machine does falls on all of them."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from uringloop.cli.bench.loops import OWN
 from uringloop.cli.bench.process import FailedError, MissingError
 from uringloop.cli.bench.progress import Progress
 from uringloop.cli.bench.rows import NO_LOOP, E, Entrant, G, Group, Row
+
+FAILURES = 2                # of another loop, after which it has no more turns
 
 
 class BenchError(Exception):
@@ -45,12 +48,13 @@ def take(groups: list[G], absent: dict[str, str], plan: Plan,
              for group in groups if group.name not in absent
              for entrant in group.entrants}
     by_name = {group.name: group for group in groups}
+    failures: Counter[tuple[str, Entrant]] = Counter()
     with Progress(len(turns) * plan.rounds) as progress:
         for number in range(plan.rounds):
             for (name, entrant), measured in turns.items():
                 progress.step(f'round {number + 1} of {plan.rounds}, {name}: '
                               f'{measured.who} {entrant.label}')
-                if measured.missing:
+                if measured.missing or failures[name, entrant] == FAILURES:
                     continue
                 try:
                     done = sample(by_name[name], entrant)
@@ -60,11 +64,23 @@ def take(groups: list[G], absent: dict[str, str], plan: Plan,
                 except MissingError as error:
                     measured.missing = str(error)
                 except FailedError as error:
-                    measured.missing = f'failed: {error}'
+                    failures[name, entrant] += 1
+                    measured.note = f'failed: {error}'
                     # What other loops do wrong is for their makers to cure.
                     measured.failed = entrant.side in ('C', NO_LOOP, OWN)
-                    measured.samples.clear()
+                    if measured.failed:
+                        measured.missing = measured.note
+                        measured.samples.clear()
+    for turn, measured in turns.items():
+        _tell_failures(measured, failures[turn])
     return [_result(group, absent.get(group.name, ''), turns) for group in groups]
+
+
+def _tell_failures(measured: results.Measured, failures: int) -> None:
+    if not measured.samples:
+        measured.missing, measured.note = measured.missing or measured.note, ''
+    elif failures:
+        measured.note = f'{failures} of {len(measured.samples) + failures} rounds {measured.note}'
 
 
 def _result(group: Group[E], missing: str,

@@ -8,11 +8,15 @@ from uringloop.cli.bench.results import Group, Measured, Results, Row, best, oth
 SETTING = (
     'All of it is on one machine: what is measured is bound to one processor, and its load, if '
     'that is a process of its own, to another. Nothing goes zero-copy there.')
+ALONE = (
+    'All of it is on one machine, and this was allowed one processor of it: what is measured and '
+    'its load share that. Nothing goes zero-copy there.')
 COLUMNS = (
     'Medians of the rounds, in which all take turns; ratios are medians of the rounds\' ratios, '
-    'and more is better in each. "CPU us": processor time that the measured process takes for '
-    'each, in microseconds. "x best": times the rate of the best of the other loops in the row, '
-    '"x by CPU": times the work that the best of them does in a second of processor time.')
+    'with the least and the greatest of them, and more is better in each. "CPU us": processor '
+    'time that the measured process takes for each, in microseconds. "x best": times the rate of '
+    'the best of the other loops in the row, "x by CPU": times the work that the best of them '
+    'does in a second of processor time.')
 
 
 def number(value: float) -> str:
@@ -51,7 +55,8 @@ class WorkLook(Look):
         return [*cells, self._lost(each)] if self.lossy else cells
 
     def bar(self, group: Group, row: Row, each: Measured) -> str:
-        figure, times, cpu, times_by_cpu, *_ = self.figures(group, row, each)
+        figure, times, cpu, times_by_cpu, *_ = (
+            cell.partition(' ')[0] for cell in self.figures(group, row, each))
         words = f'{figure}, {times}x'
         if row.by != 'less':
             words += f'; CPU {cpu} us, {times_by_cpu}x'
@@ -62,11 +67,18 @@ class WorkLook(Look):
         return f'bars {counts}; {self.unit}, times the best other loop; CPU us each, times it'
 
     def setting(self, results: Results) -> list[str]:
+        if results.machine.get('cores', '').partition(' ')[0] == '1':
+            return [ALONE]
         return [SETTING]
 
     @staticmethod
     def _times_best(row: Row, each: Measured, by: str) -> str:
-        return ratio(each.against(best(others(row.entrants, OWN), by), by))
+        other = best(others(row.entrants, OWN), by)
+        words = ratio(each.against(other, by))
+        ratios = each.ratios(other, by) if other is not None and other is not each else []
+        if len(ratios) > 1:
+            words += f' ({ratio(min(ratios))}-{ratio(max(ratios))})'
+        return words
 
     @staticmethod
     def _with_c(group: Group) -> bool:
