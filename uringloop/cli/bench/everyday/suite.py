@@ -16,7 +16,8 @@ is a new process on one processor; a load of its own, in C, has another. All
 rows take ten minutes.
 
 What is sent is compared with what arrives. If that differs the row says so,
-and the command fails.
+and the command fails; it fails too where this loop, or one that --against
+names, has no figure. One round says little: ratios take some.
 
 Rows of servers take gcc, those of TLS openssl.
 
