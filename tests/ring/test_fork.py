@@ -60,7 +60,7 @@ class TestNeverRun:
     def test_a_child_without_descriptors_runs_it_once_it_has_some(self):
         """Nor is anything left where it has none to the end."""
         assert script(FORKED + textwrap.dedent('''
-            import collections, errno, resource
+            import collections, errno, resource, signal
 
             def kinds():
                 return collections.Counter(
@@ -88,16 +88,41 @@ class TestNeverRun:
                 for fd in held:
                     os.close(fd)
                 if again:
-                    loop.call_soon(loop.stop)
+                    if said == 'ran':
+                        loop.call_soon(int)
+                    else:
+                        loop.call_soon(loop.stop)
+                        loop.run_forever()
+                    heard.clear()
+                    os.write(other, b'!')
+                    signal.raise_signal(signal.SIGUSR1)
+                    late = loop.call_later(10, loop.stop)
                     loop.run_forever()
+                    late.cancel()
+                    said += ', ' + ' and '.join(sorted(heard))
+                loop.remove_reader(end)
+                loop.remove_signal_handler(signal.SIGUSR1)
                 loop.close()
                 return said, not kinds() - before
 
+            def hear(what):
+                heard.add(what)
+                if len(heard) == 2:
+                    loop.stop()
+
+            heard = set()
+            end, other = os.pipe()
+            loop.add_reader(end, lambda: (os.read(end, 1), hear('a reader')))
+            loop.add_signal_handler(signal.SIGUSR1, hear, 'a signal')
             for again in False, True:
                 print({child(lambda: run(left, again)) for left in range(4)},
                       child(lambda: run(5, again)))
+            loop.remove_reader(end)
             loop.close()
-            ''')) == 2 * """{(0, "('EMFILE', True)")} (0, "('ran', True)")\n"""
+            ''')) == (
+            """{(0, "('EMFILE', True)")} (0, "('ran', True)")\n"""
+            """{(0, "('EMFILE, a reader and a signal', True)")} """
+            """(0, "('ran, a reader and a signal', True)")\n""")
 
     def test_watched_descriptors_are_watched_in_both(self):
         """Those of add_reader are watched in the child, and in the parent still."""

@@ -253,6 +253,62 @@ def test_a_run_that_cannot_begin():
         ''', URINGLOOP_REQUIRE='1') == 'failed and ran\n'
 
 
+def test_a_turn_that_hears_of_something():
+    """Readers and signals are heard of later on, whatever of it there was no memory for."""
+    pytest.importorskip('_testcapi')
+    assert script('''
+        import asyncio, gc, os, signal, _testcapi, uringloop
+
+        def hear(what):
+            heard.add(what)
+            if len(heard) == 2:
+                loop.stop()
+
+        def make():
+            os.write(other, b'!')
+            signal.raise_signal(signal.SIGUSR1)
+
+        def run(failing):
+            # A signal that there was no memory to read of is lost, as with asyncio.
+            late = loop.call_later(0.2, loop.stop) if failing is not None else \\
+                loop.call_later(10, lambda: (print('not heard'), loop.stop()))
+            gc.disable()
+            if failing is not None:
+                loop.call_soon(_testcapi.set_nomemory, failing, failing + 1)
+            try:
+                loop.run_forever()
+            except MemoryError:
+                return True
+            finally:
+                _testcapi.remove_mem_hooks()
+                gc.enable()
+                late.cancel()
+                asyncio._set_running_loop(None)      # asyncio's own may have been what failed
+            return False
+
+        failed = 0
+        for failing in range(30):
+            heard = set()
+            loop = uringloop.new_event_loop()
+            loop.set_exception_handler(lambda loop, context: None)
+            end, other = os.pipe()
+            loop.add_reader(end, lambda: (os.read(end, 1), hear('a reader')))
+            loop.add_signal_handler(signal.SIGUSR1, hear, 'a signal')
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+            loop.call_soon(make)
+            failed += run(failing)
+            heard.clear()
+            make()
+            run(None)
+            loop.remove_reader(end)
+            loop.close()
+            for fd in (end, other):
+                os.close(fd)
+        print('failed and heard' if failed else 'none has failed')
+        ''', URINGLOOP_REQUIRE='1') == 'failed and heard\n'
+
+
 @pytest.mark.parametrize('end', ['lease.release()', 'pool.close()'])
 def test_who_waits_for_a_lease(end):
     """It is told that there was no memory, and does not keep others waiting."""

@@ -247,8 +247,8 @@ cdef class LoopCore(Scheduler):
             # What woke us is in the ready queue: who comes now has to wake us for the next turn.
             self.wakeup_watch.fired = self.woken = False
         if self.signal_watch.fired:
+            self.signal_watch.arm()        # first: where that fails it is not forgotten
             self.signal_watch.fired = False
-            self.signal_watch.arm()
             try:
                 self._read_from_self()
             except (SystemExit, KeyboardInterrupt):
@@ -262,8 +262,8 @@ cdef class LoopCore(Scheduler):
         if self.selector_watch is not None and self.selector_watch.fired:
             # While the epoll has something it is asked each turn, without the ring.
             if not self.selector_watch.take_events():
-                self.selector_watch.fired = False
                 self.selector_watch.arm()
+                self.selector_watch.fired = False
         return 0
 
     @cython.final

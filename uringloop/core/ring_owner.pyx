@@ -66,6 +66,10 @@ cdef class RingOwner(Submitter):
         self.entries = 256
         self.cq_entries = 4096
 
+    def __dealloc__(self):
+        if self.wake_fd >= 0:
+            close(self.wake_fd)              # of one that a subclass did not let be closed
+
     # -- making --------------------------------------------------------------------------------
 
     cdef int new_ring(self) except -1:
@@ -99,12 +103,13 @@ cdef class RingOwner(Submitter):
             self._release_orphans()
         elif self.ring is not None and not self.ring.is_open_here():
             # Made before fork(), and never run: the child has one of its own.
-            self.ring.close_in_child()
-            self.ring = None
             if self.selector_watch is not None:
                 self.selector_watch.closed = True
                 self.selector_watch = None
-            self._begin_in_child()
+            self._forget_wake()              # of one that no os.fork() has made, it is the parent's
+            self._begin_in_child()           # where that fails the next run begins here
+            self.ring.close_in_child()
+            self.ring = None
         if self.ring is None:
             self.new_ring()
         self.make_watches()
@@ -245,9 +250,10 @@ cdef class RingOwner(Submitter):
         """Take what signals have written, and heed them."""
         cdef char told[WAKE_SIZE]
         cdef ssize_t length = WAKE_SIZE
+        cdef int fd = self._ssock.fileno()
         # The poll is armed again by now: it tells of what this leaves.
         while length == WAKE_SIZE:
-            length = recv(self.signal_watch.fd, told, WAKE_SIZE, MSG_DONTWAIT)
+            length = recv(fd, told, WAKE_SIZE, MSG_DONTWAIT)
             if length > 0:
                 self._process_self_data(told[:length])
 
