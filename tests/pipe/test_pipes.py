@@ -1,6 +1,7 @@
 """Pipe transports: what they read and write, flow control, order, how they end, and who notices."""
 import asyncio
 import contextvars
+import fcntl
 import gc
 import io
 import os
@@ -178,6 +179,79 @@ class _TestReading(Pipes):
             transport.close()
             await turns_until(lambda: protocol.lost)
             os.close(fd)
+
+        self.run(main())
+
+    def test_packets_that_wait_all_come(self):
+        """Each read takes one (O_DIRECT), and nothing new tells of the others."""
+        async def main():
+            fds = os.pipe2(os.O_DIRECT)
+            packets = [bytes([n]) * (n + 1) for n in range(12)]
+            for packet in packets[:8]:
+                os.write(fds[1], packet)
+            transport, protocol, writing = await self.reader(fds=fds)
+            await turns_until(lambda: len(protocol.data) == sum(map(len, packets[:8])))
+            for packet in packets[8:]:
+                os.write(writing, packet)
+            await turns_until(lambda: bytes(protocol.data) == b''.join(packets))
+            assert protocol.calls == ['made', *['data'] * 12]
+            os.write(writing, b'last')
+            os.close(writing)
+            await turns_until(lambda: protocol.lost)
+            assert protocol.data.endswith(b'last')
+            assert transport.is_closing()
+
+        self.run(main())
+
+    @pytest.mark.parametrize('size', [1, 100_000, 262_144, 900_000])
+    def test_what_comes_with_the_end_comes_before_it(self, size):
+        async def main():
+            fds = os.pipe()
+            fcntl.fcntl(fds[1], fcntl.F_SETPIPE_SZ, MEBIBYTE)
+            transport, protocol, writing = await self.reader(fds=fds)
+            data = os.urandom(size)
+            await turns(3)
+            assert os.write(writing, data) == size
+            os.close(writing)
+            await turns_until(lambda: protocol.lost)
+            assert protocol.data == data
+            assert protocol.calls[-2:] == ['eof', ('lost', type(None))]
+
+        self.run(main())
+
+    def test_a_pipe_that_others_read_too(self):
+        """What was told of may be gone, and be told of again."""
+        async def main():
+            transport, protocol, writing = await self.reader()
+            own = os.dup(transport.get_extra_info('pipe').fileno())
+            for n in range(50):
+                await turns(2)
+                os.write(writing, b'x' * 10)
+                os.read(own, 4 + n % 7)
+            os.write(writing, b'!')
+            await turns_until(lambda: protocol.data.endswith(b'!'))
+            assert len(protocol.data) == 1 + sum(10 - 4 - n % 7 for n in range(50))
+            transport.close()
+            for fd in (own, writing):
+                os.close(fd)
+            await turns_until(lambda: protocol.lost)
+
+        self.run(main())
+
+    def test_a_writer_comes_when_the_last_has_gone(self, tmp_path):
+        """Of a named pipe that this side holds open for writing as well."""
+        async def main():
+            os.mkfifo(tmp_path / 'pipe')
+            reading = os.open(tmp_path / 'pipe', os.O_RDONLY | os.O_NONBLOCK)
+            held = os.open(tmp_path / 'pipe', os.O_WRONLY)
+            transport, protocol, _ = await self.reader(fds=(reading, -1))
+            for n in range(5):
+                with open(tmp_path / 'pipe', 'wb', 0) as writer:
+                    writer.write(b'%d' % n)
+                    await turns_until(lambda n=n: len(protocol.data) == n + 1)
+            assert protocol.data == b'01234'
+            os.close(held)
+            await turns_until(lambda: protocol.lost)
 
         self.run(main())
 
