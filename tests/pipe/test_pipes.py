@@ -208,7 +208,7 @@ class _TestReading(Pipes):
         async def main():
             fds = os.pipe()
             fcntl.fcntl(fds[1], fcntl.F_SETPIPE_SZ, MEBIBYTE)
-            transport, protocol, writing = await self.reader(fds=fds)
+            _transport, protocol, writing = await self.reader(fds=fds)
             data = os.urandom(size)
             await turns(3)
             assert os.write(writing, data) == size
@@ -244,7 +244,7 @@ class _TestReading(Pipes):
             os.mkfifo(tmp_path / 'pipe')
             reading = os.open(tmp_path / 'pipe', os.O_RDONLY | os.O_NONBLOCK)
             held = os.open(tmp_path / 'pipe', os.O_WRONLY)
-            transport, protocol, _ = await self.reader(fds=(reading, -1))
+            _transport, protocol, _ = await self.reader(fds=(reading, -1))
             for n in range(5):
                 with open(tmp_path / 'pipe', 'wb', 0) as writer:
                     writer.write(b'%d' % n)
