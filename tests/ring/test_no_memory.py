@@ -2,6 +2,7 @@
 import os
 import shutil
 import subprocess
+import textwrap
 
 import pytest
 
@@ -210,25 +211,29 @@ def test_futures_of_what_is_aborted():
         ''', URINGLOOP_REQUIRE='1') == 'all told\n'
 
 
+# Runs a loop in which one allocation fails; whether it has left the run.
+FAILING = '''
+import asyncio, gc, os, signal, threading, _testcapi, uringloop
+
+def fails(loop, first):
+    gc.disable()
+    _testcapi.set_nomemory(first, first + 1)
+    try:
+        loop.run_forever()
+    except MemoryError:
+        return True
+    finally:
+        _testcapi.remove_mem_hooks()
+        gc.enable()
+        asyncio._set_running_loop(None)      # asyncio's own may have been what failed
+    return False
+'''
+
+
 def test_a_run_that_cannot_begin():
     """The next one begins anew, with all that wakes the loop."""
     pytest.importorskip('_testcapi')
-    assert script('''
-        import asyncio, gc, signal, threading, _testcapi, uringloop
-
-        def fails(loop, first):
-            gc.disable()
-            _testcapi.set_nomemory(first, first + 1)
-            try:
-                loop.run_forever()
-            except MemoryError:
-                return True
-            finally:
-                _testcapi.remove_mem_hooks()
-                gc.enable()
-                asyncio._set_running_loop(None)      # asyncio's own may have been what failed
-            return False
-
+    assert script(FAILING + textwrap.dedent('''
         failed = 0
         for first in range(40):
             for again in True, False:
@@ -250,15 +255,13 @@ def test_a_run_that_cannot_begin():
                         late.cancel()
                 loop.close()
         print('failed and ran' if failed else 'none has failed')
-        ''', URINGLOOP_REQUIRE='1') == 'failed and ran\n'
+        '''), URINGLOOP_REQUIRE='1') == 'failed and ran\n'
 
 
 def test_a_turn_that_hears_of_something():
     """Readers and signals are heard of later on, whatever of it there was no memory for."""
     pytest.importorskip('_testcapi')
-    assert script('''
-        import asyncio, gc, os, signal, _testcapi, uringloop
-
+    assert script(FAILING + textwrap.dedent('''
         def hear(what):
             heard.add(what)
             if len(heard) == 2:
@@ -267,24 +270,6 @@ def test_a_turn_that_hears_of_something():
         def make():
             os.write(other, b'!')
             signal.raise_signal(signal.SIGUSR1)
-
-        def run(failing):
-            # A signal that there was no memory to read of is lost, as with asyncio.
-            late = loop.call_later(0.2, loop.stop) if failing is not None else \\
-                loop.call_later(10, lambda: (print('not heard'), loop.stop()))
-            gc.disable()
-            if failing is not None:
-                loop.call_soon(_testcapi.set_nomemory, failing, failing + 1)
-            try:
-                loop.run_forever()
-            except MemoryError:
-                return True
-            finally:
-                _testcapi.remove_mem_hooks()
-                gc.enable()
-                late.cancel()
-                asyncio._set_running_loop(None)      # asyncio's own may have been what failed
-            return False
 
         failed = 0
         for failing in range(30):
@@ -296,17 +281,22 @@ def test_a_turn_that_hears_of_something():
             loop.add_signal_handler(signal.SIGUSR1, hear, 'a signal')
             loop.call_soon(loop.stop)
             loop.run_forever()
-            loop.call_soon(make)
-            failed += run(failing)
+            make()
+            # A signal that there was no memory to read of is lost, as with asyncio.
+            enough = loop.call_later(0.2, loop.stop)
+            failed += fails(loop, failing)
+            enough.cancel()
             heard.clear()
             make()
-            run(None)
+            late = loop.call_later(10, lambda: (print('not heard'), loop.stop()))
+            loop.run_forever()
+            late.cancel()
             loop.remove_reader(end)
             loop.close()
             for fd in (end, other):
                 os.close(fd)
         print('failed and heard' if failed else 'none has failed')
-        ''', URINGLOOP_REQUIRE='1') == 'failed and heard\n'
+        '''), URINGLOOP_REQUIRE='1') == 'failed and heard\n'
 
 
 @pytest.mark.parametrize('end', ['lease.release()', 'pool.close()'])
