@@ -17,6 +17,7 @@ struct request {
     unsigned woken;
     int refused;                 /* an errno */
     bool queued, cancelled, over;
+    int edges;                   /* an epoll: what is new of a real file that a lasting poll is on */
 };
 
 static struct request *all;
@@ -30,11 +31,17 @@ static bool has_message(const struct request *request) {
     return request->sqe.opcode == IORING_OP_SENDMSG || request->sqe.opcode == SENDMSG_ZC;
 }
 
+static void let_go(struct request *request) {
+    request->over = true;
+    if (request->edges >= 0)
+        syscall(SYS_close, request->edges);
+    file_let_go(&request->file);
+}
+
 static void finish(struct request *request, int res, unsigned flags) {
     if (request->over)
         abort();                 /* an error of the simulation: two answers to one request */
-    request->over = true;
-    file_let_go(&request->file);
+    let_go(request);
     ring_post(request->ring, request->sqe.user_data, res, flags);
 }
 
@@ -120,16 +127,30 @@ void requests_wake(struct sock *sock, unsigned events) {
             wake(request, events, POLL_LAG);
 }
 
+/* A lasting poll tells what is new, as EPOLLET does: of a file that nobody reads, after each write. */
+static unsigned real_events(struct request *request) {
+    struct pollfd polled = {.fd = request->file.real, .events = (short)request->sqe.poll32_events};
+    struct epoll_event event = {.events = request->sqe.poll32_events | EPOLLET};
+    if (!(request->sqe.len & IORING_POLL_ADD_MULTI))
+        return real_poll(&polled, 1, 0) == 1 ? (unsigned short)polled.revents : 0;
+    if (request->edges < 0) {
+        request->edges = (int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC);
+        if (syscall(SYS_epoll_ctl, request->edges, EPOLL_CTL_ADD, polled.fd, &event) < 0)
+            abort();
+    }
+    return syscall(SYS_epoll_pwait, request->edges, &event, 1, 0, NULL, 0) == 1 ? event.events : 0;
+}
+
 /* Polls of real descriptors: the loop's own, and pipes. */
 void requests_look_at_real(struct ring *ring) {
     for (struct request *request = all; request; request = request->next) {
-        struct pollfd polled = {.fd = request->file.real};
+        unsigned events;
         if (request->ring != ring || request->over || request->queued || request->cancelled
             || request->sqe.opcode != IORING_OP_POLL_ADD || request->file.sock)
             continue;
-        polled.events = (short)request->sqe.poll32_events;
-        if (real_poll(&polled, 1, 0) == 1)
-            wake(request, (unsigned short)polled.revents, POLL_LAG);
+        events = real_events(request);
+        if (events)
+            wake(request, events, POLL_LAG);
     }
 }
 
@@ -313,7 +334,7 @@ static struct request *request_of(struct ring *ring, const struct io_uring_sqe *
                           (unsigned)(sqe->user_data >> 32));
     request->ring = ring;
     request->sqe = *sqe;
-    request->file.real = -1;
+    request->file.real = request->edges = -1;
     if (!read_what_it_refers_to(request, &request->message, &request->name))
         sim_violation("operation %u has no message, or no address", (unsigned)sqe->user_data);
     request->next = all;
@@ -339,16 +360,16 @@ void requests_begin(struct ring *ring, const struct io_uring_sqe *sqe, unsigned 
 /* The ring is torn down: nothing of it holds a file any more. */
 void requests_drop(struct ring *ring) {
     for (struct request *request = all; request; request = request->next)
-        if (request->ring == ring && !request->over) {
-            request->over = true;
-            file_let_go(&request->file);
-        }
+        if (request->ring == ring && !request->over)
+            let_go(request);
 }
 
 void requests_reset(void) {
     while (all) {
         struct request *request = all;
         all = request->next;
+        if (!request->over && request->edges >= 0)
+            syscall(SYS_close, request->edges);
         if (!request->over && request->file.real >= 0)
             syscall(SYS_close, request->file.real);
         free(request);
