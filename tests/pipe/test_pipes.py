@@ -617,6 +617,34 @@ class _TestOthers(Pipes):
 
         self.run(main())
 
+    def test_a_pipe_that_blocks_is_read_only_when_it_has_something(self):
+        """Though it was told of twice what one read has taken."""
+        async def main():
+            transport, protocol, writing = await self.reader()
+            other = Told()
+            other.data_received = lambda data: os.write(writing, b'2')
+            telling, _, told = await self.reader(other)
+            await turns(3)
+            own = os.dup(transport.get_extra_info('pipe').fileno())
+            os.set_blocking(own, True)
+            os.write(told, b'x')
+            os.write(writing, b'1')
+            released = threading.Timer(8, os.write, (writing, b'3'))
+            released.start()
+            began = self.loop.time()
+            await asyncio.sleep(0.05)
+            assert self.loop.time() - began < 7
+            assert protocol.data == b'12'
+            released.cancel()
+            os.set_blocking(own, False)
+            for end in transport, telling:
+                end.close()
+            for fd in own, writing, told:
+                os.close(fd)
+            await turns(3)
+
+        self.run(main())
+
     def test_closed_by_another_thread_while_the_loop_does_not_run(self):
         async def begin():
             return await self.reader(), await self.writer()

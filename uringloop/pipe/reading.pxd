@@ -9,4 +9,3 @@ cdef class ReadPipeTransport(PipeTransport):
         flag long_ones
 
     cdef object read(self)
-    cdef bint holds_more(self) noexcept

@@ -1,10 +1,6 @@
 """Reading from a pipe.
 
 It is read into memory that is in the cache, or straight into what the program gets.
-
-The poll goes on, and tells of each write, as EPOLLET does.  So after each read the pipe is asked
-whether there is more: one in packet mode gives up a packet each time.  To arm a poll anew each time
-costs more, a system call of its own where nothing else is submitted.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.contextvars cimport PyContext_CopyCurrent
@@ -24,11 +20,6 @@ from asyncio.log import logger
 
 cdef extern from "<errno.h>" nogil:
     int errno_now "errno"
-
-cdef extern from "<sys/ioctl.h>" nogil:
-    enum:
-        FIONREAD
-    int ioctl(int, unsigned long, int*)
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int, void*, size_t)
@@ -98,17 +89,6 @@ cdef class ReadPipeTransport(PipeTransport):
     cdef bint wants_to_read(self) noexcept:
         return not self._paused and not self._closing and not self.readable
 
-    cdef bint may_last(self) noexcept:
-        return True
-
-    cdef bint has_more(self) noexcept:
-        return self.readable and not self._paused and not self._closing
-
-    cdef bint holds_more(self) noexcept:
-        """Whether the pipe has something, or its end, that the poll does not tell of again."""
-        cdef int waiting = 0
-        return self.hung_up or ioctl(self.fd, FIONREAD, &waiting) < 0 or waiting > 0
-
     cdef int ready(self) except -1:
         if not self.readable or self._paused or self._closing:
             return 0
@@ -159,7 +139,6 @@ cdef class ReadPipeTransport(PipeTransport):
                 return None
             raise OSError(error, os.strerror(error))
         self.long_ones = length >= LONG
-        self.readable = self.lasting and length > 0 and self.holds_more()
         if memory is NULL:
             return PyBytes_FromStringAndSize(content, length)
         return resize_bytes(memory, length)

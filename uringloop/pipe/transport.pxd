@@ -20,9 +20,7 @@ cdef class PipeTransport(WatchedSocket):
         public bint _closing
         flag scheduled              # in the ready queue
         flag flush_scheduled
-        flag lasting                # the poll for something to read goes on
-        flag hung_up                # as that has told
-        flag readable               # the polls have told, or there is more
+        flag readable               # the polls have told
         flag writable
         flag losing                 # connection_lost is scheduled
         flag held                   # connection_lost was due, but a poll was still in flight
@@ -38,8 +36,6 @@ cdef class PipeTransport(WatchedSocket):
     # what each end has its own of
     cdef bint wants_to_read(self) noexcept
     cdef bint wants_to_write(self) noexcept
-    cdef bint may_last(self) noexcept
-    cdef bint has_more(self) noexcept
     cdef int ready(self) except -1
 
 

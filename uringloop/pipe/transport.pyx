@@ -1,8 +1,8 @@
 """What pipe transports have in common.
 
 They have asyncio's API, and are polled by the ring.  Each poll tells once and is armed again
-when it was heeded; but that for something to read from a pipe is a lasting one, which tells what
-is new, and nothing twice: see ``reading``.
+when it was heeded: so it does not matter whether a read has emptied the pipe (in packet mode
+one never does).
 """
 from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from libc.stdint cimport uint32_t
@@ -10,8 +10,7 @@ from libc.stdint cimport uint32_t
 from uringloop._cpython cimport attributes_of
 from uringloop.core.loop_core cimport LoopCore
 from uringloop.ring.abi cimport *
-from uringloop.ring.operations cimport (
-    MULTISHOT, POLL_IN, POLL_OUT, RESULT_DUE, Role, operation)
+from uringloop.ring.operations cimport POLL_IN, POLL_OUT, Role, operation
 from uringloop.ring.watched cimport WatchedSocket
 
 import os
@@ -25,8 +24,6 @@ cdef extern from "<poll.h>":
     enum:
         POLLIN
         POLLOUT
-        POLLHUP
-        POLLERR
 
 # Kept: a finalizer may run when the interpreter has emptied the modules already.
 cdef object warn_of_unclosed = warn_of
@@ -46,7 +43,6 @@ cdef class PipeTransport(WatchedSocket):
                              f'not for {pipe!r}')
         os.set_blocking(fd, False)
         self.fd = fd
-        self.lasting = self.may_last() and stat.S_ISFIFO(mode)
         attributes_of(self)
         self.loop = loop
         self.sock = self._pipe = pipe
@@ -112,17 +108,14 @@ cdef class PipeTransport(WatchedSocket):
         return 0
 
     cdef int poll(self, Role role, operation** place) except -1:
-        cdef bint lasting = role == POLL_IN and self.lasting
         cdef operation* op
         cdef io_uring_sqe* sqe
         if place[0] is not NULL or not self.is_open():
             return 0
         op = self.loop.operations.acquire_compact(self)
         op.role = role
-        sqe = self.loop.ring.prepare(
-            op, IORING_OP_POLL_ADD, self.fd, 0, MULTISHOT if lasting else 0)
+        sqe = self.loop.ring.prepare(op, IORING_OP_POLL_ADD, self.fd, 0, 0)
         sqe.poll32_events = POLLIN if role == POLL_IN else POLLOUT
-        sqe.len = IORING_POLL_ADD_MULTI if lasting else 0
         place[0] = op
         return 0
 
@@ -139,12 +132,11 @@ cdef class PipeTransport(WatchedSocket):
         return self.stop()
 
     cdef int result(self, operation* op, int res, uint32_t flags) except -1:
-        cdef bint ended = op.due & RESULT_DUE == 0
-        if op.role == POLL_OUT:
-            self.writing = NULL
-        elif ended:
+        if op.role == POLL_IN:
             self.reading = NULL
-        if self.loop.closing or self.held and not ended:
+        else:
+            self.writing = NULL
+        if self.loop.closing:
             return 0
         if self.held:
             self.held = self.losing = False
@@ -154,8 +146,6 @@ cdef class PipeTransport(WatchedSocket):
         # Whatever it tells: the system call says more.
         if op.role == POLL_IN:
             self.readable = True
-            if res > 0 and res & (POLLHUP | POLLERR):
-                self.hung_up = True
         else:
             self.writable = True
         return self.schedule()
@@ -194,9 +184,7 @@ cdef class PipeTransport(WatchedSocket):
             self.ready()
         finally:
             PyContext_Exit(context)
-            if self.has_more():
-                self.schedule_next()         # others first
-            elif self.reading is NULL and self.wants_to_read() or self.wants_to_write():
+            if self.wants_to_read() or self.wants_to_write():
                 self.flush_later()
         return 0
 
@@ -209,14 +197,6 @@ cdef class PipeTransport(WatchedSocket):
         return False
 
     cdef bint wants_to_write(self) noexcept:
-        return False
-
-    cdef bint may_last(self) noexcept:
-        """Whether the poll for something to read may go on, if it is one of a pipe."""
-        return False
-
-    cdef bint has_more(self) noexcept:
-        """Whether there is something to read that no poll will tell of."""
         return False
 
     cdef int ready(self) except -1:
