@@ -505,6 +505,21 @@ def test_bytes_that_are_missing_are_told():
     assert watch.wrong == '1,000,000 bytes sent, 999,999 arrived'
 
 
+def test_what_a_worker_finds_wrong_is_one_line(tmp_path):
+    (tmp_path / 'lossy.py').write_text('''
+import asyncio
+class Loop(asyncio.SelectorEventLoop):
+    def call_later(self, delay, callback, *args, **more):
+        args = [0 if type(each) is int else each for each in args]
+        return super().call_later(delay, callback, *args, **more)
+''')
+    done = bench('everyday', *QUICK, '--against', 'lossy:Loop', '--rows', 'timers',
+                 PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        '\nbench: lossy:Loop: failed: other timers came than those that were left\n')
+
+
 @needs_compiler
 def test_a_load_that_fails_is_told(tmp_path):
     programs, _ = native.build(tmp_path, 'everyday')

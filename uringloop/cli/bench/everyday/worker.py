@@ -14,7 +14,7 @@ from typing import Any
 
 from uringloop.cli.bench.everyday.tasks import TASKS
 from uringloop.cli.bench.everyday.watch import Job, Watch
-from uringloop.cli.bench.process import GRACE, MissingError
+from uringloop.cli.bench.process import GRACE, FailedError, MissingError
 
 
 def measured(job: Job) -> dict[str, Any]:
@@ -38,6 +38,9 @@ def main() -> None:
         said = {'missing': str(error)}
     except NotImplementedError as error:
         said = {'missing': f'{job.loop} cannot do that {error}'.strip()}
+    except FailedError as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(1)
     print(json.dumps(said), flush=True)
     # Thousands of transports need no farewell, and a loop's threads might keep the process.
     os._exit(0)
