@@ -9,7 +9,7 @@ import pytest
 
 import uringloop
 from tests.support.cases import Case, UringCase, both_sides
-from tests.support.process import in_thread
+from tests.support.process import in_thread, until_asleep
 from tests.support.programs import program
 from tests.support.turns import turns
 
@@ -288,23 +288,18 @@ class _TestTurns(Case):
 class TestWakeupSocket(UringCase):
 
     def test_a_wakeup_while_the_wakeup_socket_is_read(self):
-        read = self.loop._read_from_self
+        read, loops_thread = self.loop._read_from_self, threading.current_thread()
 
-        def call(callback, delay):
-            time.sleep(delay)       # so that the loop sleeps
+        def call_once_it_sleeps(callback):
+            until_asleep(loops_thread, self.timeout)
             self.loop.call_soon_threadsafe(callback)
-
-        def other(callback, delay=0.0):
-            thread = threading.Thread(target=call, args=(callback, delay))
-            thread.start()
-            return thread
 
         async def main():
             done = asyncio.Event()
 
             def meanwhile():
                 self.loop._read_from_self = read
-                other(done.set).join(self.timeout)
+                in_thread(lambda: self.loop.call_soon_threadsafe(done.set))
                 read()
 
             self.loop._read_from_self = meanwhile
@@ -313,7 +308,8 @@ class TestWakeupSocket(UringCase):
             assert self.loop._read_from_self == read
             for _ in range(2):
                 done.clear()
-                thread = other(done.set, 0.05)
+                thread = threading.Thread(target=call_once_it_sleeps, args=(done.set,))
+                thread.start()
                 await done.wait()
                 thread.join(self.timeout)
 

@@ -629,12 +629,16 @@ class _TestOthers(Pipes):
             os.set_blocking(own, True)
             os.write(told, b'x')
             os.write(writing, b'1')
-            released = threading.Timer(8, os.write, (writing, b'3'))
+
+            def release():
+                os.set_blocking(own, False)
+                os.write(writing, b'3')
+
+            released = threading.Timer(5, release)
             released.start()
-            began = self.loop.time()
-            await asyncio.sleep(0.05)
-            assert self.loop.time() - began < 7
-            assert protocol.data == b'12'
+            await turns_until(lambda: protocol.data == b'12')
+            await turns(50)
+            assert protocol.data == b'12'        # and not what lets go of a read that blocks
             released.cancel()
             os.set_blocking(own, False)
             for end in transport, telling:

@@ -10,6 +10,7 @@ from tests.support.seccomp import FORBID
 from uringloop.ring import unavailable as module
 from uringloop.ring.unavailable import UringUnavailableError, unavailable
 
+EVENTFD2 = {'x86_64': 290, 'aarch64': 19}.get(os.uname().machine)    # its number
 MINE = os.getegid()
 OTHER = 60_001
 PRIVILEGED, BARE = '000001ffffffffff', '0000000000000000'
@@ -110,7 +111,7 @@ class TestOthers:
         assert cure in helps
 
 
-@pytest.mark.skipif(os.uname().machine != 'x86_64', reason='eventfd2 has another number')
+@pytest.mark.skipif(EVENTFD2 is None, reason='the number of eventfd2 is not known')
 @pytest.mark.parametrize(('error', 'said'), [
     (errno.EPERM, 'a seccomp filter, or another policy, forbids it; allow eventfd2 there'),
     (errno.EMFILE, 'this process has no descriptor left; raise the limit (ulimit -n)'),
@@ -118,7 +119,7 @@ class TestOthers:
 def test_no_eventfd_to_be_woken_by(error, said):
     assert script(FORBID + f'''
 import asyncio, os, uringloop, warnings
-forbid_io_uring({error}, call=290)                 # eventfd2
+forbid_io_uring({error}, call={EVENTFD2})
 before = os.listdir('/proc/self/fd')
 try:
     uringloop.new_event_loop(require_uring=True)
